@@ -1,0 +1,111 @@
+"""The one projected-ascent loop: every gradient attack and every method's inner step is this, configured."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from compressor.contracts import Objective
+from compressor.types import Threat
+
+Start = Literal["none", "uniform", "gaussian"]
+
+
+def ascend(
+    objective: Objective,
+    x: Tensor,
+    threat: Threat,
+    generator: Generator,
+    *,
+    steps: int,
+    step_size: float,
+    start: Start = "uniform",
+    start_scale: float = 1.0,
+) -> Tensor:
+    r"""Maximise an objective over a ball by projected steepest ascent.
+
+    ``x_{t+1} = clip_[0,1](P_ball(x_t + step_size * u_t))`` with ``u = sign(g)`` for Linf and ``g / ||g||_2`` for L2.
+
+    Args:
+        objective: ``(x_adv [b, C, H, W], index [b]) -> [b]``; an image whose value is ``+inf`` stays where it is.
+        x: natural images ``[B, C, H, W]`` in [0, 1]; not changed.
+        threat: the norm and the radius of the ball.
+        generator: draws the start; on its own device, so that one seed gives one start everywhere.
+        steps: how many gradients are taken.
+        step_size: length of a step, in units of the pixel range.
+        start: ``none`` begins at x; ``uniform`` in the ball times ``start_scale``, clipped to [0, 1]; ``gaussian`` at
+            ``x + start_scale * N(0, 1)``, not clipped before the first step, as TRADES and RSLAD release it.
+        start_scale: a fraction of the radius for ``uniform``, a standard deviation in pixel units for ``gaussian``.
+
+    Returns:
+        Images ``[B, C, H, W]`` in the ball and in [0, 1], detached, contiguous.
+
+    Source: Madry et al. 2018, eq. 3; released code of TRADES and RSLAD for the Gaussian start.
+    """
+    x = x.detach()
+    x_adv = _start(x, threat, generator, start, start_scale)
+    standing = torch.arange(len(x), device=x.device)
+    for _ in range(steps):
+        if len(standing) == 0:
+            break
+        # At a fallen image the objective is +inf: drop it, and do not spend a backward pass on it.
+        whole = len(standing) == len(x)
+        candidate = (x_adv if whole else x_adv[standing]).detach().requires_grad_()
+        with torch.enable_grad():
+            values = objective(candidate, standing)
+            (gradient,) = torch.autograd.grad(values.sum(), candidate)
+        moved = project(candidate.detach() + step_size * _direction(gradient, threat), x if whole else x[standing], threat)
+        reached = torch.isposinf(values.detach())
+        if bool(reached.any()):
+            x_adv = x_adv.clone() if whole else x_adv
+            x_adv[standing[~reached]] = moved[~reached]
+            standing = standing[~reached]
+        elif whole:
+            x_adv = moved
+        else:
+            x_adv[standing] = moved
+    return project(x_adv, x, threat).contiguous()
+
+
+def project(x_adv: Tensor, x: Tensor, threat: Threat) -> Tensor:
+    """The nearest point to ``x_adv`` in the ball around ``x`` (for Linf: with [0, 1]; for L2: ball first, then [0, 1]).
+
+    Args:
+        x_adv, x: ``[B, C, H, W]``.
+        threat: the norm and the radius.
+    """
+    eps = threat.radius
+    if threat.norm == "Linf":
+        # Bounds are computed as x - eps and x + eps in float32, the very test that a verifier applies later.
+        return torch.minimum(torch.maximum(x_adv, x - eps), x + eps).clamp(0.0, 1.0)
+    delta = x_adv - x
+    shrink = (eps / _l2(delta).clamp_min(1e-12)).clamp_max(1.0)
+    return (x + delta * shrink).clamp(0.0, 1.0)
+
+
+def _start(x: Tensor, threat: Threat, generator: Generator, start: Start, scale: float) -> Tensor:
+    if start == "none":
+        return x.clone()
+    if start == "gaussian":
+        noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
+        return x + scale * noise.to(x.device)
+    if threat.norm == "Linf":
+        noise = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
+        return (x + scale * threat.radius * (2 * noise.to(x.device) - 1)).clamp(0.0, 1.0)
+    # Uniform in an L2 ball of d dimensions: a Gaussian direction, and a radius that is the d-th root of a uniform.
+    noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+    radius = torch.rand(len(x), generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+    radius = radius.pow(1.0 / x[0].numel()).view(-1, 1, 1, 1) if len(x) else radius.view(-1, 1, 1, 1)
+    return (x + scale * threat.radius * radius * noise / _l2(noise).clamp_min(1e-12)).clamp(0.0, 1.0)
+
+
+def _direction(gradient: Tensor, threat: Threat) -> Tensor:
+    if threat.norm == "Linf":
+        return gradient.sign()
+    return gradient / _l2(gradient).clamp_min(1e-12)
+
+
+def _l2(tensor: Tensor) -> Tensor:
+    return tensor.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
