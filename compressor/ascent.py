@@ -29,7 +29,8 @@ def ascend(
     ``x_{t+1} = clip_[0,1](P_ball(x_t + step_size * u_t))`` with ``u = sign(g)`` for Linf and ``g / ||g||_2`` for L2.
 
     Args:
-        objective: ``(x_adv [b, C, H, W], index [b]) -> [b]``; an image whose value is ``+inf`` stays where it is.
+        objective: ``(x_adv [b, C, H, W], index [b]) -> [b]``; an image whose value is ``+inf`` stays where it is. Where
+            its gradient is NaN, that component does not move.
         x: natural images ``[B, C, H, W]`` in [0, 1]; not changed.
         threat: the norm and the radius of the ball.
         generator: draws the start; on its own device, so that one seed gives one start everywhere.
@@ -47,17 +48,20 @@ def ascend(
     x = x.detach()
     x_adv = _start(x, threat, generator, start, start_scale)
     standing = torch.arange(len(x), device=x.device)
-    for _ in range(steps):
+    for step in range(steps):
         if len(standing) == 0:
             break
-        # At a fallen image the objective is +inf: drop it, and do not spend a backward pass on it.
         whole = len(standing) == len(x)
         candidate = (x_adv if whole else x_adv[standing]).detach().requires_grad_()
         with torch.enable_grad():
             values = objective(candidate, standing)
             (gradient,) = torch.autograd.grad(values.sum(), candidate)
-        moved = project(candidate.detach() + step_size * _direction(gradient, threat), x if whole else x[standing], threat)
-        reached = torch.isposinf(values.detach())
+        moved = project(
+            candidate.detach() + step_size * _direction(gradient, threat), x if whole else x[standing], threat
+        )
+        # A Gaussian start may lie outside the ball: a goal reached there is not reached inside, so the image goes on.
+        inside = step > 0 or start != "gaussian"
+        reached = torch.isposinf(values.detach()) & inside
         if bool(reached.any()):
             x_adv = x_adv.clone() if whole else x_adv
             x_adv[standing[~reached]] = moved[~reached]
@@ -70,22 +74,32 @@ def ascend(
 
 
 def project(x_adv: Tensor, x: Tensor, threat: Threat) -> Tensor:
-    """The nearest point to ``x_adv`` in the ball around ``x`` (for Linf: with [0, 1]; for L2: ball first, then [0, 1]).
+    """Bring images into the ball and then into [0, 1]; what is in both already comes back unchanged.
+
+    For Linf this is the nearest point of the intersection, exactly ``fl(x - eps) <= x' <= fl(x + eps)`` in x's dtype.
+    For L2 the distance is at most eps to within the rounding of the last bit of each pixel.
 
     Args:
-        x_adv, x: ``[B, C, H, W]``.
+        x_adv: finite images ``[B, C, H, W]``, anywhere.
+        x: the natural images ``[B, C, H, W]`` at the centres of the balls.
         threat: the norm and the radius.
+
+    Returns:
+        A new tensor ``[B, C, H, W]``.
     """
     eps = threat.radius
     if threat.norm == "Linf":
         # Bounds are computed as x - eps and x + eps in float32, the very test that a verifier applies later.
         return torch.minimum(torch.maximum(x_adv, x - eps), x + eps).clamp(0.0, 1.0)
     delta = x_adv - x
-    shrink = (eps / _l2(delta).clamp_min(1e-12)).clamp_max(1.0)
-    return (x + delta * shrink).clamp(0.0, 1.0)
+    distance = _l2(delta)
+    outside = distance > eps
+    shrunk = x + delta * (eps / torch.where(outside, distance, 1.0))
+    return torch.where(outside, shrunk, x_adv).clamp(0.0, 1.0)
 
 
 def _start(x: Tensor, threat: Threat, generator: Generator, start: Start, scale: float) -> Tensor:
+    """Where the ascent begins; the generator's own device draws, so that one seed gives one start everywhere."""
     if start == "none":
         return x.clone()
     if start == "gaussian":
@@ -102,10 +116,16 @@ def _start(x: Tensor, threat: Threat, generator: Generator, start: Start, scale:
 
 
 def _direction(gradient: Tensor, threat: Threat) -> Tensor:
+    """The steepest direction of unit length; zero where the gradient is zero or not a number."""
+    gradient = gradient.nan_to_num(nan=0.0)
     if threat.norm == "Linf":
         return gradient.sign()
-    return gradient / _l2(gradient).clamp_min(1e-12)
+    # Squares of a vanishing gradient underflow: scale by the largest component first, so that its size never matters.
+    tiny = torch.finfo(gradient.dtype).tiny
+    gradient = gradient / gradient.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(tiny)
+    return gradient / _l2(gradient).clamp_min(tiny)
 
 
 def _l2(tensor: Tensor) -> Tensor:
-    return tensor.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    norm: Tensor = torch.linalg.vector_norm(tensor, dim=(1, 2, 3), keepdim=True)
+    return norm

@@ -21,8 +21,21 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
+def is_wrong(logits: Tensor, labels: Tensor) -> Tensor:
+    """The 0-1 loss: whether the model errs on each image. Logits that are not finite are an error.
+
+    Args:
+        logits: ``[B, K]``.
+        labels: int64 ``[B]``.
+
+    Returns:
+        bool ``[B]``.
+    """
+    return ~logits.isfinite().all(1) | (logits.argmax(1) != labels)
+
+
 def cw_margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """By how much the best wrong class beats the right one: positive exactly where the model errs.
+    """By how much the best wrong class beats the right one: positive where the model errs, 0 at a tie.
 
     ``max_{j != y} z_j - z_y``
 
@@ -33,13 +46,13 @@ def cw_margin(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         ``[B]``, in logits, not clamped: an attack may go on past the boundary.
 
-    References:
+    Source:
         Carlini and Wagner 2017, "Towards Evaluating the Robustness of Neural Networks", f_6, with the sign turned so
         that an attack maximises it.
     """
-    right_B1 = labels.unsqueeze(1)
-    wrong_BK = logits.scatter(1, right_B1, float("-inf"))
-    return wrong_BK.amax(1) - logits.gather(1, right_B1).squeeze(1)
+    right = labels.unsqueeze(1)
+    wrong = logits.scatter(1, right, float("-inf"))
+    return wrong.amax(1) - logits.gather(1, right).squeeze(1)
 
 
 def kl_divergence(target_logits: Tensor, logits: Tensor) -> Tensor:
@@ -47,7 +60,7 @@ def kl_divergence(target_logits: Tensor, logits: Tensor) -> Tensor:
 
     ``KL(p || q) = sum_k p_k (log p_k - log q_k)``, with p the target's probabilities and q the model's.
 
-    Both arguments get gradients: detach the target where it must not learn. A class whose probability underflows adds 0.
+    Both arguments get gradients: detach the target where it must not learn.
 
     Args:
         target_logits: ``[B, K]``, the teacher's.
@@ -56,7 +69,7 @@ def kl_divergence(target_logits: Tensor, logits: Tensor) -> Tensor:
     Returns:
         ``[B]``, in nats: the sum over classes, which is K times what the released code of RSLAD averages.
 
-    References:
+    Source:
         Zi et al. 2021, "Revisiting Adversarial Robustness Distillation: Robust Soft Labels Make Student Better", eq. 4.
     """
     target_log_p = F.log_softmax(target_logits, dim=1)
