@@ -1,0 +1,90 @@
+"""The attack that FGSM, PGD and CW are configurations of: projected ascent on a loss of the label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from compressor import losses
+from compressor.ascent import Start, ascend
+from compressor.attacks._search import attack_standing
+from compressor.contracts import AttackResult
+from compressor.errors import UsageError
+from compressor.types import Threat
+
+Loss = Literal["cross_entropy", "cw_margin"]
+
+
+@dataclass(frozen=True)
+class GradientAttack:
+    """Projected gradient ascent on a loss, from one start.
+
+    Attributes:
+        steps: how many gradients are taken.
+        step_size: the length of a step: a fraction of the pixel range such as ``"2/255"``, or of the radius when it
+            ends in ``eps``, such as ``"0.25eps"``.
+        start: where it begins: ``none`` at the image, ``uniform`` in the ball, ``gaussian`` around the image.
+        start_scale: a fraction of the radius for ``uniform``, a standard deviation in pixel units for ``gaussian``.
+        loss: what it maximises, a function of ``compressor.losses``.
+        decide: ``last`` judges the last iterate alone, as the papers do; ``first`` keeps the first iterate that the
+            model gets wrong, which breaks at least as many images and spends nothing on the fallen.
+    """
+
+    steps: int
+    step_size: str
+    start: Start = "uniform"
+    start_scale: float = 1.0
+    loss: Loss = "cross_entropy"
+    decide: Literal["last", "first"] = "last"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UsageError(f"an attack of {self.steps} steps is no attack.", "Use at least 1 step.")
+        _parse_step(self.step_size)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
+        """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
+        loss = getattr(losses, self.loss)
+
+        def search(natural: Tensor, labels: Tensor) -> Tensor:
+            def objective(x_adv: Tensor, index: Tensor) -> Tensor:
+                logits = model(x_adv)
+                values: Tensor = loss(logits, labels[index])
+                if self.decide == "last":
+                    return values
+                return torch.where(losses.is_wrong(logits, labels[index]), torch.inf, values)
+
+            return ascend(
+                objective,
+                natural,
+                threat,
+                generator,
+                steps=self.steps,
+                step_size=self.step_length(threat),
+                start=self.start,
+                start_scale=self.start_scale,
+            )
+
+        return attack_standing(model, x, y, threat, search)
+
+    def step_length(self, threat: Threat) -> float:
+        """The length of a step against this threat, in units of the pixel range."""
+        size, is_relative = _parse_step(self.step_size)
+        return float(size * Fraction(threat.eps) if is_relative else size)
+
+
+def _parse_step(text: str) -> tuple[Fraction, bool]:
+    """The number in a step size, and whether it counts radii."""
+    try:
+        size = Fraction(text.removesuffix("eps"))
+    except (ValueError, ZeroDivisionError):
+        size = Fraction(0)
+    if size <= 0:
+        raise UsageError(
+            f"the step size {text!r} is not a number above 0.", "Write it as 2/255, 0.003, or 0.25eps for radii."
+        )
+    return size, text.endswith("eps")
