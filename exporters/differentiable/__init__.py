@@ -1,0 +1,17 @@
+"""An ONNX file as a torch module with gradients: an attack climbs here, and onnxruntime decides."""
+
+from __future__ import annotations
+
+from exporters.differentiable.file_model import FileModel
+from exporters.differentiable.gate import RELATIVE_LOGIT_TOLERANCE, GateResult, agreement, compare_logits
+from exporters.differentiable.graph import GraphModule, import_graph
+
+__all__ = [
+    "RELATIVE_LOGIT_TOLERANCE",
+    "FileModel",
+    "GateResult",
+    "GraphModule",
+    "agreement",
+    "compare_logits",
+    "import_graph",
+]

@@ -1,0 +1,66 @@
+"""Whether the importer computes what onnxruntime computes: before that is so, its gradients are not trusted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from exporters.differentiable.graph import GraphModule
+from exporters.runtime import Images, Logits, Session
+
+RELATIVE_LOGIT_TOLERANCE = 1e-4
+"""fp32: the largest logit difference that passes, as a part of the logit scale (verification protocol, step 5)."""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """How far two computations of one model's logits are apart.
+
+    Attributes:
+        max_relative_error: ``max |a - b| / scale`` over all images and classes; infinite where a logit is not finite.
+        argmax_agreement: the part of the images, 0 to 1, on which both predict the same class.
+        scale: the median over the images of their largest minus their smallest logit.
+        passed: whether the error is within the tolerance. Within it, only ties can be predicted differently.
+    """
+
+    max_relative_error: float
+    argmax_agreement: float
+    scale: float
+    passed: bool
+
+
+def agreement(session: Session, graph: GraphModule, images: Images) -> GateResult:
+    """Compare the importer with onnxruntime on ``images`` float32 ``[B, C, H, W]`` in [0, 1]; B = 0 does not pass."""
+    device = next(iter(graph.buffers()), torch.empty(0)).device
+    size = session.batch_size
+    with torch.no_grad():
+        parts = [graph(torch.from_numpy(images[i : i + size]).to(device)) for i in range(0, len(images), size)]
+    decided = session(images)
+    imported = torch.cat(parts).cpu().numpy() if parts else np.zeros_like(decided)
+    return compare_logits(decided, imported)
+
+
+def compare_logits(reference: Logits, other: Logits, tolerance: float = RELATIVE_LOGIT_TOLERANCE) -> GateResult:
+    """Compare two sets of logits ``[B, K]`` of the same images.
+
+    The scale is a spread and not a magnitude, so that a constant added to all logits cannot hide a difference; and it
+    is a median, so that a few images with huge logits cannot.
+
+    Args:
+        reference: the logits that decide.
+        other: the logits to be checked.
+        tolerance: the largest relative error that passes.
+    """
+    if reference.shape != other.shape or reference.size == 0:
+        return GateResult(math.inf, 0.0, 0.0, passed=False)
+    agree = float((reference.argmax(1) == other.argmax(1)).mean())
+    if not (np.isfinite(reference).all() and np.isfinite(other).all()):
+        return GateResult(math.inf, agree, 0.0, passed=False)
+    wide, narrow = reference.astype(np.float64), other.astype(np.float64)
+    scale = float(np.median(wide.max(1) - wide.min(1)))
+    difference = float(np.abs(wide - narrow).max())
+    error = difference / scale if scale > 0 else (0.0 if difference == 0 else math.inf)
+    return GateResult(error, agree, scale, passed=error <= tolerance)

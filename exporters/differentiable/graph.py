@@ -1,0 +1,186 @@
+"""Reads an ONNX graph and runs it in torch, so that its input has a gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import Tensor, nn
+
+# Each import registers one family of operators.
+import exporters.differentiable.operators.convolution
+import exporters.differentiable.operators.elementwise
+import exporters.differentiable.operators.matrices
+import exporters.differentiable.operators.pooling
+import exporters.differentiable.operators.rounding
+import exporters.differentiable.operators.shapes  # noqa: F401
+from compressor.errors import UnreadableModelError, UnsupportedOperatorError
+from exporters.differentiable.registry import Node, Operation, build, describe
+
+MAX_CONSTANT_BYTES = 1 << 31
+"""All weights and constants together: what one protobuf file can hold."""
+
+_DTYPES = frozenset(
+    {
+        TensorProto.FLOAT,
+        TensorProto.DOUBLE,
+        TensorProto.FLOAT16,
+        TensorProto.INT64,
+        TensorProto.INT32,
+        TensorProto.UINT8,
+        TensorProto.INT8,
+        TensorProto.BOOL,
+    }
+)
+
+
+@dataclass(frozen=True)
+class _Step:
+    operation: Operation
+    inputs: tuple[str, ...]
+    output: str
+    label: str
+    released: tuple[str, ...]  # values that nothing reads after this step
+
+
+class GraphModule(nn.Module):
+    """An ONNX graph as a torch module: its weights are buffers, and nothing in it is trained.
+
+    Built by :func:`import_graph`. Modes do not matter to it: BatchNormalization uses its stored statistics.
+    """
+
+    def __init__(self, steps: tuple[_Step, ...], constants: dict[str, Tensor], input_name: str, output: str) -> None:
+        super().__init__()
+        self._steps = steps
+        self._input, self._output = input_name, output
+        self._buffer_names = {name: f"constant_{position}" for position, name in enumerate(constants)}
+        for name, value in constants.items():
+            self.register_buffer(self._buffer_names[name], value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``[B, K]`` of images ``x`` ``[B, C, H, W]`` in [0, 1], for any ``B``.
+
+        Raises:
+            UnreadableModelError: a node cannot be computed: its values do not fit together.
+        """
+        values: dict[str, Tensor | None] = {"": None, self._input: x}
+        values |= {name: self.get_buffer(buffer) for name, buffer in self._buffer_names.items()}
+        for step in self._steps:
+            try:
+                values[step.output] = step.operation(*(values[name] for name in step.inputs))
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, IndexError, ValueError, TypeError, OverflowError) as error:
+                raise UnreadableModelError(f"the values do not fit together at {step.label}.") from error
+            for name in step.released:
+                del values[name]
+        logits = values[self._output]
+        if logits is None:
+            raise UnreadableModelError("the model's output is empty.")
+        return logits
+
+
+def import_graph(model: onnx.ModelProto, *, straight_through: bool = False) -> GraphModule:
+    """Turn a model into a torch module whose logits have a gradient with respect to the images.
+
+    Args:
+        model: a checked model with one input and one output.
+        straight_through: let gradients through Clip where it saturates, as if it were the identity there.
+            Round, Floor, Ceil, Sign and casts to integers are always straight-through.
+
+    Raises:
+        UnsupportedOperatorError: an operator, domain, version, attribute or constant type that is not implemented.
+        UnreadableModelError: the graph is not well formed, or larger than the limits.
+    """
+    opset = _opset(model)
+    constants = _constants(model.graph)
+    (image,) = _exactly_one([value.name for value in model.graph.input if value.name not in constants], "input")
+    (output,) = _exactly_one([value.name for value in model.graph.output], "output")
+    nodes = [proto for proto in model.graph.node if not _is_constant(proto)]
+    last_read = {name: position for position, proto in enumerate(nodes) for name in proto.input}
+    known = {"", image, *constants}
+    steps = []
+    for position, proto in enumerate(nodes):
+        operation = build(proto, opset, straight_through=straight_through)
+        label = describe(proto, opset)
+        if not known.issuperset(proto.input) or proto.output[0] in known:
+            raise UnreadableModelError(f"the graph is not in order at {label}.")
+        known.add(proto.output[0])
+        # The buffers live on in the module; dropping them here only forgets the name.
+        done = {name for name in proto.input if name and last_read[name] == position and name != output}
+        steps.append(_Step(operation, tuple(proto.input), proto.output[0], label, tuple(sorted(done))))
+    if output not in known:
+        raise UnreadableModelError(f"nothing computes the model's output {output[:60]!r}.")
+    return GraphModule(tuple(steps), constants, image, output)
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    for entry in model.opset_import:
+        if entry.domain not in ("", "ai.onnx"):
+            raise UnsupportedOperatorError(f"the model uses the custom domain {entry.domain[:60]!r}.")
+    versions = {entry.version for entry in model.opset_import}
+    if len(versions) != 1:
+        raise UnreadableModelError("the model does not say which opset it uses.")
+    if not 1 <= min(versions) <= onnx.defs.onnx_opset_version():
+        raise UnsupportedOperatorError(f"the importer does not know opset {min(versions)}.")
+    if model.functions:
+        raise UnsupportedOperatorError("the importer has no nested functions.")
+    return int(versions.pop())
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, Tensor]:
+    if graph.sparse_initializer:
+        raise UnsupportedOperatorError("the importer has no sparse weights.")
+    named = [(proto.name, proto) for proto in graph.initializer]
+    named += [(node.output[0], _constant_value(node)) for node in graph.node if _is_constant(node)]
+    constants: dict[str, Tensor] = {}
+    size = 0
+    for name, proto in named:
+        if not name or name in constants:
+            raise UnreadableModelError(f"the constant {name[:60]!r} is given twice or has no name.")
+        value = _tensor(name, proto)
+        size += value.numel() * value.element_size()
+        if size > MAX_CONSTANT_BYTES:
+            raise UnreadableModelError(f"the model's weights are larger than {MAX_CONSTANT_BYTES} bytes.")
+        constants[name] = value
+    return constants
+
+
+def _is_constant(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Constant" and node.domain in ("", "ai.onnx") and len(node.output) == 1
+
+
+def _constant_value(proto: onnx.NodeProto) -> TensorProto:
+    node = Node(proto, opset=13, version=13, straight_through=False)
+    attribute = proto.attribute[0] if len(proto.attribute) == 1 else onnx.AttributeProto()
+    node.require(not attribute.ref_attr_name, "a reference for its value")
+    match attribute.name:
+        case "value":
+            return attribute.t
+        case "value_int" | "value_ints":
+            value = onnx.helper.get_attribute_value(attribute)
+            return numpy_helper.from_array(np.asarray(value, dtype=np.int64))
+        case "value_float" | "value_floats":
+            value = onnx.helper.get_attribute_value(attribute)
+            return numpy_helper.from_array(np.asarray(value, dtype=np.float32))
+        case _:
+            raise UnsupportedOperatorError(f"the importer has no {node} with this kind of value.")
+
+
+def _tensor(name: str, proto: TensorProto) -> Tensor:
+    if proto.data_type not in _DTYPES or proto.data_location == TensorProto.EXTERNAL or proto.external_data:
+        raise UnsupportedOperatorError(f"the importer has no constants of the type or place of {name[:60]!r}.")
+    try:
+        # The copy is writable and in the machine's own byte order, which torch asks for.
+        return torch.from_numpy(np.array(numpy_helper.to_array(proto)))
+    except (ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise UnreadableModelError(f"the values of the constant {name[:60]!r} do not fit its shape.") from error
+
+
+def _exactly_one(names: list[str], kind: str) -> list[str]:
+    if len(names) != 1:
+        raise UnreadableModelError(f"the model has {len(names)} {kind}s, and a classifier has one.")
+    return names

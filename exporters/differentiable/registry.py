@@ -1,0 +1,145 @@
+"""The importer's operators: a duplicate raises, an unknown one is named, and no attribute is ever ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+from torch import Tensor
+
+from compressor.errors import UnreadableModelError, UnsupportedOperatorError
+
+AttributeType = onnx.AttributeProto.AttributeType
+
+
+Operation = Callable[..., Tensor]
+"""What an operator becomes: its input values, absent optional ones being ``None``, to its only output."""
+
+
+@dataclass
+class Node:
+    """A graph node as its builder sees it; whatever attribute the builder does not ask for is refused afterwards.
+
+    Attributes:
+        proto: the node.
+        opset: the version of the default domain that the model uses.
+        version: the version of this operator that the opset means.
+        straight_through: whether Clip lets gradients through where it saturates.
+    """
+
+    proto: onnx.NodeProto
+    opset: int
+    version: int
+    straight_through: bool
+    _asked: set[str] = field(default_factory=set)
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """The value of an integer attribute."""
+        return int(self._value(name, AttributeType.INT, default))
+
+    def integers(self, name: str, default: list[int] | None = None) -> list[int]:
+        """The values of an attribute that is a list of integers."""
+        return [int(value) for value in self._value(name, AttributeType.INTS, default)]
+
+    def real(self, name: str, default: float) -> float:
+        """The value of a real attribute."""
+        return float(self._value(name, AttributeType.FLOAT, default))
+
+    def text(self, name: str, default: str) -> str:
+        """The value of a text attribute."""
+        value = self._value(name, AttributeType.STRING, default)
+        return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+
+    def has(self, name: str) -> bool:
+        """Whether the node gives this attribute."""
+        return any(attribute.name == name for attribute in self.proto.attribute)
+
+    def require(self, holds: bool, reason: str) -> None:
+        """Refuse the node unless ``holds``.
+
+        Raises:
+            UnsupportedOperatorError: it does not; ``reason`` completes "the importer has no ... with".
+        """
+        if not holds:
+            raise UnsupportedOperatorError(f"the importer has no {self} with {reason}.", _HINT)
+
+    def refuse_the_rest(self) -> None:
+        """Refuse attributes that no builder asked for: an ignored attribute would be a wrong answer."""
+        names = [attribute.name for attribute in self.proto.attribute]
+        for name in names:
+            self.require(name in self._asked, f"attribute {name[:60]!r}")
+        self.require(len(set(names)) == len(names), "an attribute given twice")
+
+    def __str__(self) -> str:
+        return f"operator {describe(self.proto, self.opset)}"
+
+    def _value(self, name: str, kind: int, default: Any) -> Any:
+        self._asked.add(name)
+        for attribute in self.proto.attribute:
+            if attribute.name == name:
+                self.require(attribute.type == kind and not attribute.ref_attr_name, f"this kind of {name!r}")
+                return onnx.helper.get_attribute_value(attribute)
+        if default is None:
+            raise UnreadableModelError(f"{self} lacks its attribute {name!r}.")
+        return default
+
+
+Builder = Callable[[Node], Operation]
+
+_HINT = "The importer knows the operators of the files that this project exports; verify with --accept-black-box."
+_BUILDERS: dict[str, tuple[frozenset[int], Builder]] = {}
+
+
+def operator(name: str, *versions: int) -> Callable[[Builder], Builder]:
+    """Register the builder of an operator of the default domain, for the versions of it that it implements.
+
+    Raises:
+        ValueError: the operator is registered already.
+    """
+
+    def register(builder: Builder) -> Builder:
+        if name in _BUILDERS:
+            raise ValueError(f"the operator {name!r} is registered twice")
+        _BUILDERS[name] = (frozenset(versions), builder)
+        return builder
+
+    return register
+
+
+def build(proto: onnx.NodeProto, opset: int, *, straight_through: bool) -> Operation:
+    """The operation that a node stands for.
+
+    Raises:
+        UnsupportedOperatorError: a custom domain, an unknown operator, version, attribute, or a second output.
+        UnreadableModelError: the node does not fit its operator's definition.
+    """
+    unknown = UnsupportedOperatorError(f"the importer has no operator {describe(proto, opset)}.", _HINT)
+    if proto.domain not in ("", "ai.onnx") or proto.op_type not in _BUILDERS:
+        raise unknown
+    try:
+        schema = onnx.defs.get_schema(proto.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        raise unknown from None
+    versions, builder = _BUILDERS[proto.op_type]
+    if schema.since_version not in versions:
+        raise unknown
+    node = Node(proto, opset, schema.since_version, straight_through)
+    if not schema.min_input <= len(proto.input) <= schema.max_input:
+        raise UnreadableModelError(f"{node} takes another number of inputs than {len(proto.input)}.")
+    node.require(sum(map(bool, proto.output)) == 1 and bool(proto.output[0]), "more than one output")
+    operation = builder(node)
+    node.refuse_the_rest()
+    return operation
+
+
+def known_operators() -> list[str]:
+    """The names of the operators that can be imported, sorted."""
+    return sorted(_BUILDERS)
+
+
+def describe(proto: onnx.NodeProto, opset: int) -> str:
+    """An operator with its domain, opset and node, for messages; names from the file are shortened."""
+    node = proto.name or (proto.output[0] if proto.output else "")
+    return f"{proto.op_type[:60]!r} (domain {proto.domain[:60] or 'ai.onnx'}, opset {opset}, node {node[:60]!r})"
