@@ -1,0 +1,1 @@
+"""ONNX: export, runtime, gradients of a file, the claim inside it, and the verifier."""

@@ -1,0 +1,70 @@
+"""Which device and how many threads: what was asked for, or an error; never a silent fallback."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import torch
+
+from compressor.errors import MissingDeviceError, UsageError
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` means here.
+
+    Raises:
+        UsageError: another name. MissingDeviceError: a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdigit())):
+        raise UsageError(f"the device {name!r} is not known.", "Use auto, cpu, cuda, cuda:N or mps.")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) >= count:
+            raise MissingDeviceError(
+                f"the device {name} is not there: PyTorch sees {count} CUDA device(s).",
+                "Use --device cpu, or see `compress doctor`.",
+            )
+        device = torch.device("cuda", int(number or 0))
+        torch.cuda.set_device(device)
+        return device
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise MissingDeviceError("the device mps is not there.", "Use --device cpu, or see `compress doctor`.")
+    return torch.device(kind)
+
+
+def available_threads() -> int:
+    """How many cores this process may really use: its affinity, and its container's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_cores(Path("/sys/fs/cgroup"))
+    return max(1, min(cores, math.ceil(quota)) if quota else cores)
+
+
+def set_threads(threads: int | None) -> int:
+    """Use ``threads`` cores in torch, or all available ones; returns the number."""
+    count = threads if threads is not None else available_threads()
+    if count < 1:
+        raise UsageError(f"{count} threads make no sense.", "Use --threads 1 or more.")
+    torch.set_num_threads(count)
+    return count
+
+
+def _cgroup_cores(root: Path) -> float | None:
+    """The CPU quota in cores of cgroup v2 or v1 mounted at ``root``, or None where there is no limit."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
+            period = (root / "cpu/cpu.cfs_period_us").read_text()
+        except OSError:
+            return None
+    try:
+        cores = float(quota) / float(period)
+    except (ValueError, ZeroDivisionError):
+        return None  # "max": no limit
+    return cores if cores > 0 else None
