@@ -79,17 +79,26 @@ def build_empty_network(spec: ModelSpec) -> nn.Module:
         return family.build(spec)
 
 
-def family_of(name: str) -> ModelFamily:
-    """The family of a model's name: the longest family name that starts it, before a hyphen or the end.
+def family_name(name: str) -> str:
+    """The family in a model's name: the longest family name that starts it, before a hyphen or the end.
 
     Raises:
-        UnknownNameError: no family has this name.
+        UnknownNameError: no family has this name; near misses are suggested.
     """
     members = MODELS.members()
     fitting = [family for family in members if name == family or name.startswith(f"{family}-")]
     if not fitting:
         raise unknown_name(MODELS.kind, name, list(members))
-    return cast(ModelFamily, MODELS.get(max(fitting, key=len)))
+    return max(fitting, key=len)
+
+
+def family_of(name: str) -> ModelFamily:
+    """The family that builds the model ``name``.
+
+    Raises:
+        UnknownNameError: no family has this name.
+    """
+    return cast(ModelFamily, MODELS.get(family_name(name)))
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -53,12 +53,14 @@ class Recognition:
         classes: how many logits it has.
         state: the tensors that the network loads, those its forward never uses left out.
         activations: the activations the keys cannot tell apart, likeliest first.
+        normalizes: whether this family's public code normalises inside its forward, out of the state dict's sight.
     """
 
     name: str
     classes: int
     state: Mapping[str, Tensor]
     activations: tuple[Literal["relu", "silu"], ...] = ("relu",)
+    normalizes: bool = False
 
 
 @dataclass(frozen=True)

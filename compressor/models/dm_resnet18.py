@@ -80,7 +80,7 @@ def _recognise(state: Mapping[str, Tensor]) -> Recognition | None:
     blocks = [block_count(state, f"layer_{stage}.") for stage in (0, 1, 2, 3)]
     if not channels or channels % 8 or not classes or blocks != [2, 2, 2, 2]:
         return None
-    return Recognition(with_width(NAME, channels / 64), classes, state, activations=("silu", "relu"))
+    return Recognition(with_width(NAME, channels / 64), classes, state, activations=("silu", "relu"), normalizes=True)
 
 
 FAMILY = ModelFamily(form="dm-resnet18[-WIDTH]", example="dm-resnet18-0.125", build=_build, recognise=_recognise)

@@ -95,7 +95,8 @@ def _recognise(state: Mapping[str, Tensor]) -> Recognition | None:
     blocks = block_count(state, "layer.0.block.")
     if not channels or channels % 16 or not classes or "init_conv.weight" not in state:
         return None
-    return Recognition(f"{NAME}-{6 * blocks + 4}-{channels // 16}", classes, state, activations=("silu", "relu"))
+    name = f"{NAME}-{6 * blocks + 4}-{channels // 16}"
+    return Recognition(name, classes, state, activations=("silu", "relu"), normalizes=True)
 
 
 FAMILY = ModelFamily(form="dm-wideresnet-DEPTH-WIDTH", example="dm-wideresnet-10-1", build=_build, recognise=_recognise)

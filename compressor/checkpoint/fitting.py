@@ -1,0 +1,56 @@
+"""Putting a state dict into the network it claims to be: every name and every shape must agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from compressor.classifier import build_empty_network
+from compressor.errors import UnknownArchitectureError
+from compressor.types import ModelSpec
+
+_COUNTER = "num_batches_tracked"
+
+
+def fill_network(spec: ModelSpec, state: Mapping[str, Tensor]) -> nn.Module:
+    """The spec's network, holding the tensors of ``state`` itself, in evaluation mode.
+
+    A missing ``num_batches_tracked`` (old PyTorch, converted files) counts as 0; nothing else may be missing or extra.
+
+    Raises:
+        UnknownArchitectureError: a tensor is missing, extra or of another shape.
+        UnknownNameError, UsageError: the spec names no network.
+    """
+    network = build_empty_network(spec)
+    expected = network.state_dict()
+    counters = {key: torch.zeros((), dtype=torch.int64) for key in expected if key.endswith(_COUNTER)}
+    complete = counters | dict(state)
+    _check(spec.name, expected, complete)
+    network.load_state_dict(complete, strict=True, assign=True)
+    return network.eval()
+
+
+def _check(name: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    missing = [key for key in expected if key not in state]
+    extra = [key for key in state if key not in expected]
+    reason = ""
+    if missing:
+        reason = f"it lacks {_first(missing)}"
+    elif extra:
+        reason = f"it also holds {_first(extra)}"
+    else:
+        for key, tensor in expected.items():
+            if state[key].shape != tensor.shape:
+                reason = f"{key} is {list(state[key].shape)} and should be {list(tensor.shape)}"
+                break
+    if reason:
+        raise UnknownArchitectureError(
+            f"the checkpoint does not fit {name}: {reason}.",
+            "It is a changed variant of that family: only the form of the public ports can be loaded.",
+        )
+
+
+def _first(keys: list[str]) -> str:
+    return keys[0] if len(keys) == 1 else f"{keys[0]} and {len(keys) - 1} more"
