@@ -1,0 +1,237 @@
+"""Step 1 of the verification: what is refused in a file of unknown origin before anything runs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import TensorProto
+
+from compressor.errors import MissingInputError, UnreadableModelError
+
+_DEFAULT_DOMAIN = ("", "ai.onnx")
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large an untrusted file may be.
+
+    Attributes:
+        file_bytes: the file.
+        nodes: operators in the graph.
+        metadata_bytes: all metadata keys and values together; the claim is among them.
+        image_side: height and width of the images, in pixels.
+        classes: logits.
+    """
+
+    file_bytes: int = 1024 * _MIB
+    nodes: int = 20_000
+    metadata_bytes: int = 16 * _MIB
+    image_side: int = 4096
+    classes: int = 100_000
+
+
+class Finding(NamedTuple):
+    """One check: its name, ``passed``, and what was found."""
+
+    name: str
+    status: str
+    detail: str
+
+
+class CheckedModel(NamedTuple):
+    """A file that passed: its message, its bytes, and the findings in the order they were made."""
+
+    model: onnx.ModelProto
+    data: bytes
+    findings: list[Finding]
+
+
+def load_untrusted(path: Path, limits: Limits | None = None) -> CheckedModel:
+    """Read an ONNX file that anyone may have written, and refuse what this project's exports never contain.
+
+    Args:
+        path: the file.
+        limits: sizes beyond which it is not read; the defaults where it is ``None``.
+
+    Raises:
+        MissingInputError: there is no such file, or it is a folder.
+        UnreadableModelError: empty, damaged, beyond the limits, or not a plain image classifier.
+    """
+    limits = limits or Limits()
+    data = _read(path, limits)
+    model = parse(data)
+    findings = [Finding("size", "passed", f"{len(data):,} bytes")]
+    findings += check_structure(model, limits, file_bytes=len(data))
+    return CheckedModel(model, data, findings)
+
+
+def parse(data: bytes) -> onnx.ModelProto:
+    """Decode a model.
+
+    Raises:
+        UnreadableModelError: these bytes are no ONNX model.
+    """
+    if not data:
+        raise UnreadableModelError("the model file is empty.")
+    try:
+        model: onnx.ModelProto = onnx.ModelProto.FromString(data)
+    except (DecodeError, ValueError, RecursionError) as error:
+        raise UnreadableModelError("the file is not an ONNX model, or it is damaged or truncated.") from error
+    if not model.graph.node:
+        raise UnreadableModelError("the file is not an ONNX model: it has no graph.")
+    return model
+
+
+def check_structure(model: onnx.ModelProto, limits: Limits, *, file_bytes: int) -> list[Finding]:
+    """Check everything that can be checked without running the model; one finding a check.
+
+    Args:
+        model: the decoded file.
+        limits: sizes that are allowed.
+        file_bytes: the file's size, which bounds what its weights can be.
+
+    Raises:
+        UnreadableModelError: the first check that fails.
+    """
+    return [
+        _check_nodes(model, limits),
+        _check_metadata(model, limits),
+        _check_domains(model),
+        _check_nesting(model),
+        _check_weights(model, file_bytes),
+        _check_images(model, limits),
+        _check_logits(model, limits),
+        _check_valid(model),
+    ]
+
+
+def _read(path: Path, limits: Limits) -> bytes:
+    if path.is_dir():
+        raise MissingInputError(f"{path} is a folder, and an ONNX file was expected.")
+    if not path.is_file():
+        raise MissingInputError(f"there is no file {path}.")
+    try:
+        with path.open("rb") as file:
+            data = file.read(limits.file_bytes + 1) if path.stat().st_size <= limits.file_bytes else None
+    except OSError as error:
+        raise MissingInputError(f"cannot read {path}: {error.strerror or error}.") from error
+    if data is None or len(data) > limits.file_bytes:
+        raise UnreadableModelError(f"the model file is larger than the limit of {limits.file_bytes:,} bytes.")
+    return data
+
+
+def _check_nodes(model: onnx.ModelProto, limits: Limits) -> Finding:
+    count = len(model.graph.node)
+    _require(count <= limits.nodes, f"the model has {count:,} operators, and the limit is {limits.nodes:,}.")
+    return Finding("nodes", "passed", f"{count:,} operators")
+
+
+def _check_metadata(model: onnx.ModelProto, limits: Limits) -> Finding:
+    size = sum(len(entry.key.encode()) + len(entry.value.encode()) for entry in model.metadata_props)
+    _require(size <= limits.metadata_bytes, f"the model's metadata is larger than {limits.metadata_bytes:,} bytes.")
+    keys = [entry.key for entry in model.metadata_props]
+    _require(len(set(keys)) == len(keys), "the model's metadata gives one key twice.")
+    return Finding("metadata", "passed", f"{len(keys)} entries, {size:,} bytes")
+
+
+def _check_domains(model: onnx.ModelProto) -> Finding:
+    foreign = {entry.domain for entry in model.opset_import} | {node.domain for node in model.graph.node}
+    foreign -= set(_DEFAULT_DOMAIN)
+    if foreign:
+        raise UnreadableModelError(f"the model uses operators of the custom domain {min(foreign)[:60]!r}.")
+    _require(len(model.opset_import) == 1, "the model does not say which opset it uses.")
+    return Finding("domains", "passed", f"only ONNX operators, opset {model.opset_import[0].version}")
+
+
+def _check_nesting(model: onnx.ModelProto) -> Finding:
+    _require(not model.functions, "the model has nested functions, which could hide what it computes.")
+    _require(not model.training_info, "the model has training information, which could change its weights.")
+    for node in model.graph.node:
+        nested = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+        _require(
+            not nested and node.op_type not in ("If", "Loop", "Scan"),
+            f"the model has a nested graph in an operator {node.op_type[:60]!r}, which could hide what it computes.",
+        )
+    return Finding("nesting", "passed", "one flat graph")
+
+
+def _check_weights(model: onnx.ModelProto, file_bytes: int) -> Finding:
+    count = 0
+    for tensor in _tensors(model):
+        outside = tensor.data_location == TensorProto.EXTERNAL or bool(tensor.external_data)
+        _require(not outside, f"the weights {tensor.name[:60]!r} are in another file, and only one file is read.")
+        # Four bits are the smallest number: a file cannot hold more than two of them a byte.
+        held = all(size >= 0 for size in tensor.dims) and math.prod(tensor.dims) <= 2 * file_bytes
+        _require(held, f"the weights {tensor.name[:60]!r} claim to be larger than the file.")
+        count += math.prod(tensor.dims)
+    return Finding("weights", "passed", f"{count:,} numbers, all inside the file")
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    _require(not model.graph.sparse_initializer, "the model has sparse weights, which this project does not write.")
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            sparse = attribute.HasField("sparse_tensor") or attribute.sparse_tensors
+            _require(not sparse, "the model has sparse weights, which this project does not write.")
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def _check_images(model: onnx.ModelProto, limits: Limits) -> Finding:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    _require(len(inputs) == 1, f"the model has {len(inputs)} inputs, and an image classifier has one.")
+    sizes = _sizes(inputs[0], "input")
+    _require(len(sizes) == 4, "the model's input is not images [batch, channels, height, width].")
+    batch, channels, height, width = sizes
+    _require(batch is None, "the model's batch size is fixed, and it must be dynamic.")
+    _require(channels in (1, 3), "the model's images do not have 1 or 3 channels.")
+    for side in (height, width):
+        _require(
+            side is not None and 1 <= side <= limits.image_side,
+            f"the model's images are not of a fixed size of at most {limits.image_side} pixels a side.",
+        )
+    return Finding("input", "passed", f"images of {channels}x{height}x{width}, any number at once")
+
+
+def _check_logits(model: onnx.ModelProto, limits: Limits) -> Finding:
+    outputs = list(model.graph.output)
+    _require(len(outputs) == 1, f"the model has {len(outputs)} outputs, and an image classifier has one.")
+    sizes = _sizes(outputs[0], "output")
+    _require(len(sizes) == 2 and sizes[0] is None, "the model's output is not logits [batch, classes].")
+    classes = sizes[1]
+    _require(
+        classes is not None and 2 <= classes <= limits.classes,
+        f"the model does not have a fixed number of 2 to {limits.classes:,} classes.",
+    )
+    return Finding("output", "passed", f"{classes} classes")
+
+
+def _sizes(value: Any, kind: str) -> list[int | None]:
+    """The sizes of an input or output; ``None`` where one is open."""
+    tensor = value.type.tensor_type
+    _require(tensor.elem_type == TensorProto.FLOAT, f"the model's {kind} is not float32.")
+    return [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
+
+
+def _check_valid(model: onnx.ModelProto) -> Finding:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, TypeError) as error:
+        line = (str(error).strip().splitlines() or ["no reason given"])[0][:200].rstrip(".")
+        raise UnreadableModelError(f"the model is not valid ONNX: {line}.") from error
+    return Finding("checker", "passed", f"valid ONNX, IR version {model.ir_version}")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise UnreadableModelError(message)
