@@ -1,0 +1,86 @@
+"""Augmentation by number: a training image is (index, variant), and a variant is a crop offset and a flip.
+
+With a padding of ``p = image_size // 8`` there are ``(2p + 1)^2`` crops and two sides: 162 variants at 32 pixels.
+Variant ``(dy * (2p + 1) + dx) * 2 + flip`` is the picture, padded with ``p`` zeros on each side, cut at row ``dy`` and
+column ``dx``, then flipped left to right if ``flip`` is 1.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from compressor.randomness import derive_seed
+from compressor.sampling import Indices, random_below, random_order
+
+
+def crop_padding(image_size: int) -> int:
+    """How many zeros are padded on each side before a crop: an eighth of the side, 4 at 32 pixels."""
+    return image_size // 8
+
+
+def variant_count(image_size: int) -> int:
+    """How many variants an image has: ``(2p + 1)^2 * 2``, 162 at 32 pixels."""
+    return (2 * crop_padding(image_size) + 1) ** 2 * 2
+
+
+def choose_variants(seed: int, epoch: int, indices: Indices, image_size: int = 32) -> Indices:
+    """The variant of each sample in an epoch, uniform, a function of (seed, epoch, index) alone.
+
+    Args:
+        seed: the run's seed.
+        epoch: counts from 0.
+        indices: positions of the samples in the training split, any shape.
+        image_size: the side of the pictures, in pixels.
+
+    Returns:
+        int64 of the same shape, from 0 to ``variant_count(image_size) - 1``.
+    """
+    return random_below(derive_seed(seed, "augment", epoch), indices, variant_count(image_size))
+
+
+def permutation(seed: int, epoch: int, n: int) -> Indices:
+    """The order ``[n]`` in which an epoch visits ``n`` samples, a function of (seed, epoch, n) alone."""
+    return random_order(derive_seed(seed, "order", epoch), n)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Images as float32 in [0, 1]: ``fl(u / 255)``, the float32 nearest to the quotient, on every device.
+
+    Args:
+        images: uint8, any shape.
+    """
+    # Divided by a tensor of the same device: by a Python number, CUDA multiplies by the rounded 1/255 instead.
+    return images.to(torch.float32) / torch.tensor(255.0, device=images.device)
+
+
+def apply_variants(images: Tensor, variants: Tensor) -> Tensor:
+    """Crop and flip each image as its variant says.
+
+    Args:
+        images: uint8 ``[B, C, S, S]``, on any device; not changed.
+        variants: integers ``[B]``, each from 0 to ``variant_count(S) - 1``.
+
+    Returns:
+        float32 ``[B, C, S, S]`` in [0, 1], on the images' device; zero where the crop leaves the picture.
+    """
+    batch, channels, side, _ = images.shape
+    padding = crop_padding(side)
+    offsets = 2 * padding + 1
+    device = images.device
+    variants = variants.to(device=device, dtype=torch.int64)
+    crop, flip = variants.div(2, rounding_mode="floor"), variants.remainder(2).bool()
+    dy, dx = crop.div(offsets, rounding_mode="floor"), crop.remainder(offsets)
+
+    along = torch.arange(side, device=device)
+    rows = dy[:, None] + along
+    columns = dx[:, None] + torch.where(flip[:, None], along.flip(0), along)
+    padded = F.pad(images, (padding,) * 4)
+    picked = padded[
+        torch.arange(batch, device=device)[:, None, None, None],
+        torch.arange(channels, device=device)[None, :, None, None],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]
+    return to_float(picked)

@@ -1,0 +1,105 @@
+"""Decoded pictures kept on disk: one ``.npy`` file for each listing, size and decoder version."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from compressor.data._pictures import Pixels
+from compressor.errors import UnreadableDataError, WriteError
+from compressor.files import atomic_path
+from compressor.memory import fits_in_memory
+
+LOG = logging.getLogger("compressor.data")
+
+Shape = tuple[int, int, int, int]
+Blocks = Callable[[], Iterator[Pixels]]
+
+_HEADER_BYTES = 1 << 12
+
+
+def cached_images(file_name: str, shape: Shape, blocks: Blocks) -> Pixels:
+    """Open decoded pictures from the cache, or decode them into it.
+
+    Where the cache cannot be read or written, a warning says so and the pictures are decoded into memory.
+
+    Args:
+        file_name: names the content: equal names must mean equal pictures.
+        shape: ``(N, 3, size, size)`` of all pictures together.
+        blocks: decodes them, in blocks ``[b, 3, size, size]`` in order.
+
+    Returns:
+        uint8 of that shape; memory-mapped where it would take more than half of the free memory.
+    """
+    path = cache_folder() / "decoded" / file_name
+    images = _open(path, shape)
+    if images is not None:
+        return images
+    LOG.info("decoding %d pictures", shape[0])
+    try:
+        _check_space(path, prod(shape) + _HEADER_BYTES)
+        _write(path, shape, blocks)
+    except WriteError as error:
+        LOG.warning("decoded pictures are not kept for the next run: %s", error.message)
+    else:
+        images = _open(path, shape)
+    return _in_memory(shape, blocks) if images is None else images
+
+
+def cache_folder() -> Path:
+    """``COMPRESS_CACHE_DIR``, else the platform's folder for caches."""
+    chosen = os.environ.get("COMPRESS_CACHE_DIR")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("compress")
+
+
+def _open(path: Path, shape: Shape) -> Pixels | None:
+    """The cached array, or ``None`` where there is none that can be used."""
+    try:
+        # Opened as a map first: that reads the header alone, and fails if the file is shorter than it says.
+        # Copy-on-write, so that torch can share the memory and nothing ever changes the file.
+        images: Pixels = np.lib.format.open_memmap(path, mode="c")
+        if images.shape != shape or images.dtype != np.uint8 or not images.flags.c_contiguous:
+            raise ValueError(f"it holds {images.dtype} {list(images.shape)}, not uint8 {list(shape)}")
+        return np.array(images) if fits_in_memory(images.nbytes) else images
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        LOG.warning("the cached pictures %s cannot be used (%s); decoding again", path, error)
+        return None
+
+
+def _check_space(path: Path, size: int) -> None:
+    """Ask for the space first, so that a full disk costs no decoding."""
+    folder = next((folder for folder in path.parents if folder.is_dir()), None)
+    if folder is not None and shutil.disk_usage(folder).free < size:
+        raise WriteError(f"cannot write {path}: {size:,} bytes are not free.", "Free some space.")
+
+
+def _write(path: Path, shape: Shape, blocks: Blocks) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks():
+            file.write(block.data)
+
+
+def _in_memory(shape: Shape, blocks: Blocks) -> Pixels:
+    try:
+        images = np.empty(shape, dtype=np.uint8)
+    except MemoryError:
+        raise UnreadableDataError(
+            f"{shape[0]:,} decoded pictures take {prod(shape):,} bytes, more than the memory holds.",
+            "Set COMPRESS_CACHE_DIR to a folder with that much space: the pictures then stay on the disk.",
+        ) from None
+    start = 0
+    for block in blocks():
+        images[start : start + len(block)] = block
+        start += len(block)
+    return images
