@@ -34,7 +34,7 @@ class LibraryModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[B, K]`` of images ``[B, C, H, W]``."""
         # The backward pass of the flat view lays the gradient out in order, whatever layout arrives.
-        logits: Tensor = self.model(x.contiguous().view(len(x), -1).view(x.shape))
+        logits: Tensor = self.model(x.contiguous().view(len(x), x.shape[1:].numel()).view(x.shape))
         return logits.clone()
 
 

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from pyautoattack import AutoAttack
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+from torch import nn
+
+from compressor.attacks._library import LibraryModel, make_adversary
+from compressor.randomness import make_generator
+from compressor.registry import ATTACKS
+from compressor.types import Threat
+
+ATTACK = ATTACKS.get("autoattack")
+THREATS = [Threat("Linf", "0.04"), Threat("L2", "0.3")]
+
+
+def test_its_defaults_are_the_standard_version(linear_digits: Any) -> None:
+    standard = AutoAttack(linear_digits.model, eps=0.04, norm="Linf", seed=0, version="standard")
+    ours = make_adversary(
+        linear_digits.model, THREATS[0], make_generator(0), torch.device("cpu"), attacks=ATTACK.attacks
+    )
+    assert ours.attacks_to_run == standard.attacks_to_run
+    for part in ("apgd", "apgd_targeted", "fab", "square"):
+        mine, theirs = vars(getattr(ours, part)), vars(getattr(standard, part))
+        ignored = {"model", "predict", "seed", "logger", "device"}
+        assert {k: v for k, v in mine.items() if k not in ignored} == {
+            k: v for k, v in theirs.items() if k not in ignored
+        }
+    assert (ATTACK.steps, ATTACK.targets, ATTACK.queries) == (100, 9, 5000)
+
+
+@pytest.mark.parametrize("threat", THREATS, ids=str)
+def test_it_finds_what_a_plain_run_of_the_library_finds(linear_digits: Any, threat: Threat) -> None:
+    model, x, y = linear_digits.model, linear_digits.x[:40], linear_digits.y[:40]
+    right = model(x).argmax(1) == y
+    x, y = x[right], y[right]
+    ours = replace(ATTACK, steps=12, targets=3, queries=60)(model, x, y, threat, make_generator(5))
+
+    seed = int(torch.randint(2**62, (), generator=make_generator(5)))
+    plain = AutoAttack(model, attacks=["apgd-ce", "apgd-t", "fab-t", "square"], eps=threat.radius, norm=threat.norm,
+                       seed=seed, version="custom")  # fmt: skip
+    common = {"n_iter": 12, "eps": threat.radius, "norm": threat.norm, "seed": seed, "device": "cpu"}
+    plain.apgd = APGDAttack(model, n_restarts=1, **common)
+    plain.apgd_targeted = APGDAttack_targeted(model, n_restarts=1, n_target_classes=3, **common)
+    plain.fab.n_restarts, plain.fab.n_iter, plain.fab.n_target_classes, plain.square.n_queries = 1, 12, 3, 60
+    with torch.random.fork_rng():
+        x_adv, y_adv = plain.run_standard_evaluation(x, y, batch_size=len(x))
+
+    assert ours.broken.any()
+    assert not ours.broken.all()
+    assert torch.equal(ours.broken, y_adv != y)
+    torch.testing.assert_close(ours.x_adv, x_adv, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_below_four_classes_targets_are_attacked_by_the_margin(classes: int) -> None:
+    logits = torch.randn(6, classes, generator=make_generator(0))
+    y = logits.argmax(1)
+    adversary = make_adversary(
+        nn.Identity(), THREATS[0], make_generator(0), torch.device("cpu"), attacks=["apgd-t"], classes=classes
+    )
+    attack = adversary.apgd_targeted
+    attack.y_target = (y + 1) % classes
+    expected = [float(row[(label + 1) % classes] - row[label]) for row, label in zip(logits, y.tolist(), strict=True)]
+    torch.testing.assert_close(attack.dlr_loss_targeted(logits, y), torch.tensor(expected))
+    assert attack.n_target_classes == adversary.fab.n_target_classes == classes - 1
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_targeted_apgd_alone_breaks_a_model_of_few_classes(classes: int) -> None:
+    generator = make_generator(1, "few")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(75, classes))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.randn(classes, 75, generator=generator))
+    x = torch.rand(6, 3, 5, 5, generator=generator)
+    y = model(x).argmax(1)
+    _, broken = replace(ATTACK, attacks=("apgd-t",), steps=10)(model, x, y, Threat("Linf", "0.5"), make_generator(0))
+    assert broken.all()
+
+
+def test_gradients_reach_the_library_contiguous() -> None:
+    class Turned(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.is_contiguous()
+            return x.contiguous(memory_format=torch.channels_last).relu().sum(dim=(2, 3))
+
+    x = torch.rand(2, 3, 4, 4, requires_grad=True)
+    bare = torch.autograd.grad((Turned()(x) ** 2).sum(), x)[0]
+    wrapped = torch.autograd.grad((LibraryModel(Turned())(x) ** 2).sum(), x)[0]
+    assert wrapped.is_contiguous()
+    torch.testing.assert_close(wrapped, bare.contiguous())
+
+
+def test_the_trace_function_of_debuggers_and_coverage_comes_back(linear_digits: Any) -> None:
+    def trace(frame: Any, event: str, argument: Any) -> None:
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        replace(ATTACK, attacks=("apgd-ce",), steps=1)(
+            linear_digits.model, linear_digits.x[:2], linear_digits.y[:2], THREATS[0], make_generator(0)
+        )
+        after = sys.gettrace()
+    finally:
+        sys.settrace(before)
+    assert after is trace
