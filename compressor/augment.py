@@ -25,7 +25,7 @@ def variant_count(image_size: int) -> int:
     return (2 * crop_padding(image_size) + 1) ** 2 * 2
 
 
-def choose_variants(seed: int, epoch: int, indices: Indices, image_size: int = 32) -> Indices:
+def choose_variants(seed: int, epoch: int, indices: Indices, image_size: int = 32, *, flip: bool = True) -> Indices:
     """The variant of each sample in an epoch, uniform, a function of (seed, epoch, index) alone.
 
     Args:
@@ -33,11 +33,13 @@ def choose_variants(seed: int, epoch: int, indices: Indices, image_size: int = 3
         epoch: counts from 0.
         indices: positions of the samples in the training split, any shape.
         image_size: the side of the pictures, in pixels.
+        flip: whether half of the variants are mirrored; off for pictures such as digits, which have a side.
 
     Returns:
         int64 of the same shape, from 0 to ``variant_count(image_size) - 1``.
     """
-    return random_below(derive_seed(seed, "augment", epoch), indices, variant_count(image_size))
+    variants = random_below(derive_seed(seed, "augment", epoch), indices, variant_count(image_size))
+    return variants if flip else variants - variants % 2
 
 
 def permutation(seed: int, epoch: int, n: int) -> Indices:

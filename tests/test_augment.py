@@ -74,6 +74,13 @@ def test_a_variant_depends_on_seed_epoch_and_index_alone() -> None:
     assert (whole != choose_variants(4, 5, np.arange(1000))).mean() > 0.9
 
 
+def test_without_flips_the_crops_are_the_same_and_none_is_mirrored() -> None:
+    both = choose_variants(0, 0, np.arange(1000))
+    upright = choose_variants(0, 0, np.arange(1000), flip=False)
+    assert np.array_equal(upright // 2, both // 2)
+    assert not np.any(upright % 2)
+
+
 @pytest.mark.parametrize("size", [8, 32])
 def test_variants_are_uniform(size: int) -> None:
     count = variant_count(size)

@@ -43,9 +43,15 @@ def open_cifar(
     """
     refuse_argument(name, argument)
     root = data_dir or _DEFAULT_DATA_DIR
-    if root.name == reader.base_folder and root.is_dir():
+    if root.name == reader.base_folder:
         root = root.parent
-    _make_available(reader, name, root, download)
+    try:
+        _make_available(reader, name, root, download)
+    except OSError as error:
+        raise MissingDataError(
+            f"{name} cannot be read in {shown(root)}: {(error.strerror or 'unknown reason').lower()}.",
+            "Name another folder with --data-dir DIR.",
+        ) from error
     test = _read(reader, root, train=False)
 
     def load(train: bool) -> Split:

@@ -50,10 +50,7 @@ def open_dataset(argument: str, *, data_dir: Path | None, download: bool, image_
     """
     if not argument:
         raise UsageError("the dataset imagefolder needs a folder.", "Write --data imagefolder:DIR.")
-    root = (data_dir or Path()) / Path(argument).expanduser()
-    if not root.is_dir():
-        reason = "is not a folder" if root.exists() else "does not exist"
-        raise MissingDataError(f"the picture folder {shown(root)} {reason}.", "Give its path: --data imagefolder:DIR.")
+    root = _find(argument, data_dir)
     try:
         listings = {split: _list(folder) for split, folder in _split_folders(root).items()}
     except OSError as error:
@@ -67,6 +64,20 @@ def open_dataset(argument: str, *, data_dir: Path | None, download: bool, image_
         _check(listing, class_names)
     loaders = {split: partial(_load, listing, class_names, image_size) for split, listing in listings.items()}
     return LazyDataset("imagefolder", class_names, image_size, loaders, f"{shown(root)}: {_LAYOUT}")
+
+
+def _find(argument: str, data_dir: Path | None) -> Path:
+    root = (data_dir or Path()) / argument
+    try:
+        root = (data_dir or Path()) / Path(argument).expanduser()
+        if root.is_dir():
+            return root
+        fault = "is not a folder" if root.exists() else "does not exist"
+    except OSError as error:
+        fault = f"cannot be opened: {(error.strerror or 'unknown reason').lower()}"
+    except RuntimeError:
+        fault = "begins with a user who does not exist"
+    raise MissingDataError(f"the picture folder {shown(root)} {fault}.", "Give its path: --data imagefolder:DIR.")
 
 
 def _split_folders(root: Path) -> dict[SplitName, Path]:

@@ -140,6 +140,11 @@ def test_absent_names_both_ways_out(tmp_path: Path) -> None:
     assert "--data-dir DIR" in caught.value.hint
 
 
+def test_a_path_that_the_system_refuses(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match=r"cifar10 cannot be read in .*: file name too long"):
+        open_cifar(tmp_path / ("x" * 300))
+
+
 def test_the_default_folder_is_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingDataError, match=r"cifar10 is not in data\."):

@@ -134,6 +134,14 @@ def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("argument", "fault"), [("x" * 300, "cannot be opened: file name too long"), ("~nobody-here", "begins with a user")]
+)
+def test_paths_that_the_system_refuses(argument: str, fault: str) -> None:
+    with pytest.raises(MissingDataError, match=fault):
+        DATASET(argument, data_dir=None, download=False, image_size=8)
+
+
+@pytest.mark.parametrize(
     ("names", "message"),
     [
         ([], "neither train nor test"),
