@@ -1,0 +1,270 @@
+"""What an exported file says of itself: counts, threat, data and digests, as canonical JSON in its metadata."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, cast
+
+import onnx
+
+from compressor.errors import UnreadableClaimError, UsageError
+from compressor.files import canonical_json, sha256_bytes
+from compressor.types import Threat
+
+KEY = "compress.claim"
+SCHEMA_NAME = "compress.claim"
+SCHEMA_VERSION = 1
+
+MAX_CHARACTERS = 1 << 20
+MAX_COUNT = 10_000_000
+
+# A subset of what Threat reads: no exponent, because 1e-999999999 is short to write and endless to compute.
+_EPS = re.compile(r"\d{1,9}(\.\d{1,15})?(/[1-9]\d{0,8})?")
+_HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class ClaimMismatchError(Exception):
+    """A claim that contradicts itself: its own digest is not that of its text. A proven violation, not a user error."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed of one model file, and all that is needed to check it. Integers, not rates.
+
+    Attributes:
+        samples: n, the images in the evidence.
+        clean_correct: c, how many of them are classified correctly.
+        robust: k, how many no attack of the suite broke.
+        norm: the norm of the threat, ``Linf`` or ``L2``.
+        eps: its radius as text, such as ``8/255``, in units of the pixel range.
+        suite: the verifier's suite that sealed it, ``name@version``.
+        seeds: the seeds of its independent runs.
+        versions: library name to version.
+        runtime: onnxruntime's provider, threads, CPU features and so on, as ``Session.describe`` gives them.
+        class_names: in the order of the logits.
+        preprocessing: at least ``image_size`` and ``channels``; eps applies after it.
+        dataset: ``name``, ``split``, ``digest``, ``total`` and ``draw`` (the rule that chose the images).
+        recipe: the resolved training recipe, or None where it is not known.
+        teacher: SHA-256 of the teacher's file, or None.
+        student: SHA-256 of the checkpoint that was exported, or None.
+        licences: what is known of the licences of data and teacher, or None.
+        evidence: SHA-256 of the evidence file's bytes.
+        model: SHA-256 of the ModelProto without this claim, as :func:`model_digest` computes it.
+        digest: SHA-256 of the claim's canonical JSON with this field blank.
+    """
+
+    samples: int
+    clean_correct: int
+    robust: int
+    norm: str
+    eps: str
+    suite: str
+    seeds: tuple[int, ...]
+    versions: dict[str, str]
+    runtime: dict[str, Any]
+    class_names: tuple[str, ...]
+    preprocessing: dict[str, Any]
+    dataset: dict[str, Any]
+    recipe: dict[str, Any] | None
+    teacher: str | None
+    student: str | None
+    licences: dict[str, Any] | None
+    evidence: str
+    model: str
+    digest: str = ""
+
+    @property
+    def threat(self) -> Threat:
+        """The claimed threat model."""
+        return Threat(cast(Any, self.norm), self.eps)
+
+    def to_json(self) -> dict[str, Any]:
+        """The claim as a JSON object, its schema among the fields."""
+        return {"schema": f"{SCHEMA_NAME}/{SCHEMA_VERSION}", **asdict(self)}
+
+    def to_text(self) -> str:
+        """Canonical JSON: equal claims give equal text."""
+        return canonical_json(self.to_json())
+
+    def sealed(self) -> Claim:
+        """The same claim with its own digest filled in."""
+        blank = replace(self, digest="")
+        return replace(self, digest=sha256_bytes(blank.to_text().encode()))
+
+
+def parse_claim(text: str) -> Claim:
+    """Read a claim of unknown origin.
+
+    Args:
+        text: the value of the metadata entry.
+
+    Raises:
+        UnreadableClaimError: not the JSON of a claim, or of a newer schema than this program knows.
+        ClaimMismatchError: it reads well, and is not what its own digest was computed over.
+    """
+    value = _read_json(text)
+    _check_schema(value)
+    known = {field.name for field in fields(Claim)}
+    if set(value) - {"schema"} != known:
+        missing, extra = sorted(known - set(value)), sorted(set(value) - known - {"schema"})
+        raise UnreadableClaimError(
+            f"the claim lacks {_listed(missing)} and has {_listed(extra)} that this schema does not know."
+        )
+    for name, is_valid in _FIELDS.items():
+        if not is_valid(value[name]):
+            raise UnreadableClaimError(f"the claim's field {name!r} does not hold what this schema says.")
+    arguments: dict[str, Any] = {name: value[name] for name in known}
+    arguments |= {name: tuple(value[name]) for name in ("seeds", "class_names")}
+    claim = Claim(**arguments)
+    # Canonical text has one spelling: anything else was edited after it was sealed.
+    if claim.to_text() != text or claim.sealed().digest != claim.digest:
+        raise ClaimMismatchError("the claim is not the one that its digest was computed over")
+    try:
+        _ = claim.threat
+    except UsageError as error:
+        raise UnreadableClaimError(f"the claim's threat makes no sense: {error.message}") from error
+    if not claim.robust <= claim.clean_correct <= claim.samples:
+        raise ClaimMismatchError("the claim counts more robust than correct, or more correct than all images")
+    return claim
+
+
+def read_claim(model: onnx.ModelProto) -> Claim | None:
+    """The claim inside ``model``, or None where there is none.
+
+    Raises:
+        UnreadableClaimError: it cannot be read, or there are two.
+        ClaimMismatchError: it contradicts itself.
+    """
+    texts = [entry.value for entry in model.metadata_props if entry.key == KEY]
+    if len(texts) > 1:
+        raise UnreadableClaimError(f"the file holds {len(texts)} claims, and one was expected.")
+    return parse_claim(texts[0]) if texts else None
+
+
+def with_claim(model: onnx.ModelProto, claim: Claim) -> onnx.ModelProto:
+    """A copy of ``model`` that carries ``claim`` in place of any it had."""
+    copy = _without_claim(model)
+    entry = copy.metadata_props.add()
+    entry.key, entry.value = KEY, claim.to_text()
+    return copy
+
+
+def model_digest(model: onnx.ModelProto) -> str:
+    """SHA-256 of the model's deterministic serialisation with only its claim left out."""
+    return sha256_bytes(serialise(_without_claim(model)))
+
+
+def serialise(model: onnx.ModelProto) -> bytes:
+    """The bytes of ``model``: equal models give equal bytes."""
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _without_claim(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    kept = [entry for entry in model.metadata_props if entry.key != KEY]
+    del copy.metadata_props[:]
+    copy.metadata_props.extend(kept)
+    return copy
+
+
+def _read_json(text: str) -> dict[str, Any]:
+    if len(text) > MAX_CHARACTERS:
+        raise UnreadableClaimError(f"the claim is longer than {MAX_CHARACTERS} characters.")
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        canonical_json(value).encode()
+    except (ValueError, RecursionError) as error:
+        raise UnreadableClaimError("the claim is not the JSON of a claim.") from error
+    if not isinstance(value, dict):
+        raise UnreadableClaimError("the claim is not a JSON object.")
+    return value
+
+
+def _check_schema(value: dict[str, Any]) -> None:
+    name, _, number = str(value.get("schema")).partition("/")
+    if name != SCHEMA_NAME or not number.isascii() or not number.isdecimal() or len(number) > 6:
+        raise UnreadableClaimError("the claim does not name its schema.")
+    if int(number) != SCHEMA_VERSION:
+        raise UnreadableClaimError(
+            f"the claim has schema {name}/{number}, and this program knows {name}/{SCHEMA_VERSION}.",
+            "Install a newer version of this program.",
+        )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return value
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(repr(name[:40]) for name in names[:5]) or "nothing"
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT
+
+
+def _is_seed(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_text(value: Any, longest: int = 200) -> bool:
+    return isinstance(value, str) and len(value) <= longest and value.isprintable()
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and _HEX_DIGEST.fullmatch(value) is not None
+
+
+def _is_digest_or_none(value: Any) -> bool:
+    return value is None or _is_digest(value)
+
+
+def _is_object_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def _is_preprocessing(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_count(value.get(name)) for name in ("image_size", "channels"))
+
+
+def _is_dataset(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(_is_text(value.get(name)) for name in ("name", "split", "draw"))
+        and _is_digest(value.get("digest"))
+        and _is_count(value.get("total"))
+    )
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "samples": _is_count,
+    "clean_correct": _is_count,
+    "robust": _is_count,
+    "norm": lambda value: value in ("Linf", "L2"),
+    "eps": lambda value: isinstance(value, str) and _EPS.fullmatch(value) is not None,
+    "suite": _is_text,
+    "seeds": lambda value: isinstance(value, list) and 1 <= len(value) <= 100 and all(map(_is_seed, value)),
+    "versions": lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+    "runtime": lambda value: isinstance(value, dict),
+    "class_names": lambda value: isinstance(value, list) and len(value) <= MAX_COUNT and all(map(_is_text, value)),
+    "preprocessing": _is_preprocessing,
+    "dataset": _is_dataset,
+    "recipe": _is_object_or_none,
+    "teacher": _is_digest_or_none,
+    "student": _is_digest_or_none,
+    "licences": _is_object_or_none,
+    "evidence": _is_digest,
+    "model": _is_digest,
+    "digest": _is_digest,
+}

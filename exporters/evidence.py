@@ -1,0 +1,221 @@
+"""The images that prove a claim: what was attacked, what broke it, and what did not break."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compressor.errors import MissingInputError, UnreadableEvidenceError
+from compressor.types import Threat
+
+MAX_BYTES = 4 << 30
+"""The largest evidence file that is read at all."""
+
+LARGE_BYTES = 100 << 20
+"""Above this, whoever writes one is warned."""
+
+_FIRST_DATE = (1980, 1, 1, 0, 0, 0)
+_L2_ROUNDING = 1e-6
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+Bits = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Images with their outcomes, and for each that was correct and fell one adversarial image that breaks it.
+
+    Attributes:
+        images: uint8 ``[n, C, H, W]``.
+        labels: int64 ``[n]``.
+        clean: bool ``[n]``, classified correctly.
+        robust: bool ``[n]``, and no attack of the suite broke it.
+        adversarial_u8: uint8 ``[a, C, H, W]``, where the rounded image still breaks it.
+        adversarial_u8_index: int64 ``[a]``, rising: the images that these belong to.
+        adversarial_f32: float32 ``[b, C, H, W]``, where only the unrounded one does.
+        adversarial_f32_index: int64 ``[b]``, rising.
+    """
+
+    images: Bytes
+    labels: Integers
+    clean: Bits
+    robust: Bits
+    adversarial_u8: Bytes
+    adversarial_u8_index: Integers
+    adversarial_f32: Floats
+    adversarial_f32_index: Integers
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def natural(self) -> Floats:
+        """The images as the model takes them: float32 ``[n, C, H, W]``, ``fl(u8 / 255)``."""
+        return to_float(self.images)
+
+    def adversarial(self) -> tuple[Floats, Integers]:
+        """All adversarial images as float32 ``[a + b, C, H, W]``, and the images that they belong to, ``[a + b]``."""
+        index = np.concatenate([self.adversarial_u8_index, self.adversarial_f32_index])
+        return np.concatenate([to_float(self.adversarial_u8), self.adversarial_f32]), index
+
+    def to_bytes(self) -> bytes:
+        """The ``.npz`` file: equal evidence gives equal bytes.
+
+        Stored, not deflated: pictures hardly shrink, deflating differs between zlib versions, and a file that stores
+        cannot unpack to more than its own size.
+        """
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for name in _LAYOUT:
+                info = zipfile.ZipInfo(f"{name}.npy", _FIRST_DATE)
+                info.create_system, info.external_attr = 3, 0o644 << 16
+                archive.writestr(info, _npy_bytes(getattr(self, name)))
+        return buffer.getvalue()
+
+
+# Name to type and number of dimensions. The order is that of the file.
+_LAYOUT: dict[str, tuple[str, int]] = {
+    "images": ("|u1", 4),
+    "labels": ("<i8", 1),
+    "clean": ("|b1", 1),
+    "robust": ("|b1", 1),
+    "adversarial_u8": ("|u1", 4),
+    "adversarial_u8_index": ("<i8", 1),
+    "adversarial_f32": ("<f4", 4),
+    "adversarial_f32_index": ("<i8", 1),
+}
+
+
+def evidence_path(model: Path) -> Path:
+    """Where the evidence of a model file lies: ``NAME.onnx`` has ``NAME.evidence.npz`` beside it."""
+    return model.with_suffix(".evidence.npz")
+
+
+def read_evidence_bytes(path: Path) -> bytes:
+    """The file's bytes, its size checked first.
+
+    Raises:
+        MissingInputError: there is no such file.
+        UnreadableEvidenceError: it is too large, or the system refuses.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"there is no evidence file {path}.", "Name it with --evidence-file.")
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UnreadableEvidenceError(f"the evidence is {size} bytes, and at most {MAX_BYTES} are read.")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableEvidenceError(f"cannot read {path}: {error.strerror or error}.") from error
+
+
+def parse_evidence(data: bytes) -> Evidence:
+    """Read evidence of unknown origin: the arrays that are expected, of their types, and not a byte more.
+
+    Raises:
+        UnreadableEvidenceError: anything else, a compressed archive or contradicting lengths included.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            if [entry.filename for entry in entries] != [f"{name}.npy" for name in _LAYOUT]:
+                raise UnreadableEvidenceError("the evidence does not hold the arrays that this program knows.")
+            if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(data) for entry in entries):
+                raise UnreadableEvidenceError("the evidence is packed in another way than this program writes.")
+            arrays = {name: _parse_npy(archive.read(f"{name}.npy"), *layout) for name, layout in _LAYOUT.items()}
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise UnreadableEvidenceError("the evidence is not a readable .npz file.") from error
+    evidence = Evidence(**arrays)
+    _check_lengths(evidence)
+    # Evidence has one spelling. A second one could show this program and another reader different things.
+    if evidence.to_bytes() != data:
+        raise UnreadableEvidenceError("the evidence holds bytes that belong to none of its arrays.")
+    return evidence
+
+
+def contradiction(evidence: Evidence, classes: int) -> str | None:
+    """Why the outcomes cannot all be true, in words, or None where they can."""
+    correct_but_broken = np.flatnonzero(evidence.clean & ~evidence.robust)
+    _, index = evidence.adversarial()
+    if bool((evidence.labels < 0).any() or (evidence.labels >= classes).any()):
+        return "a label is none of the model's classes"
+    if bool((evidence.robust & ~evidence.clean).any()):
+        return "an image is called robust and not classified correctly"
+    if not np.array_equal(np.sort(index), correct_but_broken):
+        return "the adversarial images are not one for each image that was correct and fell"
+    return None
+
+
+def to_float(images: Bytes) -> Floats:
+    """``fl(u8 / 255)``: float32 images in [0, 1]."""
+    return np.asarray(images, dtype=np.float32) / np.float32(255)
+
+
+def inside_ball(x_adv: Floats, x: Floats, threat: Threat) -> Bits:
+    """Which adversarial images lie in the ball and in [0, 1]; a pixel that is not a number lies nowhere.
+
+    Linf: ``fl(x - eps) <= x' <= fl(x + eps)`` in float32. L2: ``||x' - x||_2 <= eps`` in float64, to one part in a
+    million, because projecting in float32 rounds.
+
+    Args:
+        x_adv: float32 ``[B, C, H, W]``.
+        x: float32 ``[B, C, H, W]``, the centres.
+        threat: the norm and the radius.
+
+    Returns:
+        bool ``[B]``.
+    """
+    axes = (1, 2, 3)
+    in_range = ((x_adv >= 0) & (x_adv <= 1)).all(axes)
+    if threat.norm == "Linf":
+        eps = np.float32(threat.radius)
+        return np.asarray(in_range & ((x_adv >= x - eps) & (x_adv <= x + eps)).all(axes))
+    distance = np.sqrt(((x_adv.astype(np.float64) - x) ** 2).sum(axes))
+    return np.asarray(in_range & (distance <= threat.radius * (1 + _L2_ROUNDING)))
+
+
+def _npy_bytes(array: Array) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _parse_npy(data: bytes, dtype: str, dimensions: int) -> Any:
+    """Read one array after comparing what its header promises with the bytes that are there."""
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("another version of the array format")
+    shape, fortran, found = np.lib.format.read_array_header_1_0(stream, max_header_size=1000)
+    if fortran or found.str != dtype or len(shape) != dimensions or any(side < 0 for side in shape):
+        raise ValueError("another type or shape than expected")
+    size = found.itemsize
+    for side in shape:  # Python's integers do not overflow, NumPy's product would
+        size *= int(side)
+    if size != len(data) - stream.tell():
+        raise ValueError("another size than the header promises")
+    # A copy, because torch wants memory that may be written to.
+    array = np.frombuffer(data, dtype=found, offset=stream.tell()).reshape(shape).copy()
+    if dtype == "|b1" and bool((array.view(np.uint8) > 1).any()):
+        raise ValueError("a truth value that is neither 0 nor 1")
+    return array
+
+
+def _check_lengths(evidence: Evidence) -> None:
+    n = len(evidence.labels)
+    lengths = {len(evidence.images), len(evidence.clean), len(evidence.robust)}
+    pairs = ("adversarial_u8", "adversarial_f32")
+    matched = all(len(getattr(evidence, name)) == len(getattr(evidence, f"{name}_index")) for name in pairs)
+    shapes = {getattr(evidence, name).shape[1:] for name in ("images", *pairs)}
+    if lengths != {n} or not matched or len(shapes) != 1:
+        raise UnreadableEvidenceError("the arrays of the evidence do not belong together: their lengths differ.")
+    for name in pairs:
+        index = getattr(evidence, f"{name}_index")
+        if bool((index < 0).any() or (index >= n).any() or (np.diff(index) <= 0).any()):
+            raise UnreadableEvidenceError("the evidence points at images that it does not hold.")

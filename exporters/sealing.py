@@ -1,0 +1,266 @@
+"""Makes the claim of a model file: the verifier's own attacks, run twice, and what became of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from compressor.contracts import Dataset
+from compressor.errors import ClassMismatchError, ExportError, UnreadableDataError, UnsupportedOperatorError, UsageError
+from compressor.files import sha256_bytes, write_bytes
+from compressor.randomness import derive_seed
+from compressor.suites import get_suite
+from compressor.types import Threat
+from compressor.version import __version__
+from exporters.claim import Claim, model_digest, parse_claim, serialise, with_claim
+from exporters.differentiable import agreement, import_graph
+from exporters.evidence import Bits, Bytes, Evidence, Floats, evidence_path, inside_ball, to_float
+from exporters.runtime import Provider, Session, open_session
+from exporters.verification.alarms import is_softmax
+from exporters.verification.attacks import (
+    VERIFY_SUITE,
+    Attempt,
+    OnProgress,
+    build_attempts,
+    open_gradients,
+    run_attempts,
+)
+from exporters.verification.held_data import SPLIT, Draw, draw_images
+from exporters.verification.target import Target, open_target
+
+SAMPLES = 256
+RUNS = 2
+"""Independent seeds under which an image must stand to be called robust."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model comes from, as far as it is known; it goes into the claim as it is.
+
+    Attributes:
+        recipe: the resolved training recipe.
+        teacher: SHA-256 of the teacher's file.
+        student: SHA-256 of the checkpoint that was exported.
+        licences: what is known of the licences of data and teacher.
+        preprocessing: what was done to the pictures before the model sees them, besides their size.
+    """
+
+    recipe: Mapping[str, Any] | None = None
+    teacher: str | None = None
+    student: str | None = None
+    licences: Mapping[str, Any] | None = None
+    preprocessing: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A model with its claim, and the evidence that goes beside it.
+
+    Attributes:
+        claim: what is claimed.
+        model: the bytes of the ``.onnx`` file.
+        evidence: the bytes of the ``.evidence.npz`` file.
+        attacks: how many images each attack broke, over all runs.
+    """
+
+    claim: Claim
+    model: bytes
+    evidence: bytes
+    attacks: Mapping[str, int]
+
+    def write(self, path: Path, evidence: Path | None = None) -> Path:
+        """Write both files atomically, the evidence first, so that no model ever lies without it.
+
+        Args:
+            path: the model file.
+            evidence: the evidence file, where it does not go beside the model.
+
+        Returns:
+            Where the evidence was written.
+
+        Raises:
+            WriteError: the file system refused.
+        """
+        beside = evidence or evidence_path(path)
+        write_bytes(beside, self.evidence)
+        write_bytes(path, self.model)
+        return beside
+
+
+def seal(
+    model: onnx.ModelProto,
+    dataset: Dataset,
+    threat: Threat,
+    *,
+    samples: int = SAMPLES,
+    suite: str | None = None,
+    seed: int = 0,
+    provenance: Provenance | None = None,
+    provider: Provider = "cpu",
+    threads: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Sealed:
+    """Attack a model with the verifier's own suite, twice, and write down what stood.
+
+    Equal arguments on an equal machine give equal bytes.
+
+    Args:
+        model: the exported classifier; not changed.
+        dataset: its test split gives the images, a draw that its digest fixes.
+        threat: the ball.
+        samples: n; all of the test split where it has fewer.
+        suite: a stronger suite, run after the verifier's own.
+        seed: of the attacks; each run derives its own.
+        provenance: where the model comes from.
+        provider: what onnxruntime runs on.
+        threads: threads of onnxruntime.
+        on_progress: told what is being done.
+
+    Returns:
+        The model with its claim, and the evidence.
+
+    Raises:
+        ExportError: the verifier could not have the gradients of this file.
+        ClassMismatchError, UnreadableDataError, UsageError: the data do not fit the model, or there are none.
+    """
+    if samples < 1:
+        raise UsageError(f"a claim of {samples} images claims nothing.", "Ask for 1 or more evidence images.")
+    session = open_session(serialise(model), provider=provider, threads=threads)
+    drawn = draw_images(dataset, samples)
+    _check_fit(session, drawn)
+    images = to_float(drawn.images)
+    target = open_target(session, images)
+    stronger = str(get_suite(suite)) if suite not in (None, "verify", VERIFY_SUITE) else None
+    attempts = _attempts(model, target, images, stronger)
+    seeds = tuple(derive_seed(seed, "seal", run) for run in range(RUNS))
+
+    clean = np.asarray(target.margins(images, drawn.labels) > 0)
+    robust, x_adv = clean.copy(), images.copy()
+    counts: dict[str, int] = {}
+    for run_seed in seeds:
+        standing = np.flatnonzero(robust)
+        outcome = run_attempts(
+            attempts, target, images[standing], drawn.labels[standing], threat, seed=run_seed, on_progress=on_progress
+        )
+        x_adv[standing], robust[standing] = outcome.x_adv, ~outcome.broken
+        counts = {name: counts.get(name, 0) + count for name, count in outcome.counts.items()}
+    evidence = _evidence(target, threat, drawn, clean=clean, robust=robust, x_adv=x_adv).to_bytes()
+
+    provenance = provenance or Provenance()
+    claim = Claim(
+        samples=len(images),
+        clean_correct=int(clean.sum()),
+        robust=int(robust.sum()),
+        norm=threat.norm,
+        eps=threat.eps,
+        suite=VERIFY_SUITE if stronger is None else f"{VERIFY_SUITE}+{stronger}",
+        seeds=seeds,
+        versions={"compress": __version__, "numpy": np.__version__, "onnx": onnx.__version__, "torch": _torch()},
+        runtime=session.describe(),
+        class_names=drawn.class_names,
+        preprocessing={
+            **(provenance.preprocessing or {}),
+            "channels": session.image_shape[0],
+            "image_size": session.image_shape[1],
+            "range": "[0, 1]",
+        },
+        dataset={
+            "name": drawn.name,
+            "split": SPLIT,
+            "digest": drawn.digest,
+            "total": drawn.total,
+            "draw": drawn.rule,
+        },
+        recipe=_plain(provenance.recipe),
+        teacher=provenance.teacher,
+        student=provenance.student,
+        licences=_plain(provenance.licences),
+        evidence=sha256_bytes(evidence),
+        model=model_digest(model),
+    ).sealed()
+    parse_claim(claim.to_text())  # what a verifier could not read must not leave this machine
+    return Sealed(claim, serialise(with_claim(model, claim)), evidence, counts)
+
+
+def _check_fit(session: Session, drawn: Draw) -> None:
+    if len(drawn.class_names) != session.classes:
+        raise ClassMismatchError(
+            f"the model has {session.classes} classes, and {drawn.name} has {len(drawn.class_names)}.",
+            "Give the data that the model was made for.",
+        )
+    if len(drawn.labels) == 0:
+        raise UnreadableDataError(f"the dataset {drawn.name} has no test images to make a claim of.")
+    channels, height, width = session.image_shape
+    if drawn.images.shape[1:] != (channels, height, width) or height != width:
+        raise UsageError(
+            f"the model takes images of {channels}x{height}x{width}, and those of {drawn.name} differ.",
+            "Give the --image-size that the model was made for.",
+        )
+
+
+def _attempts(model: onnx.ModelProto, target: Target, images: Floats, stronger: str | None) -> tuple[Attempt, ...]:
+    try:
+        graph = import_graph(model)
+    except UnsupportedOperatorError as error:
+        raise ExportError(f"the file could not be verified: {error.message}", error.hint) from error
+    gate = agreement(target.session, graph, images)
+    if not gate.passed:
+        raise ExportError(
+            f"the file could not be verified: the importer's logits are off by {gate.max_relative_error:.1e} of the "
+            "logit scale.",
+            "Please report the architecture and the versions of torch, onnx and onnxruntime.",
+        )
+    gradients = open_gradients(target, model, graph, softmax=is_softmax(target.session(images)))
+    attempts = build_attempts(VERIFY_SUITE, target.session, gradients)
+    return attempts if stronger is None else attempts + build_attempts(stronger, target.session, gradients)
+
+
+def _evidence(
+    target: Target,
+    threat: Threat,
+    drawn: Draw,
+    *,
+    clean: Bits,
+    robust: Bits,
+    x_adv: Floats,
+) -> Evidence:
+    """Sort the adversarial images into those that survive rounding to bytes and those that do not."""
+    fallen = np.flatnonzero(clean & ~robust).astype(np.int64)
+    natural, labels = to_float(drawn.images[fallen]), drawn.labels[fallen]
+    rounded = _round_inside(x_adv[fallen], drawn.images[fallen], threat)
+    as_floats = to_float(rounded)
+    survives = inside_ball(as_floats, natural, threat) & target.breaks(as_floats, labels)
+    return Evidence(
+        images=drawn.images,
+        labels=drawn.labels.astype(np.int64),
+        clean=clean,
+        robust=robust,
+        adversarial_u8=rounded[survives],
+        adversarial_u8_index=fallen[survives],
+        adversarial_f32=x_adv[fallen[~survives]],
+        adversarial_f32_index=fallen[~survives],
+    )
+
+
+def _round_inside(x_adv: Floats, images: Bytes, threat: Threat) -> Bytes:
+    """The nearest bytes, moved one level towards the image where rounding left the Linf ball."""
+    rounded = np.rint(x_adv * np.float32(255)).astype(np.int64)
+    if threat.norm == "Linf":
+        eps, natural = np.float32(threat.radius), to_float(images)
+        values = to_float(rounded.astype(np.uint8))
+        rounded += (values < natural - eps).astype(np.int64) - (values > natural + eps).astype(np.int64)
+    return np.asarray(rounded, dtype=np.uint8)
+
+
+def _plain(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if value is None else dict(value)
+
+
+def _torch() -> str:
+    return str(torch.__version__)

@@ -1,0 +1,201 @@
+"""Step 6: fresh attacks on standing images. Attacks propose, and only what onnxruntime gets wrong counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from compressor.attacks.square import Square
+from compressor.contracts import Attack
+from compressor.errors import CompressError
+from compressor.randomness import make_generator
+from compressor.suites import get_suite
+from compressor.types import Threat
+from exporters.differentiable import FileModel, GraphModule, import_graph
+from exporters.evidence import Bits, Floats, Integers, inside_ball
+from exporters.runtime import Session, SessionModule
+from exporters.verification.target import MARGIN, Target
+from exporters.verification.white_box import WhiteBox
+
+OnProgress = Callable[[str, int, int], None]
+"""Receives what is being done, how much of it is done, and how much there is."""
+
+VERIFY_SUITE = "verify@1"
+REPLAY_SUITE = "replay"
+
+NATURAL = "natural"
+SQUARE = "Square"
+FGSM = "FGSM"
+
+_QUERY_ONLY = frozenset({"square"})
+_SQUARE_QUERIES = 150
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attack of a suite and the module that it is run on."""
+
+    name: str
+    attack: Attack
+    model: nn.Module
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a list of attempts did to m images.
+
+    Attributes:
+        x_adv: float32 ``[m, C, H, W]``: what broke each image, or the image itself.
+        broken: bool ``[m]``.
+        by: for each broken image the attempt that broke it.
+        counts: how many each attempt broke of those that it found standing, in the order they ran.
+    """
+
+    x_adv: Floats
+    broken: Bits
+    by: dict[int, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The modules whose gradients an attack may climb; both answer with onnxruntime's logits.
+
+    Attributes:
+        model: the file, its gradients zero where a Clip saturates.
+        through_clip: the same with gradients let through there; None for a graph without Clip.
+        tolerance: the margin, in this module's logits, beyond which an image counts as broken.
+    """
+
+    model: nn.Module
+    through_clip: nn.Module | None
+    tolerance: float
+
+
+def open_gradients(target: Target, model: onnx.ModelProto, graph: GraphModule, *, softmax: bool) -> Gradients:
+    """Join the imported graph to the session, and undo a softmax at its end."""
+    session = target.session
+    has_clip = any(node.op_type in ("Clip", "Relu6", "HardSigmoid", "HardSwish") for node in model.graph.node)
+    through = FileModel(session, import_graph(model, straight_through=True)) if has_clip else None
+    plain: nn.Module = FileModel(session, graph)
+    if not softmax:
+        return Gradients(plain, through, target.tolerance)
+    # The largest of K probabilities is at least 1/K: this lead in log p is at least MARGIN in p.
+    tolerance = 1.1 * MARGIN * session.classes
+    return Gradients(_LogOf(plain), None if through is None else _LogOf(through), tolerance)
+
+
+def resolve_suite(requested: str | None, claimed: str, *, latest: bool = False) -> str:
+    """Which suite a verification runs: what its caller asks for, else the claim's version of the verifier's own.
+
+    A claim cannot choose a weaker suite, nor one that keeps the verifier busy for hours: of a claim that was sealed
+    with more than the verifier's own suite, the verifier's own is run unless the caller asks for more.
+
+    Raises:
+        UnknownNameError: the caller asks for a suite that does not exist.
+        CompressError: the claim was sealed with a version that this program does not know.
+    """
+    if requested is not None:
+        if requested in ("verify", VERIFY_SUITE):
+            return VERIFY_SUITE
+        return REPLAY_SUITE if requested == REPLAY_SUITE else str(get_suite(requested))
+    own = [name for name in claimed.split("+") if name.partition("@")[0] == "verify"]
+    if not latest and own != [VERIFY_SUITE]:
+        raise CompressError(
+            f"the claim was sealed with {claimed!r}, and this program's own suite is {VERIFY_SUITE}.",
+            "Install a newer version of this program, or verify with --latest.",
+        )
+    return VERIFY_SUITE
+
+
+def build_attempts(suite: str, session: Session, gradients: Gradients | None) -> tuple[Attempt, ...]:
+    """The attacks of a suite, each with the module it runs on; without gradients, only those that need none.
+
+    Raises:
+        UnknownNameError: no such suite.
+    """
+    black_box = SessionModule(session)
+    if suite != VERIFY_SUITE:
+        columns = get_suite(suite).columns
+        white = gradients.model if gradients else None
+        models = [(column, black_box if column.attack in _QUERY_ONLY else white) for column in columns]
+        return tuple(Attempt(column.name, column.build(), model) for column, model in models if model is not None)
+    square = Attempt(SQUARE, Square(queries=_SQUARE_QUERIES), black_box)
+    if gradients is None:
+        return (square,)
+    tolerance = gradients.tolerance
+    margin = WhiteBox("cw_margin", tolerance=tolerance)
+    attempts = [
+        Attempt("PGD-margin", margin, gradients.model),
+        Attempt("PGD-CE", WhiteBox("cross_entropy", tolerance=tolerance), gradients.model),
+    ]
+    if gradients.through_clip is not None:
+        attempts.append(Attempt("PGD-margin through Clip", margin, gradients.through_clip))
+    # One long step, after many short ones: it should find nothing, and is an alarm where it does.
+    attempts.append(Attempt(FGSM, WhiteBox("cw_margin", steps=1, step=1.0, tolerance=tolerance), gradients.model))
+    return (*attempts, square)
+
+
+def run_attempts(
+    attempts: Sequence[Attempt],
+    target: Target,
+    images: Floats,
+    labels: Integers,
+    threat: Threat,
+    *,
+    seed: int,
+    on_progress: OnProgress | None = None,
+) -> Outcome:
+    """Run each attempt on the images that the ones before it left standing.
+
+    An image counts as broken when the session gets a picture wrong, beyond the target's tolerance, that lies in the
+    ball by NumPy's own arithmetic: an attack's word is not taken for either.
+
+    Args:
+        attempts: in order.
+        target: what is attacked.
+        images: float32 ``[m, C, H, W]``.
+        labels: int64 ``[m]``.
+        threat: the ball.
+        seed: with the attempt's name and the batch, it fixes every random choice.
+        on_progress: told after every batch.
+    """
+    x_adv, broken = images.copy(), target.breaks(images, labels)
+    by = dict.fromkeys(np.flatnonzero(broken).tolist(), NATURAL)
+    counts = {NATURAL: int(broken.sum())}
+    for attempt in attempts:
+        standing = np.flatnonzero(~broken)
+        for start in range(0, len(standing), _BATCH):
+            part = standing[start : start + _BATCH]
+            x, y = images[part], labels[part]
+            generator = make_generator(seed, attempt.name, start)
+            result = attempt.attack(attempt.model, torch.from_numpy(x), torch.from_numpy(y), threat, generator)
+            found = np.ascontiguousarray(result.x_adv.detach().cpu().numpy(), dtype=np.float32)
+            fell = inside_ball(found, x, threat) & target.breaks(found, y)
+            x_adv[part[fell]], broken[part[fell]] = found[fell], True
+            by |= dict.fromkeys(part[fell].tolist(), attempt.name)
+            if on_progress is not None:
+                on_progress(attempt.name, min(start + _BATCH, len(standing)), len(standing))
+        counts[attempt.name] = int(broken[standing].sum())
+    return Outcome(x_adv, broken, by, counts)
+
+
+class _LogOf(nn.Module):
+    """``log p``: the logits, up to a constant, of a model that ends in a softmax."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities ``[B, K]`` of ``x`` ``[B, C, H, W]``."""
+        probabilities: Any = self.model(x)
+        logs: Tensor = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+        return logs

@@ -1,0 +1,113 @@
+"""What the caller requires of a claim that holds: thresholds are met or unmet only beyond sampling error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from statistics import NormalDist
+
+from compressor.errors import UsageError
+from compressor.statistics import clopper_pearson
+from compressor.types import Norm, parse_eps
+from exporters.claim import Claim
+from exporters.verification.verdict import Assurance, PolicyResult, PolicyStatus
+
+CONFIDENCE = 0.95
+
+_ASSURANCES: tuple[Assurance, ...] = ("self-consistent", "dataset-bound", "signed")
+
+
+@dataclass(frozen=True)
+class Policies:
+    """Requirements of the caller's; None requires nothing.
+
+    Attributes:
+        min_robust_accuracy: met iff the one-sided 95 % lower bound reaches it, in [0, 1].
+        min_clean_accuracy: likewise.
+        require_eps: the claim's radius must be at least this, such as ``8/255``.
+        require_norm: the claim's norm must be this.
+        min_samples: the least number of images in the evidence.
+        require_assurance: the least assurance.
+    """
+
+    min_robust_accuracy: float | None = None
+    min_clean_accuracy: float | None = None
+    require_eps: str | None = None
+    require_norm: Norm | None = None
+    min_samples: int | None = None
+    require_assurance: Assurance | None = None
+
+    def __post_init__(self) -> None:
+        for accuracy in (self.min_robust_accuracy, self.min_clean_accuracy):
+            if accuracy is not None and not 0 <= accuracy <= 1:
+                raise UsageError(f"the accuracy {accuracy} is not a fraction from 0 to 1.", "Write 0.5 for 50 %.")
+        if self.require_eps is not None:
+            parse_eps(self.require_eps, largest=1000)
+        if self.require_norm not in (None, "Linf", "L2"):
+            raise UsageError(f"the norm {self.require_norm!r} is not known.", "Use Linf or L2.")
+        if self.require_assurance not in (None, *_ASSURANCES):
+            raise UsageError(
+                f"the assurance {self.require_assurance!r} is not known.", f"Use one of {', '.join(_ASSURANCES)}."
+            )
+
+
+def apply_policies(
+    policies: Policies, claim: Claim, *, assurance: Assurance, samples: int, clean: int, robust: int | None
+) -> tuple[PolicyResult, ...]:
+    """Hold the measured counts against the caller's requirements.
+
+    Args:
+        policies: what is required.
+        claim: what is claimed.
+        assurance: what was reached.
+        samples: n.
+        clean: how many were classified correctly here.
+        robust: k less what was broken here; None where no fresh attack was run.
+    """
+    results: list[PolicyResult] = []
+    if policies.min_robust_accuracy is not None:
+        results.append(_threshold("min-robust-accuracy", policies.min_robust_accuracy, robust, samples))
+    if policies.min_clean_accuracy is not None:
+        results.append(_threshold("min-clean-accuracy", policies.min_clean_accuracy, clean, samples))
+    if policies.require_eps is not None:
+        met = Fraction(claim.eps) >= Fraction(policies.require_eps)
+        results.append(_fact("require-eps", met, f"the claim's eps is {claim.eps}, required {policies.require_eps}"))
+    if policies.require_norm is not None:
+        met = claim.norm == policies.require_norm
+        results.append(_fact("require-norm", met, f"the claim's norm is {claim.norm}"))
+    if policies.min_samples is not None:
+        met = samples >= policies.min_samples
+        results.append(_fact("min-samples", met, f"the evidence has {samples} images, required {policies.min_samples}"))
+    if policies.require_assurance is not None:
+        met = _ASSURANCES.index(assurance) >= _ASSURANCES.index(policies.require_assurance)
+        results.append(_fact("require-assurance", met, f"the assurance is {assurance}"))
+    return tuple(results)
+
+
+def _threshold(name: str, threshold: float, successes: int | None, n: int) -> PolicyResult:
+    if successes is None or n == 0:
+        return PolicyResult(name, "undecided", "nothing was measured that it could be held against")
+    lower, _ = clopper_pearson(successes, n, CONFIDENCE, "lower")
+    _, upper = clopper_pearson(successes, n, CONFIDENCE, "upper")
+    figure = f"{successes} of {n}, 95 % bounds {lower:.4f} and {upper:.4f}, required {threshold:g}"
+    if lower >= threshold:
+        return PolicyResult(name, "met", figure)
+    if upper < threshold:
+        return PolicyResult(name, "unmet", figure)
+    needed = _images_needed(successes / n, threshold)
+    return PolicyResult(name, "undecided", f"{figure}; more images needed: {needed}")
+
+
+def _images_needed(rate: float, threshold: float) -> str:
+    """About how many images would tell the rate from the threshold, by the normal approximation."""
+    gap = abs(rate - threshold)
+    if gap < 1e-3:
+        return "more than can be had"
+    z = NormalDist().inv_cdf(CONFIDENCE)
+    return f"about {max(ceil(z * z * rate * (1 - rate) / gap**2), ceil(3 / gap))}"
+
+
+def _fact(name: str, met: bool, detail: str) -> PolicyResult:
+    status: PolicyStatus = "met" if met else "unmet"
+    return PolicyResult(name, status, detail)

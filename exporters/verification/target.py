@@ -1,0 +1,64 @@
+"""The file under examination: what it answers, by what margin, and how its gradients are had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from exporters.evidence import Bits, Floats, Integers
+from exporters.runtime import Session
+
+MARGIN = 1e-4
+"""Closer decisions than this part of the logit scale may fall the other way on another machine: they prove nothing."""
+
+Margins = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """An open session and the margin, in its own logits, below which its decisions are taken as ties.
+
+    Attributes:
+        session: onnxruntime decides, always.
+        tolerance: in logits.
+    """
+
+    session: Session
+    tolerance: float
+
+    def margins(self, images: Floats, labels: Integers) -> Margins:
+        """By how much the right class leads: :func:`lead` of the session's logits, ``[B]``."""
+        return lead(self.session(images), labels)
+
+    def breaks(self, images: Floats, labels: Integers) -> Bits:
+        """Which images are misclassified beyond doubt, bool ``[B]``."""
+        return np.asarray(self.margins(images, labels) < -self.tolerance)
+
+
+def open_target(session: Session, images: Floats) -> Target:
+    """Measure the logit scale on ``images`` ``[n, C, H, W]``, and take decisions within its ten-thousandth as ties.
+
+    The scale is the median image's range of logits, and never more than 1: a file whose logits are huge must not buy
+    itself a wide margin, and one whose logits are tiny must not hide below a fixed one.
+    """
+    logits = session(images).astype(np.float64)
+    finite = logits[np.isfinite(logits).all(axis=1)]
+    scale = float(np.median(np.ptp(finite, axis=1))) if len(finite) else 0.0
+    return Target(session, MARGIN * min(1.0, scale))
+
+
+def lead(logits: Floats, labels: Integers) -> Margins:
+    """``z_y - max_{j != y} z_j`` of each image, in float64; minus infinity where a logit is not a finite number.
+
+    Args:
+        logits: ``[B, K]``, K at least 2.
+        labels: ``[B]``.
+    """
+    rows = np.arange(len(labels))
+    wrong = logits.astype(np.float64)
+    right = wrong[rows, labels].copy()
+    wrong[rows, labels] = -np.inf
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(logits).all(axis=1), right - wrong.max(axis=1), -np.inf)

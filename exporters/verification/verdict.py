@@ -1,0 +1,155 @@
+"""What a verification found: one answer, the checks it rests on, and an exit code that cannot disagree with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from compressor.errors import DONE, FAILED, UNDECIDED
+from compressor.statistics import wilson_interval
+from exporters.evidence import Bytes, Floats
+
+SCHEMA = "compress.verify/1"
+
+Answer = Literal["holds", "violated", "undecided"]
+Assurance = Literal["self-consistent", "dataset-bound", "signed"]
+Status = Literal["passed", "failed", "undecided", "skipped"]
+PolicyStatus = Literal["met", "unmet", "undecided"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One step of the protocol: ``failed`` proves a violation, ``undecided`` rules out that the claim holds.
+
+    Attributes:
+        name: the step.
+        status: how it ended.
+        detail: what was found, in a sentence with its counts.
+        cause: what most likely lies behind a step that did not pass.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    cause: str = ""
+
+
+@dataclass(frozen=True)
+class PolicyResult:
+    """One requirement of the caller's, and whether the figures meet it."""
+
+    name: str
+    status: PolicyStatus
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)
+class Broken:
+    """An image that was claimed robust, and the picture in its ball that the file gets wrong.
+
+    Attributes:
+        index: its position in the evidence.
+        label: the right class.
+        predicted: what the file answers.
+        natural: uint8 ``[C, H, W]``.
+        adversarial: float32 ``[C, H, W]``.
+        attack: which attack found it.
+    """
+
+    index: int
+    label: int
+    predicted: int
+    natural: Bytes
+    adversarial: Floats
+    attack: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a verification; ``to_json`` is its public form.
+
+    Attributes:
+        answer: ``holds``, ``violated`` or ``undecided``.
+        assurance: what the caller's own inputs add to the two files.
+        summary: one sentence for a person.
+        samples: n, the images of the evidence; 0 where it could not be read.
+        clean: c as measured here.
+        robust: k less what was broken here.
+        broken: b, the standing images that the fresh attacks broke.
+        attacked: m, the standing images that they were run on.
+        attacks: how many each attack broke, in the order they ran.
+        alarms: signs that the attacks were blinded.
+        checks: every step, in order.
+        policy: the caller's requirements.
+        claim: the claim as JSON, once it could be read.
+        suite: the attacks that were run.
+        seed: the fresh seed, for repeating the run.
+        command: repeats the run.
+        failures: the images that were broken; not part of the JSON.
+    """
+
+    answer: Answer
+    assurance: Assurance
+    summary: str
+    samples: int
+    clean: int
+    robust: int
+    broken: int
+    attacked: int
+    attacks: dict[str, int]
+    alarms: tuple[str, ...]
+    checks: tuple[Check, ...]
+    policy: tuple[PolicyResult, ...]
+    claim: dict[str, Any] | None
+    suite: str
+    seed: int
+    command: str
+    failures: tuple[Broken, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def exit_code(self) -> int:
+        """0 only if the claim holds on at least one image and every policy is met."""
+        if self.answer == "violated":
+            return FAILED
+        if self.answer != "holds" or self.samples < 1 or any(check.status == "undecided" for check in self.checks):
+            return UNDECIDED
+        if any(check.status == "failed" for check in self.checks):
+            return FAILED
+        states = {result.status for result in self.policy}
+        return FAILED if "unmet" in states else UNDECIDED if "undecided" in states else DONE
+
+    @property
+    def first_problem(self) -> Check | None:
+        """The first check that failed or, where none did, the first that could not decide."""
+        for status in ("failed", "undecided"):
+            for check in self.checks:
+                if check.status == status:
+                    return check
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``compress verify --json`` prints."""
+        problem = self.first_problem
+        return {
+            "schema": SCHEMA,
+            "verdict": self.answer,
+            "assurance": self.assurance,
+            "summary": self.summary,
+            "samples": self.samples,
+            "clean_accuracy": self.clean / self.samples if self.samples else None,
+            "robust_accuracy": self.robust / self.samples if self.samples else None,
+            "robust_interval": list(wilson_interval(self.robust, self.samples)) if self.samples else None,
+            "broken": self.broken,
+            "attacked": self.attacked,
+            "attacks": self.attacks,
+            "alarms": list(self.alarms),
+            "checks": [{"name": check.name, "status": check.status, "detail": check.detail} for check in self.checks],
+            "policy": [vars(result).copy() for result in self.policy],
+            "claim": self.claim,
+            "suite": self.suite,
+            "seed": self.seed,
+            "failure": None
+            if problem is None
+            else {"check": problem.name, "detail": problem.detail, "cause": problem.cause, "command": self.command},
+            "exit_code": self.exit_code,
+        }

@@ -1,0 +1,52 @@
+"""The verifier's own gradient attack: it goes on until the file errs beyond doubt, not merely by a hair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from compressor import losses
+from compressor.ascent import ascend
+from compressor.contracts import AttackResult
+from compressor.types import Threat
+
+
+@dataclass(frozen=True)
+class WhiteBox:
+    """Projected ascent from a uniform start, keeping the first image that errs by more than the tolerance.
+
+    A room's attack stops as soon as the prediction changes. A file that squeezed its logits around ties could stop it
+    there for ever, with a margin too small to prove anything; so here an image falls only beyond ``tolerance``.
+
+    Attributes:
+        loss: what it maximises.
+        steps: how many gradients are taken.
+        step: the length of a step, in radii.
+        tolerance: the margin, in logits, beyond which an image counts as broken.
+    """
+
+    loss: Literal["cross_entropy", "cw_margin"]
+    steps: int = 20
+    step: float = 0.25
+    tolerance: float = 0.0
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
+        """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
+        loss = getattr(losses, self.loss)
+
+        def objective(x_adv: Tensor, index: Tensor) -> Tensor:
+            logits = model(x_adv)
+            return torch.where(self._fallen(logits, y[index]), torch.inf, loss(logits, y[index]))
+
+        x_adv = ascend(
+            objective, x, threat, generator, steps=self.steps, step_size=self.step * threat.radius, start="uniform"
+        )
+        with torch.no_grad():
+            return AttackResult(x_adv, self._fallen(model(x_adv), y))
+
+    def _fallen(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logits = logits.detach()
+        return (losses.cw_margin(logits, labels) > self.tolerance) | ~logits.isfinite().all(1)
