@@ -129,6 +129,10 @@ class UnreadableModelError(CompressError):
     """An ONNX file that is damaged, unsafe or beyond the limits: nothing can be decided about it."""
 
 
+class UnreadableClaimError(CompressError):
+    """A claim that is not one, or is written in a newer schema: nothing can be decided from it."""
+
+
 class UnreadableEvidenceError(CompressError):
     """An evidence file that is missing, damaged or beyond the limits: nothing can be decided from it."""
 
