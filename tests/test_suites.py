@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from compressor.errors import UnknownNameError
+from compressor.registry import ATTACKS
+from compressor.suites import SUITES, Suite, describe, get_suite
+from compressor.types import Threat
+
+everyone = pytest.mark.parametrize("suite", SUITES, ids=str)
+
+
+def test_the_paper_suite_has_the_columns_of_its_table() -> None:
+    assert [name for name, _ in get_suite("paper").attacks] == ["FGSM", "PGD_SAT", "PGD_TRADES", "CW_inf", "AA"]
+    assert [attack for _, attack in get_suite("paper").attacks] == [
+        ATTACKS.get(name) for name in ("fgsm", "pgd-sat", "pgd-trades", "cw-inf", "autoattack")
+    ]
+
+
+def test_the_other_suites_hold_what_their_names_promise() -> None:
+    columns = {suite.name: [name for name, _ in suite.attacks] for suite in SUITES}
+    assert columns["quick"] == ["FGSM", "PGD-10"]
+    assert columns["default"] == ["FGSM", "PGD-20", "CW_inf"]
+    assert columns["standard"] == ["AA"]
+    quick = dict(get_suite("quick").attacks)["PGD-10"]
+    assert (quick.steps, quick.step_length(Threat())) == (10, 2 / 255)
+
+
+def test_a_name_means_its_newest_version_and_a_version_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    newer = Suite("quick", 10, "a later one", ())
+    monkeypatch.setattr("compressor.suites.SUITES", (newer, *SUITES))
+    assert get_suite("quick") is newer
+    assert get_suite("quick@10") is newer
+    assert get_suite("quick@1").version == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("quik", "quick"), ("quick@9", "quick@1"), ("zzz", "default, paper, quick, standard"), ("", "paper")],
+)
+def test_an_unknown_name_is_told_its_neighbours(name: str, hint: str) -> None:
+    with pytest.raises(UnknownNameError) as unknown:
+        get_suite(name)
+    assert hint in unknown.value.hint
+
+
+@everyone
+def test_names_and_columns_are_unique(suite: Suite) -> None:
+    assert sum(str(suite) == str(other) for other in SUITES) == 1
+    columns = [name for name, _ in suite.attacks]
+    assert len(columns) == len(set(columns))
+    assert "clean" not in columns
+
+
+@everyone
+def test_a_description_survives_json_and_spells_every_default_out(suite: Suite) -> None:
+    description = describe(suite)
+    assert json.loads(json.dumps(description)) == description
+    assert f"{description['name']}@{description['version']}" == str(suite)
+    for entry, (name, attack) in zip(description["attacks"], suite.attacks, strict=True):
+        assert entry["column"] == name
+        assert set(entry["settings"]) == set(vars(attack))
+
+
+def test_another_setting_gives_another_description() -> None:
+    assert describe(get_suite("quick"))["attacks"][1]["settings"]["steps"] == 10
+    assert describe(get_suite("default"))["attacks"][1]["settings"]["steps"] == 20
+
+
+def test_it_is_known_which_suites_cost_an_autoattack() -> None:
+    assert {suite.name for suite in SUITES if suite.uses("autoattack")} == {"paper", "standard"}
+
+
+def test_listing_imports_no_torch() -> None:
+    code = "import sys; from compressor.suites import SUITES; assert SUITES; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "numpy", "pyautoattack"} & set(modules)
