@@ -161,7 +161,10 @@ def open_session(
         raise UnreadableModelError(f"onnxruntime cannot open the model: {_first_line(error)}") from error
     if inner.get_providers()[0] != name:
         raise _missing(provider)
-    return Session(inner, provider=provider, threads=count, batch_size=batch_size)
+    try:
+        return Session(inner, provider=provider, threads=count, batch_size=batch_size)
+    except UnicodeDecodeError as error:
+        raise UnreadableModelError("the model's names are not text.") from error
 
 
 def available_threads() -> int:
@@ -264,6 +267,8 @@ def _ort_errors() -> tuple[type[Exception], ...]:
 
 def _first_line(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    # The text may quote the file, and a terminal would obey control characters.
+    line = "".join(character if character.isprintable() else "?" for character in line)
     return line if line.endswith(".") else f"{line}."
 
 

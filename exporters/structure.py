@@ -228,6 +228,8 @@ def _check_valid(model: onnx.ModelProto) -> Finding:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, TypeError) as error:
         line = (str(error).strip().splitlines() or ["no reason given"])[0][:200].rstrip(".")
+        # The text may quote the file, and a terminal would obey control characters.
+        line = "".join(character if character.isprintable() else "?" for character in line)
         raise UnreadableModelError(f"the model is not valid ONNX: {line}.") from error
     return Finding("checker", "passed", f"valid ONNX, IR version {model.ir_version}")
 

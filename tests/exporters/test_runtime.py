@@ -132,6 +132,12 @@ def test_a_model_with_two_inputs_is_refused():
         open_session(model.SerializeToString(), threads=1)
 
 
+def test_names_that_are_no_text_are_refused():
+    data = linear_model().replace(b"batch", b"bat\xe8\xe8")
+    with pytest.raises(UnreadableModelError):
+        open_session(data, threads=1)
+
+
 def test_threads_must_be_positive():
     with pytest.raises(UsageError):
         open_session(linear_model(), threads=0)

@@ -226,6 +226,14 @@ def test_what_our_exports_never_contain_is_refused_by_name(write, tamper):
     assert "\n" not in caught.value.message
 
 
+def test_a_message_that_quotes_the_file_has_no_control_characters(write):
+    model = honest()
+    model.graph.node[1].op_type = "Relu\x1b[31m"
+    with pytest.raises(UnreadableModelError) as caught:
+        load_untrusted(write(model))
+    assert caught.value.message.isprintable()
+
+
 def _survives(path: Path) -> None:
     try:
         import_graph(load_untrusted(path).model)
