@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compressor.classifier import Classifier
 from compressor.contracts import Attack
 from compressor.errors import ClassMismatchError, UnreadableDataError
 from compressor.evaluation_report import Alarm, Bits, Mode, Report
@@ -70,7 +71,8 @@ def evaluate(
         mode: ``alone`` runs each attack on all images; ``cascade`` each on what the ones before it left standing,
             which is cheaper, has the same worst case up to the attacks' noise, and makes each bit cumulative.
         state: where the bits so far are kept; one that belongs to other inputs is ignored and overwritten.
-        model_digest: what tells this model from others in the state's key; by default a digest of its state dict.
+        model_digest: what tells this model from others in the state's key; by default a digest of its tensors and
+            its structure.
         on_progress: called before the first batch of a column and after each.
 
     Returns:
@@ -218,14 +220,16 @@ def _key(
 
 
 def _model_digest(model: nn.Module) -> str:
-    """SHA-256 of the modules' printed structure and of every tensor of the state dict."""
-    tensors = model.state_dict()
+    """SHA-256 of what a model computes with: its printed structure, its specs, every parameter and every buffer."""
+    # Buffers outside the state dict count as well: a classifier's normalisation is one.
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     if not tensors:
-        raise ValueError("a model without a state dict needs model_digest, or its state could pass for another's")
-    digest = hashlib.sha256(str(model).encode())
+        raise ValueError("a model without tensors needs model_digest, or its state could pass for another's")
+    specs = [module.spec for module in model.modules() if isinstance(module, Classifier)]
+    digest = hashlib.sha256(f"{model}\x1f{specs}".encode())
     for name, tensor in tensors.items():
         digest.update(f"\x1f{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

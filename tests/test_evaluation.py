@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
 
 from compressor import evaluation_state
+from compressor.checkpoint import load_checkpoint
+from compressor.classifier import build_classifier
 from compressor.errors import ClassMismatchError, UnreadableDataError, WriteError
 from compressor.evaluation import estimate_autoattack_seconds, evaluate
 from compressor.evaluation_report import Report
 from compressor.statistics import wilson_interval
 from compressor.suites import Column, Suite, describe, get_suite
-from compressor.types import Threat
+from compressor.types import ModelSpec, Normalization, Threat
 
 THREAT = Threat("Linf", "0.05")
 
@@ -294,6 +297,27 @@ def test_a_model_without_tensors_cannot_be_told_from_another(digits: Any, tmp_pa
     assert run(digits, model=Bare()).samples == 120
 
 
+@pytest.mark.parametrize("change", [{"normalization": Normalization((0.5,) * 3, (0.5,) * 3)}, {"activation": "silu"}])
+def test_what_the_state_dict_does_not_hold_is_in_the_key(tmp_path: Path, change: Any) -> None:
+    """The normalisation and the activation change the answers, and no tensor of the state dict tells of them."""
+    spec = ModelSpec("dm-wideresnet-10-1", 4, image_size=8)
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
+    keys = []
+    for chosen in (spec, replace(spec, **change), spec):
+        state = tmp_path / "state.json"
+        evaluate(
+            build_classifier(chosen, seed=0),
+            images,
+            np.zeros(6, np.int64),
+            THREAT,
+            Suite("none", 1, "", ()),
+            seed=0,
+            state=state,
+        )
+        keys.append(json.loads(state.read_text())["key"])
+    assert keys[0] == keys[2] != keys[1]
+
+
 def test_progress_counts_every_column_up_to_its_images(digits: Any) -> None:
     calls: list[tuple[str, int, int]] = []
     report = run(digits, on_progress=lambda *call: calls.append(call))
@@ -371,15 +395,11 @@ PICTURES = Path(__file__).parents[1] / "data/cifar10-jpeg/test"
 @pytest.mark.slow
 @pytest.mark.skipif(not (CHECKPOINT.exists() and PICTURES.exists()), reason="needs the shared teacher and CIFAR-10")
 def test_a_real_robust_teacher_on_real_pictures() -> None:
-    from PIL import Image
-
-    from compressor.checkpoint import load_checkpoint
-
     folders = sorted(path for path in PICTURES.iterdir() if path.is_dir())
     files = [(path, label) for label, folder in enumerate(folders) for path in sorted(folder.iterdir())[:8]]
     images = np.stack([np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1) for path, _ in files])
     labels = np.array([label for _, label in files])
-    model = load_checkpoint(CHECKPOINT).model
+    model = load_checkpoint(CHECKPOINT, normalization="none").classifier
     report = evaluate(model, images, labels, Threat(), get_suite("quick"), seed=0, batch_size=40)
     assert report.clean_accuracy > 0.6
     assert 0.2 < report.robust_accuracy < report.clean_accuracy
