@@ -113,7 +113,7 @@ def _fetch(reader: Any, name: str, root: Path) -> None:
 
 def _read(reader: Any, root: Path, *, train: bool) -> Any:
     with warnings.catch_warnings():
-        # The archives were written by an old NumPy, in a form that a new one reads with a warning.
+        # The archives were written by an old NumPy, in a form that some later versions (2.4.0) warn of.
         warnings.simplefilter("ignore")
         return reader(str(root), train=train)
 

@@ -22,7 +22,7 @@ NAMES = ["plane", "car"]
 
 
 class OldDtype:
-    """The way NumPy 1.x wrote a dtype on Python 2: with an integer for ``align``, which new versions warn of."""
+    """The way NumPy 1.x wrote a dtype on Python 2: with an integer for ``align``."""
 
     def __reduce__(self):
         return np.dtype, ("u1", 0, 1)
