@@ -26,7 +26,9 @@ _STATE_DICT_ONLY = (
     "Load it where it is trusted, save only its weights with torch.save(model.state_dict(), FILE), and give that file."
 )
 # What torch's restricted unpickler says of a pickle that is sound and asks for more than tensors and containers.
-_FORBIDDEN = re.compile(r"Unsupported (?:global|class)|unsafe class|unrecognized function|TorchScript")
+_FORBIDDEN = re.compile(
+    r"[Uu]nsupported (?:global|GLOBAL|class)|unsafe class|unrecognized function|allowlisted|TorchScript"
+)
 _FORBIDDEN_NAME = re.compile(r"(?:GLOBAL|class|function) ([A-Za-z_][\w.]*\.[\w.]+)")
 _UNSUPPORTED_OPCODE = re.compile(r"Unsupported operand (\d+)")
 

@@ -71,9 +71,11 @@ def test_sub_block1_is_left_out():
     assert set(found.state) == set(state)
 
 
-@pytest.mark.parametrize("name", ["wideresnet", "wideresnet-34", "wideresnet-33-10", "wideresnet-4-1", "wideresnet-34-0",
-                                  "wideresnet-34-99", "wideresnet-9994-1", "wideresnet-34-10-2"])  # fmt: skip
-def test_numbers_that_make_no_network_are_refused(name):
+NO_NETWORK = ["", "-34", "-33-10", "-4-1", "-34-0", "-34-99", "-9994-1", "-34-10-2"]
+
+
+@pytest.mark.parametrize("numbers", NO_NETWORK)
+def test_numbers_that_make_no_network_are_refused(numbers):
     with pytest.raises(UsageError, match="wideresnet") as caught:
-        build_empty_network(ModelSpec(name, 10))
+        build_empty_network(ModelSpec(f"wideresnet{numbers}", 10))
     assert "wideresnet-34-10" in caught.value.hint
