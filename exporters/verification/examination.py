@@ -17,6 +17,7 @@ from compressor.datasets import open_dataset
 from compressor.errors import (
     ClassMismatchError,
     CompressError,
+    Interrupted,
     MissingDeviceError,
     MissingInputError,
     UnreadableEvidenceError,
@@ -217,6 +218,8 @@ class Examination:
             pass
         except _CallersError as caught:
             raise caught.error from caught
+        except Interrupted:
+            raise
         except CompressError as error:
             self._note("undecided", error.message, error.hint)
         except Exception as error:  # the protocol: any internal error is undecided, never 0

@@ -1,0 +1,175 @@
+"""Evidence: equal content gives equal bytes, and hostile files are refused before they cost anything."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compressor.errors import MissingInputError, UnreadableEvidenceError
+from compressor.types import Threat
+from exporters.evidence import (
+    Evidence,
+    contradiction,
+    evidence_path,
+    inside_ball,
+    parse_evidence,
+    read_evidence_bytes,
+    to_float,
+)
+
+
+def make_evidence(n: int = 6) -> Evidence:
+    rng = np.random.default_rng(0)
+    clean = np.arange(n) % 3 != 2
+    robust = np.arange(n) % 3 == 0
+    fallen = np.flatnonzero(clean & ~robust)
+    return Evidence(
+        images=rng.integers(0, 256, (n, 3, 4, 4), dtype=np.uint8),
+        labels=np.arange(n) % 4,
+        clean=clean,
+        robust=robust,
+        adversarial_u8=rng.integers(0, 256, (len(fallen[:1]), 3, 4, 4), dtype=np.uint8),
+        adversarial_u8_index=fallen[:1],
+        adversarial_f32=rng.random((len(fallen[1:]), 3, 4, 4), dtype=np.float32),
+        adversarial_f32_index=fallen[1:],
+    )
+
+
+@pytest.mark.parametrize("n", [0, 1, 6])
+def test_evidence_comes_back_as_it_went_in(n: int) -> None:
+    evidence = make_evidence(n)
+    read = parse_evidence(evidence.to_bytes())
+    for name, array in vars(evidence).items():
+        np.testing.assert_array_equal(getattr(read, name), array)
+    assert read.to_bytes() == evidence.to_bytes()
+
+
+def test_numpy_reads_it_without_pickle(tmp_path: Path) -> None:
+    path = tmp_path / "x.evidence.npz"
+    path.write_bytes(make_evidence().to_bytes())
+    with np.load(path, allow_pickle=False) as arrays:
+        assert set(arrays) == set(vars(make_evidence()))
+        np.testing.assert_array_equal(arrays["images"], make_evidence().images)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0), st.integers(0, 7))
+def test_a_flipped_bit_is_refused_or_changes_an_array(position: int, bit: int) -> None:
+    original = make_evidence()
+    data = bytearray(original.to_bytes())
+    data[position % len(data)] ^= 1 << bit
+    try:
+        read = parse_evidence(bytes(data))
+    except UnreadableEvidenceError:
+        return
+    assert any(not np.array_equal(getattr(read, name), array) for name, array in vars(original).items())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=300) | st.integers(0, 5000).map(lambda end: make_evidence().to_bytes()[:end]))
+def test_garbage_and_truncation_are_unreadable(data: bytes) -> None:
+    if data == make_evidence().to_bytes():
+        return
+    with pytest.raises(UnreadableEvidenceError):
+        parse_evidence(data)
+
+
+def repack(change: str) -> bytes:
+    """The same arrays in an archive that differs in one respect."""
+    buffer = io.BytesIO()
+    method = zipfile.ZIP_DEFLATED if change == "deflated" else zipfile.ZIP_STORED
+    with zipfile.ZipFile(io.BytesIO(make_evidence().to_bytes())) as old, zipfile.ZipFile(buffer, "w", method) as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if change == "header" and name == "images.npy":
+                data = data.replace(b"(6, 3, 4, 4)", b"(6, 3, 4,99)")
+            if change == "overflow" and name == "images.npy":
+                data = data.replace(b"(6, 3, 4, 4)", b"(%d, 0, 4, 4)" % 2**62)
+            if change == "object" and name == "labels.npy":
+                data = data.replace(b"'<i8'", b"'|O' ")
+            if change != "absent" or name != "robust.npy":
+                new.writestr(name, data)
+        if change == "extra":
+            new.writestr("extra.npy", b"")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("change", ["deflated", "header", "overflow", "object", "absent", "extra", "none"])
+def test_another_archive_is_unreadable(change: str) -> None:
+    # "none" is repacked with today's date: the same arrays in other bytes.
+    with pytest.raises(UnreadableEvidenceError):
+        parse_evidence(repack(change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": np.zeros(5, np.int64)},
+        {"clean": np.zeros(7, bool)},
+        {"adversarial_u8_index": np.array([9])},
+        {"adversarial_u8_index": np.array([-1])},
+        {"adversarial_u8_index": np.array([1, 4])},
+        {"adversarial_f32": np.zeros((1, 3, 5, 5), np.float32)},
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_unreadable(change: dict[str, np.ndarray]) -> None:
+    with pytest.raises(UnreadableEvidenceError):
+        parse_evidence(replace(make_evidence(), **change).to_bytes())
+
+
+def test_contradictions_are_named() -> None:
+    honest = make_evidence()
+    assert contradiction(honest, classes=4) is None
+    assert "label" in str(contradiction(honest, classes=3))
+    assert "robust" in str(contradiction(replace(honest, clean=np.zeros(6, bool)), 4))
+    assert "adversarial" in str(contradiction(replace(honest, robust=np.zeros(6, bool)), 4))
+
+
+def test_files(tmp_path: Path) -> None:
+    assert evidence_path(Path("runs/a.b.onnx")) == Path("runs/a.b.evidence.npz")
+    with pytest.raises(MissingInputError):
+        read_evidence_bytes(tmp_path / "absent.npz")
+    with pytest.raises(MissingInputError):
+        read_evidence_bytes(tmp_path)
+
+
+def test_all_bytes_become_the_float_that_the_model_takes() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    expected = (levels.astype(np.float64) / 255).astype(np.float32)
+    np.testing.assert_array_equal(to_float(levels), expected)
+
+
+def test_linf_ball_is_exact_at_its_edge() -> None:
+    threat = Threat("Linf", "8/255")
+    x = to_float(np.arange(256, dtype=np.uint8)).reshape(-1, 1, 1, 1)
+    eps = np.float32(threat.radius)
+    edge = np.minimum(x + eps, np.float32(1))
+    assert inside_ball(edge, x, threat).all()
+    beyond = np.nextafter(edge, np.float32(2), dtype=np.float32)
+    assert not inside_ball(beyond, x, threat).any()
+    below = np.nextafter(np.maximum(x - eps, np.float32(0)), np.float32(-1), dtype=np.float32)
+    assert not inside_ball(below, x, threat).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_what_is_no_number_lies_in_no_ball(value: float, norm: str) -> None:
+    x = np.full((1, 1, 2, 2), 0.5, np.float32)
+    x_adv = x.copy()
+    x_adv[0, 0, 0, 0] = value
+    assert not inside_ball(x_adv, x, Threat(norm, "1")).any()  # type: ignore[arg-type]
+
+
+def test_l2_ball() -> None:
+    x = np.full((2, 1, 2, 2), 0.5, np.float32)
+    x_adv = x.copy()
+    x_adv[0, 0, 0, 0] += 0.2
+    x_adv[1, 0, 0, 0] += 0.21
+    assert inside_ball(x_adv, x, Threat("L2", "0.2")).tolist() == [True, False]
