@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,10 @@ def _attempts(model: onnx.ModelProto, target: Target, images: Floats, stronger: 
         )
     gradients = open_gradients(target, model, graph, softmax=is_softmax(target.session(images)))
     attempts = build_attempts(VERIFY_SUITE, target.session, gradients)
-    return attempts if stronger is None else attempts + build_attempts(stronger, target.session, gradients)
+    if stronger is None:
+        return attempts
+    more = build_attempts(stronger, target.session, gradients)
+    return attempts + tuple(replace(attempt, name=f"{stronger} {attempt.name}") for attempt in more)
 
 
 def _evidence(

@@ -1,0 +1,650 @@
+"""The verifier against honest files, damaged files and liars."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from compressor.ascent import ascend
+from compressor.contracts import Split
+from compressor.errors import ClassMismatchError, Interrupted, MissingInputError, UnknownNameError, UsageError
+from compressor.files import sha256_bytes
+from compressor.losses import cross_entropy
+from compressor.randomness import make_generator
+from compressor.types import Threat
+from exporters import verification
+from exporters.claim import model_digest, read_claim, serialise, with_claim
+from exporters.evidence import Evidence, evidence_path, parse_evidence
+from exporters.onnx import export_onnx
+from exporters.runtime import open_session
+from exporters.sealing import Sealed, seal
+from exporters.verification import HeldData, Policies, Verdict, verify
+from exporters.verification.decision import is_refuted, robust_estimate
+from exporters.verification.target import lead, open_target
+
+SIDE = 8
+THREAT = Threat("Linf", "0.06")
+PATTERNS = np.kron(np.random.default_rng(0).uniform(-1, 1, (3, 3, 2, 2)), np.ones((4, 4)))
+
+
+class Blobs:
+    """Three classes of patterns, from faint to strong; ``ease`` makes all of them strong."""
+
+    def __init__(self, name: str = "blobs", seed: int = 0, total: int = 400, ease: float = 0.0) -> None:
+        self.name, self.class_names, self.image_size = name, ("a", "b", "c"), SIDE
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 3, total)
+        strength = rng.uniform(ease, 1, (total, 1, 1, 1))
+        x = 0.5 + 0.3 * strength * PATTERNS[labels] + rng.normal(0, 0.03, (total, 3, SIDE, SIDE))
+        self._split = Split(np.rint(255 * x.clip(0, 1)).astype(np.uint8), labels.astype(np.int64))
+
+    def has(self, split: str) -> bool:
+        return split == "test"
+
+    def load(self, split: str) -> Split:
+        return self._split
+
+
+def train(eps: float) -> nn.Module:
+    """A small network with a ReLU6, trained on attacked patterns."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.ReLU6(),
+            nn.Conv2d(8, 8, 3, stride=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(72, 3),
+        )
+    optimizer = torch.optim.Adam(net.parameters(), 5e-3)
+    split = Blobs(seed=99, total=640).load("test")
+    images, labels = torch.from_numpy(split.images).float() / 255, torch.from_numpy(split.labels)
+    for step in range(60):
+        part = torch.arange(64) + 64 * (step % 10)
+        x, y = images[part], labels[part]
+        if eps:
+            generator = make_generator("train", step)
+            ball = Threat("Linf", str(eps))
+            x = ascend(
+                lambda x_adv, index, y=y: cross_entropy(net(x_adv), y[index]),
+                x,
+                ball,
+                generator,
+                steps=2,
+                step_size=eps / 2,
+            )
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    return net.eval()
+
+
+@dataclass(frozen=True)
+class Files:
+    """A model and its evidence on disk, and ways to lie with them that leave every digest right."""
+
+    path: Path
+
+    @property
+    def evidence(self) -> Evidence:
+        return parse_evidence(evidence_path(self.path).read_bytes())
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        return onnx.ModelProto.FromString(self.path.read_bytes())
+
+    def rewrite(
+        self, evidence: Evidence | None = None, model: onnx.ModelProto | None = None, **claim_changes: Any
+    ) -> Files:
+        evidence = self.evidence if evidence is None else evidence
+        model = self.model if model is None else model
+        claim = read_claim(self.model)
+        assert claim is not None
+        data = evidence.to_bytes()
+        counts = {
+            "samples": len(evidence),
+            "clean_correct": int(evidence.clean.sum()),
+            "robust": int(evidence.robust.sum()),
+        }
+        digests = {"evidence": sha256_bytes(data), "model": model_digest(model)}
+        claim = replace(claim, **counts | digests | claim_changes).sealed()
+        evidence_path(self.path).write_bytes(data)
+        self.path.write_bytes(serialise(with_claim(model, claim)))
+        return self
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    return train(THREAT.radius)
+
+
+@pytest.fixture(scope="module")
+def sealed(network: nn.Module) -> Sealed:
+    return seal(export_onnx(network, SIDE), Blobs(), THREAT, samples=128, threads=1)
+
+
+@pytest.fixture
+def files(sealed: Sealed, tmp_path: Path) -> Files:
+    sealed.write(tmp_path / "model.onnx")
+    return Files(tmp_path / "model.onnx")
+
+
+def check(files: Files, **options: Any) -> Verdict:
+    return verify(files.path, threads=1, **{"seed": 7} | options)
+
+
+def status(verdict: Verdict) -> dict[str, str]:
+    return {check.name: check.status for check in verdict.checks}
+
+
+def take(evidence: Evidence, n: int) -> Evidence:
+    """The first n images, with what belongs to them."""
+    byte, real = evidence.adversarial_u8_index < n, evidence.adversarial_f32_index < n
+    return Evidence(
+        *(getattr(evidence, name)[:n] for name in ("images", "labels", "clean", "robust")),
+        *(evidence.adversarial_u8[byte], evidence.adversarial_u8_index[byte]),
+        *(evidence.adversarial_f32[real], evidence.adversarial_f32_index[real]),
+    )
+
+
+def call_robust(evidence: Evidence, n: int) -> Evidence:
+    """Call n of the fallen images robust, and leave out the proofs that they are not."""
+    lies = np.flatnonzero(evidence.clean & ~evidence.robust)[:n]
+    assert len(lies) == n
+    robust = evidence.robust.copy()
+    robust[lies] = True
+    byte = ~np.isin(evidence.adversarial_u8_index, lies)
+    real = ~np.isin(evidence.adversarial_f32_index, lies)
+    return replace(
+        evidence,
+        robust=robust,
+        adversarial_u8=evidence.adversarial_u8[byte],
+        adversarial_u8_index=evidence.adversarial_u8_index[byte],
+        adversarial_f32=evidence.adversarial_f32[real],
+        adversarial_f32_index=evidence.adversarial_f32_index[real],
+    )
+
+
+# Honest files
+
+
+def test_an_honest_claim_holds(files: Files, sealed: Sealed) -> None:
+    verdict = check(files)
+    assert (verdict.answer, verdict.exit_code) == ("holds", 0)
+    assert 0.2 < sealed.claim.robust / 128 < 0.9  # or the tests below show nothing
+    assert verdict.attacked == sealed.claim.robust
+    assert verdict.assurance == "self-consistent"
+    assert set(status(verdict).values()) == {"passed", "skipped"}
+    assert "PGD-margin through Clip" in verdict.attacks
+    assert "nothing else was required" in verdict.summary
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_honest_claim_holds_under_any_seed(files: Files, seed: int) -> None:
+    assert check(files, seed=seed).exit_code == 0
+
+
+def test_one_seed_gives_one_verdict(files: Files) -> None:
+    first, second = check(files, seed=3).to_json(), check(files, seed=3).to_json()
+    assert first == second
+    assert verify(files.path, threads=1, suite="replay").seed != verify(files.path, threads=1, suite="replay").seed
+
+
+def test_json_is_plain_and_complete(files: Files) -> None:
+    value = json.loads(json.dumps(check(files).to_json(), allow_nan=False))
+    expected = {"schema", "verdict", "assurance", "samples", "clean_accuracy", "robust_accuracy", "broken", "attacked"}
+    expected |= {"attacks", "alarms", "checks", "policy", "claim", "seed", "exit_code"}
+    assert expected <= set(value)
+    assert (value["schema"], value["exit_code"], value["failure"]) == ("compress.verify/1", 0, None)
+
+
+def test_a_part_of_the_images_can_be_attacked(files: Files) -> None:
+    verdict = check(files, samples=10)
+    assert (verdict.attacked, verdict.exit_code) == (10, 0)
+
+
+def test_replay_says_that_it_attacked_nothing(files: Files) -> None:
+    verdict = check(files, suite="replay")
+    assert verdict.exit_code == 0
+    assert verdict.attacked == 0
+    assert status(verdict)["attacks"] == "skipped"
+    assert "no fresh attack" in verdict.summary
+    required = check(files, suite="replay", policies=Policies(min_robust_accuracy=0.0))
+    assert required.exit_code == 3
+
+
+def test_another_suite_can_be_asked_for(files: Files) -> None:
+    verdict = check(files, suite="quick")
+    assert (verdict.suite, verdict.exit_code) == ("quick@1", 0)
+    assert set(verdict.attacks) == {"natural", "FGSM", "PGD-10"}
+
+
+# One flipped byte
+
+
+def sweep(length: int, count: int) -> list[int]:
+    return sorted({position * (length - 1) // (count - 1) for position in range(count)})
+
+
+def test_one_flipped_byte_of_the_model_is_never_accepted(files: Files) -> None:
+    data = files.path.read_bytes()
+    codes = set()
+    for turn, position in enumerate(sweep(len(data), 300)):
+        changed = bytearray(data)
+        changed[position] ^= 1 << turn % 8
+        files.path.write_bytes(bytes(changed))
+        codes.add(check(files).exit_code)
+    assert codes == {1, 3}
+
+
+def test_one_flipped_byte_of_the_weights_is_a_violation(files: Files) -> None:
+    data = files.path.read_bytes()
+    weights = max((tensor.raw_data for tensor in files.model.graph.initializer), key=len)
+    for offset in sweep(len(weights), 20):
+        changed = bytearray(data)
+        changed[data.index(weights) + offset] ^= 1
+        files.path.write_bytes(bytes(changed))
+        verdict = check(files)
+        assert (verdict.exit_code, status(verdict)["digests"]) == (1, "failed")
+
+
+def test_one_flipped_byte_of_the_claim_is_never_accepted(files: Files) -> None:
+    data = files.path.read_bytes()
+    start = data.index(b"compress.claim")
+    for position in range(start, len(data), 11):
+        changed = bytearray(data)
+        changed[position] ^= 1
+        files.path.write_bytes(bytes(changed))
+        assert check(files).exit_code in (1, 3), position
+
+
+def test_one_flipped_byte_of_the_evidence_is_a_violation(files: Files) -> None:
+    path = evidence_path(files.path)
+    data = path.read_bytes()
+    for position in sweep(len(data), 60):
+        changed = bytearray(data)
+        changed[position] ^= 4
+        path.write_bytes(bytes(changed))
+        assert check(files).exit_code == 1, position
+
+
+def test_the_same_meaning_in_other_bytes_is_undecided(files: Files) -> None:
+    # Protobuf lets a later field replace an earlier one: the digest of the meaning stays what it was.
+    files.path.write_bytes(
+        files.path.read_bytes() + onnx.ModelProto(ir_version=files.model.ir_version).SerializeToString()
+    )
+    verdict = check(files)
+    assert (verdict.exit_code, status(verdict)["digests"]) == (3, "undecided")
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.9])
+def test_truncated_files_are_never_accepted(files: Files, part: float) -> None:
+    whole = files.path.read_bytes()
+    files.path.write_bytes(whole[: int(part * len(whole))])
+    assert check(files).exit_code == 3
+    files.path.write_bytes(whole)
+    data = evidence_path(files.path).read_bytes()
+    evidence_path(files.path).write_bytes(data[: int(part * len(data))])
+    assert check(files).exit_code == 1
+
+
+# Lies with every digest right
+
+
+def test_rewriting_honestly_changes_nothing(files: Files) -> None:
+    assert check(files.rewrite()).exit_code == 0
+
+
+def test_ten_points_of_inflation_are_found_by_attack(files: Files) -> None:
+    verdict = check(files.rewrite(call_robust(files.evidence, 13)))
+    assert (verdict.answer, verdict.exit_code) == ("violated", 1)
+    found = status(verdict)
+    assert (found["digests"], found["replay"], found["decision"]) == ("passed", "passed", "failed")
+    assert verdict.broken >= 12
+    problem = verdict.first_problem
+    assert problem is not None
+    assert problem.name == "decision"
+    assert problem.cause
+    assert "--seed 7" in verdict.command
+    assert {failure.label != failure.predicted for failure in verdict.failures} == {True}
+    assert len(verdict.failures) == verdict.broken
+
+
+def test_all_fallen_images_called_robust(files: Files) -> None:
+    evidence = files.evidence
+    verdict = check(files.rewrite(call_robust(evidence, int((evidence.clean & ~evidence.robust).sum()))), samples=40)
+    assert verdict.exit_code == 1
+
+
+def test_a_claim_of_a_larger_ball_is_found_by_attack(files: Files) -> None:
+    # The adversarial images lie in the larger ball as well, so only an attack tells.
+    verdict = check(files.rewrite(eps="0.1"))
+    assert (verdict.exit_code, status(verdict)["decision"]) == (1, "failed")
+
+
+def test_a_claim_of_a_smaller_ball_leaves_the_proofs_outside(files: Files) -> None:
+    verdict = check(files.rewrite(eps="0.05"))
+    assert (verdict.exit_code, status(verdict)["replay"]) == (1, "failed")
+
+
+def test_proof_outside_the_ball(files: Files) -> None:
+    adversarial = files.evidence.adversarial_u8.copy()
+    adversarial[0] = 255 - adversarial[0]
+    verdict = check(files.rewrite(replace(files.evidence, adversarial_u8=adversarial)))
+    assert (verdict.exit_code, status(verdict)["replay"]) == (1, "failed")
+
+
+def test_proof_that_proves_nothing(files: Files) -> None:
+    evidence = files.evidence
+    natural = evidence.images[evidence.adversarial_u8_index]
+    verdict = check(files.rewrite(replace(evidence, adversarial_u8=natural)))
+    assert (verdict.exit_code, status(verdict)["replay"]) == (3, "undecided")
+
+
+def test_stale_weights(files: Files) -> None:
+    other = export_onnx(train(0.0), SIDE)
+    verdict = check(files.rewrite(model=other))
+    assert verdict.exit_code in (1, 3)
+    assert status(verdict)["replay"] == "undecided"
+    assert "weights" in next(check.cause for check in verdict.checks if check.name == "replay")
+
+
+def test_counts_that_the_evidence_does_not_bear_out(files: Files) -> None:
+    verdict = check(files.rewrite(robust=int(files.evidence.robust.sum()) + 1))
+    assert (verdict.exit_code, status(verdict)["digests"]) == (1, "failed")
+
+
+@pytest.mark.parametrize("class_names", [("a", "b"), ("a", "b", "c", "d")])
+def test_classes_that_the_model_does_not_have(files: Files, class_names: tuple[str, ...]) -> None:
+    assert check(files.rewrite(class_names=class_names)).exit_code == 1
+
+
+def test_labels_out_of_range(files: Files) -> None:
+    labels = files.evidence.labels.copy()
+    labels[0] = 3
+    assert check(files.rewrite(replace(files.evidence, labels=labels))).exit_code == 1
+
+
+def test_zero_images_are_never_enough(files: Files) -> None:
+    verdict = check(files.rewrite(take(files.evidence, 0)))
+    assert (verdict.answer, verdict.exit_code, verdict.samples) == ("undecided", 3, 0)
+    assert verdict.to_json()["robust_accuracy"] is None
+
+
+@pytest.mark.parametrize("suite", ["quick@1", "replay", "nonsense@1", "verify@2", ""])
+def test_a_claim_does_not_choose_what_is_run(files: Files, suite: str) -> None:
+    lie = files.rewrite(call_robust(files.evidence, 13), suite=suite)
+    assert check(lie).exit_code == 3
+    verdict = check(lie, latest=True)
+    assert (verdict.exit_code, verdict.suite) == (1, "verify@1")
+
+
+# Missing and unreadable
+
+
+def test_missing_evidence_is_undecided(files: Files) -> None:
+    evidence_path(files.path).rename(files.path.with_name("elsewhere.npz"))
+    assert check(files).exit_code == 3
+    assert check(files, evidence=files.path.with_name("elsewhere.npz")).exit_code == 0
+    with pytest.raises(MissingInputError):
+        check(files, evidence=files.path.with_name("nowhere.npz"))
+
+
+def test_a_missing_model_is_the_callers_mistake(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.onnx", tmp_path):
+        with pytest.raises(MissingInputError):
+            verify(path)
+
+
+def test_a_file_without_a_claim(files: Files, network: nn.Module) -> None:
+    files.path.write_bytes(serialise(export_onnx(network, SIDE)))
+    verdict = check(files)
+    assert (verdict.answer, verdict.exit_code, verdict.claim) == ("undecided", 3, None)
+    assert "no claim" in verdict.checks[-1].detail
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x00" * 1000, b"\x80\x04pickle"])
+def test_what_is_no_model_is_undecided(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(content)
+    assert verify(path).exit_code == 3
+
+
+def test_options_that_make_no_sense(files: Files) -> None:
+    for options in ({"samples": 0}, {"seed": -1}, {"threads": 0}):
+        with pytest.raises(UsageError):
+            verify(files.path, **options)
+    with pytest.raises(UnknownNameError):
+        check(files, suite="quik")
+
+
+def test_an_internal_error_is_undecided(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr(verification.examination, "replay", fail)
+    verdict = check(files)
+    assert verdict.exit_code == 3
+    assert "ZeroDivisionError" in verdict.checks[-1].detail
+
+
+def test_an_interruption_is_no_finding(files: Files) -> None:
+    def stop(phase: str, done: int, total: int) -> None:
+        raise Interrupted(2)
+
+    with pytest.raises(Interrupted):
+        check(files, on_progress=stop)
+
+
+# Data that the verifier holds
+
+
+def test_the_claims_own_data_bind_the_evidence(files: Files) -> None:
+    verdict = check(files, data=HeldData(Blobs()), policies=Policies(require_assurance="dataset-bound"))
+    assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
+    without = check(files, policies=Policies(require_assurance="dataset-bound"))
+    assert without.exit_code == 1
+
+
+def test_chosen_images_are_not_the_draw(files: Files) -> None:
+    # The exporter's own choice, honestly attacked: consistent in itself, and not what the digest draws.
+    order = np.flatnonzero(files.evidence.robust)
+    chosen = Evidence(
+        files.evidence.images[order],
+        files.evidence.labels[order],
+        files.evidence.clean[order],
+        files.evidence.robust[order],
+        files.evidence.adversarial_u8[:0],
+        files.evidence.adversarial_u8_index[:0],
+        files.evidence.adversarial_f32[:0],
+        files.evidence.adversarial_f32_index[:0],
+    )
+    files.rewrite(chosen)
+    assert check(files).exit_code == 0
+    verdict = check(files, data=HeldData(Blobs()))
+    assert (verdict.exit_code, status(verdict)["data"]) == (1, "failed")
+
+
+def test_other_data_of_the_same_kind_confirm(files: Files) -> None:
+    verdict = check(files, data=HeldData(Blobs("mine", seed=5)))
+    assert (verdict.exit_code, verdict.assurance) == (0, "self-consistent")
+    assert status(verdict)["independent data"] == "passed"
+
+
+def test_a_claim_of_easy_images_is_refuted_by_other_data(network: nn.Module, tmp_path: Path) -> None:
+    sealed = seal(export_onnx(network, SIDE), Blobs("easy", ease=0.8), THREAT, samples=128, threads=1)
+    sealed.write(tmp_path / "model.onnx")
+    files = Files(tmp_path / "model.onnx")
+    assert check(files).exit_code == 0
+    verdict = check(files, data=HeldData(Blobs("mine", seed=5)))
+    assert (verdict.exit_code, status(verdict)["independent data"]) == (1, "failed")
+
+
+def test_data_with_other_classes_are_the_callers_mistake(files: Files) -> None:
+    data = Blobs()
+    data.class_names = ("a", "b")
+    with pytest.raises(ClassMismatchError):
+        check(files, data=HeldData(data))
+
+
+# Policies
+
+
+@pytest.mark.parametrize(
+    ("policies", "code"),
+    [
+        (Policies(min_robust_accuracy=0.05, min_clean_accuracy=0.3), 0),
+        (Policies(min_robust_accuracy=0.99), 1),
+        (Policies(min_clean_accuracy=1.0), 1),
+        (Policies(require_eps="0.06"), 0),
+        (Policies(require_eps="16/255"), 1),
+        (Policies(require_norm="Linf"), 0),
+        (Policies(require_norm="L2"), 1),
+        (Policies(min_samples=128), 0),
+        (Policies(min_samples=129), 1),
+        (Policies(require_assurance="self-consistent"), 0),
+        (Policies(require_assurance="signed"), 1),
+    ],
+)
+def test_policies(files: Files, policies: Policies, code: int) -> None:
+    verdict = check(files, policies=policies)
+    assert (verdict.answer, verdict.exit_code) == ("holds", code)
+    assert "nothing else" not in verdict.summary
+
+
+def test_a_threshold_within_sampling_error_asks_for_more_images(files: Files, sealed: Sealed) -> None:
+    verdict = check(files, policies=Policies(min_robust_accuracy=sealed.claim.robust / 128 - 0.01))
+    assert verdict.exit_code == 3
+    assert "more images needed: about" in verdict.policy[0].detail
+
+
+@pytest.mark.parametrize("wrong", [{"min_robust_accuracy": 50.0}, {"require_eps": "8/0"}, {"require_norm": "L1"}])
+def test_policies_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Policies(**wrong)
+
+
+# Files that blind the attacks
+
+
+def with_tail(files: Files, make: Callable[[str], list[onnx.NodeProto]], **constants: Any) -> onnx.ModelProto:
+    """The model with more operators after its logits; the last of them gives ``tail``."""
+    model = files.model
+    model.graph.node.extend(make(model.graph.output[0].name))
+    for name, value in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("tail", TensorProto.FLOAT, ["batch", 3]))
+    return model
+
+
+def test_saturated_outputs_raise_an_alarm(network: nn.Module, files: Files) -> None:
+    def saturate(logits: str) -> list[onnx.NodeProto]:
+        return [helper.make_node("Mul", [logits, "steep"], ["far"]), helper.make_node("Sigmoid", ["far"], ["tail"])]
+
+    model = with_tail(files, saturate, steep=np.float32(1e5))
+    files.rewrite(call_robust(files.evidence, 0), model=model)
+    verdict = check(files)
+    assert verdict.exit_code == 3
+    assert any("gradient is zero" in alarm for alarm in verdict.alarms)
+    assert any("eps = 0.5" in alarm for alarm in verdict.alarms)
+
+
+def test_a_softmax_is_undone(files: Files) -> None:
+    model = with_tail(files, lambda logits: [helper.make_node("Softmax", [logits], ["tail"], axis=1)])
+    honest = check(files.rewrite(model=model))
+    assert honest.exit_code == 0
+    assert "softmax" in next(check.detail for check in honest.checks if check.name == "gate")
+    assert check(files.rewrite(call_robust(files.evidence, 13), model=model)).exit_code == 1
+
+
+def test_margins_squeezed_around_ties_do_not_stop_the_attack(files: Files) -> None:
+    def squeeze(logits: str) -> list[onnx.NodeProto]:
+        return [helper.make_node("Mul", [logits, "small"], ["tail"])]
+
+    model = with_tail(files, squeeze, small=np.float32(1e-7))
+    assert check(files.rewrite(call_robust(files.evidence, 13), model=model)).exit_code == 1
+
+
+def test_logits_that_depend_on_the_batch_are_undecided(files: Files) -> None:
+    def mix(logits: str) -> list[onnx.NodeProto]:
+        return [
+            helper.make_node("ReduceMean", [logits, "first"], ["mean"], keepdims=1),
+            helper.make_node("Mul", ["mean", "part"], ["some"]),
+            helper.make_node("Add", [logits, "some"], ["tail"]),
+        ]
+
+    model = with_tail(files, mix, first=np.array([0], np.int64), part=np.float32(0.05))
+    verdict = check(files.rewrite(model=model))
+    assert verdict.exit_code in (1, 3)
+    assert status(verdict)["determinism"] == "undecided"
+
+
+def test_an_operator_without_gradient_is_undecided_unless_accepted(files: Files) -> None:
+    model = with_tail(files, lambda logits: [helper.make_node("Sinh", [logits], ["tail"])])
+    files.rewrite(model=model)
+    verdict = check(files)
+    assert (verdict.exit_code, status(verdict)["gate"]) == (3, "undecided")
+    assert list(verdict.attacks) == ["natural", "Square"]
+    assert check(files, accept_black_box=True).exit_code == 0
+
+
+def test_not_a_number_is_never_right(files: Files) -> None:
+    def poison(logits: str) -> list[onnx.NodeProto]:
+        return [helper.make_node("Mul", [logits, "nan"], ["tail"])]
+
+    assert check(files.rewrite(model=with_tail(files, poison, nan=np.float32(np.nan)))).exit_code in (1, 3)
+
+
+# Pieces
+
+
+def test_refutation_follows_the_protocols_thresholds() -> None:
+    for attacked, least in ((128, 5), (256, 8), (512, 12)):
+        assert is_refuted(least, attacked)
+        assert not is_refuted(least - 1, attacked)
+    assert not is_refuted(0, 0)
+
+
+def test_the_estimate_takes_a_part_for_the_whole() -> None:
+    assert robust_estimate(100, 3, 100) == 97
+    assert robust_estimate(100, 1, 10) == 90
+    assert robust_estimate(100, 0, 0) == 100
+
+
+def test_lead_of_right_class() -> None:
+    logits = np.array([[1, 3, 2], [1, 3, 2], [np.nan, 0, 0], [np.inf, 0, 0]], np.float32)
+    assert lead(logits, np.array([1, 2, 0, 0])).tolist() == [1, -1, -np.inf, -np.inf]
+
+
+def test_huge_logits_buy_no_wider_margin(files: Files) -> None:
+    images = files.evidence.natural()
+    plain = open_target(open_session(serialise(files.model), threads=1), images).tolerance
+    for scale, expected in ((1e6, 1e-4), (1e-6, plain * 1e-6)):
+        model = with_tail(files, lambda z: [helper.make_node("Mul", [z, "scale"], ["tail"])], scale=np.float32(scale))
+        target = open_target(open_session(serialise(model), threads=1), images)
+        assert target.tolerance == pytest.approx(expected, rel=0.3)
+
+
+def test_the_kernel_of_trust_needs_no_training_code() -> None:
+    code = (
+        "import sys; from exporters.verification import verify;"
+        "rooms = 'compressor.training', 'compressor.methods', 'compressor.models';"
+        "print([name for name in sys.modules if name.startswith(rooms)])"
+    )
+    root = Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
