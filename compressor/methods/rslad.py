@@ -61,7 +61,7 @@ class RSLAD:
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
-        """Return ``adversarial``, ``natural`` and ``total``; the adversarial forward comes first (BatchNorm sees both)."""
+        """Return ``adversarial``, ``natural`` and ``total``; the adversarial forward comes first."""
         target = _soft_labels(batch)
         adversarial = self._reduce(kl_divergence(target, student(x_adv)), classes=target.shape[1])
         natural = self._reduce(kl_divergence(target, student(batch.x)), classes=target.shape[1])

@@ -117,7 +117,10 @@ def test_labels_change_nothing() -> None:
 def test_two_forwards_adversarial_first() -> None:
     student = Affine()
     RSLAD().outer(student, None, BATCH, X_ADV, PROGRESS)
-    assert [torch.equal(seen, expected) for seen, expected in zip(student.seen, (X_ADV, X), strict=True)] == [True, True]
+    assert [torch.equal(seen, expected) for seen, expected in zip(student.seen, (X_ADV, X), strict=True)] == [
+        True,
+        True,
+    ]
 
 
 def test_settings_out_of_range_are_refused() -> None:

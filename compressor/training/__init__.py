@@ -1,0 +1,1 @@
+"""The one training loop, the recipe, the run folder and the teacher."""

@@ -1,0 +1,224 @@
+"""The recipe: every setting of a training run in one frozen, documented value, from defaults, a TOML file and flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from compressor.ascent import Start
+from compressor.contracts import Method
+from compressor.errors import MissingInputError, UsageError
+from compressor.registry import METHODS, unknown_name
+from compressor.types import Norm, Threat
+
+Augmentation = Literal["crop-flip", "crop", "none"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what a run computes. Defaults are the RSLAD paper's and its released code's, where they say.
+
+    Attributes:
+        method: a registered training method.
+        model: the network that is trained (the student, where there is a teacher).
+        method_settings: the method's own fields that differ from its defaults.
+        epochs: passes over the training images (300: RSLAD, section 4.1).
+        batch_size: images a step, over all processes (128: RSLAD, section 4.1).
+        train_samples: how many training images, drawn class-balanced by seed; 0 means all.
+        validation_samples: images carved from train to select the best checkpoint, at most a tenth of those used; a
+            dataset's own validation split takes its place.
+        image_size: side of the square input, in pixels.
+        augmentation: ``crop-flip`` pads by an eighth, crops at random and flips; ``crop`` does not flip (digits).
+        learning_rate: of SGD, at the start (0.1: RSLAD).
+        momentum: of SGD (0.9: RSLAD).
+        nesterov: whether SGD looks ahead (off: RSLAD).
+        weight_decay: L2, on every parameter (2e-4: RSLAD).
+        milestones: where the learning rate falls, in epochs of ``schedule_epochs`` (215, 260, 285: RSLAD).
+        schedule_epochs: the length that the milestones refer to; with other ``epochs`` they move in proportion.
+        decay: the factor at each milestone (0.1: RSLAD).
+        norm: of the perturbation.
+        eps: its size, as a fraction of the pixel range ("8/255": RSLAD).
+        attack_steps: gradient steps of the inner maximisation (10: RSLAD).
+        attack_step_size: length of a step in units of eps (1/4, which is 2/255 at 8/255: RSLAD).
+        attack_start: ``gaussian`` (RSLAD, TRADES), ``uniform`` (SAT) or ``none``.
+        attack_start_scale: standard deviation in pixel units for ``gaussian`` (0.001), fraction of eps for ``uniform``.
+        selection_steps: PGD steps on the validation images when the best checkpoint is chosen.
+        precision: of the outer step; ``bf16`` and ``fp16`` use autocast.
+        seed: names every random number of the run.
+    """
+
+    method: str
+    model: str
+    method_settings: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 300
+    batch_size: int = 128
+    train_samples: int = 0
+    validation_samples: int = 1000
+    image_size: int = 32
+    augmentation: Augmentation = "crop-flip"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 2e-4
+    milestones: tuple[float, ...] = (215.0, 260.0, 285.0)
+    schedule_epochs: float = 300.0
+    decay: float = 0.1
+    norm: Norm = "Linf"
+    eps: str = "8/255"
+    attack_steps: int = 10
+    attack_step_size: float = 0.25
+    attack_start: Start = "gaussian"
+    attack_start_scale: float = 0.001
+    selection_steps: int = 10
+    precision: Precision = "fp32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in _AT_LEAST.items():
+            if not getattr(self, name) >= low:
+                raise UsageError(f"{name} is {getattr(self, name)}.", f"It must be at least {low}.")
+        for name in ("learning_rate", "schedule_epochs", "attack_step_size", "decay"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UsageError(f"{name} is {getattr(self, name)}.", "It must be above zero.")
+        if self.image_size % 8:
+            raise UsageError(f"image_size {self.image_size} is not a multiple of 8.", "The networks halve it thrice.")
+        if list(self.milestones) != sorted(self.milestones):
+            raise UsageError(f"milestones {list(self.milestones)} are not in rising order.", "Sort them.")
+        _ = self.threat, self.build_method()
+
+    @property
+    def threat(self) -> Threat:
+        """The perturbations that training and selection attack with."""
+        return Threat(self.norm, self.eps)
+
+    def build_method(self) -> Method:
+        """The method with its settings.
+
+        Raises:
+            UnknownNameError: no such method. UsageError: it has no such setting, or the value is out of range.
+        """
+        kind = METHODS.get(self.method)
+        known = {f.name for f in dataclasses.fields(kind)}
+        for name in self.method_settings:
+            if name not in known:
+                raise unknown_name(f"setting of method {self.method}", name, sorted(known) or ["(none)"])
+        hints = get_type_hints(kind)
+        method: Method = kind(**{k: _coerce(k, v, hints[k]) for k, v in self.method_settings.items()})
+        return method
+
+    def learning_rate_at(self, epoch: float) -> float:
+        """The learning rate at ``epoch`` (fractional, from 0): falls by ``decay`` at each scaled milestone."""
+        passed = sum(epoch * self.schedule_epochs >= milestone * self.epochs for milestone in self.milestones)
+        return self.learning_rate * self.decay**passed
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields, in the order of the dataclass."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return values | {"milestones": list(self.milestones), "method_settings": dict(self.method_settings)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "the recipe") -> Recipe:
+        """Build a recipe from plain values, checking names and types.
+
+        Raises:
+            UnknownNameError: a field that does not exist. UsageError: a value of the wrong type or out of range.
+        """
+        hints = get_type_hints(cls)
+        fields = {f.name for f in dataclasses.fields(cls)}
+        for name in values:
+            if name not in fields:
+                raise unknown_name(f"setting (in {source})", name, sorted(fields))
+        return cls(**{name: _coerce(name, value, hints[name]) for name, value in values.items()})
+
+
+_AT_LEAST = {
+    "epochs": 1, "batch_size": 2, "train_samples": 0, "validation_samples": 1, "image_size": 8, "momentum": 0,
+    "weight_decay": 0, "attack_steps": 1, "attack_start_scale": 0, "selection_steps": 1, "seed": 0,
+}  # fmt: skip
+
+
+def resolve(
+    method: str, model: str, file: Path | None, flags: Mapping[str, Any], *, implied: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Put a recipe together: field defaults < the method's and the data's defaults < the recipe file < flags.
+
+    Args:
+        method: used unless the file names another; a flag ``method`` wins over both.
+        model: the network's name.
+        file: a TOML file whose keys are the fields of ``Recipe``, or None.
+        flags: what the command line gave; ``None`` values mean "not given".
+        implied: defaults that follow from the data, such as not to flip digits.
+
+    Raises:
+        UsageError, MissingInputError: the file is missing, is no TOML, or has a bad key or value.
+    """
+    from_file = read_recipe_file(file) if file else {}
+    given = {name: value for name, value in flags.items() if value is not None}
+    method = given.get("method", from_file.get("method", method))
+    defaults: Mapping[str, Any] = METHODS.get(str(method)).recipe_defaults
+    settings = dict(from_file.get("method_settings", {})) | dict(given.get("method_settings", {}))
+    values = {
+        **defaults,
+        **(implied or {}),
+        "model": model,
+        **from_file,
+        **given,
+        "method": method,
+        "method_settings": settings,
+    }
+    return Recipe.from_dict(values, source=str(file.name) if file else "the command line")
+
+
+def read_recipe_file(path: Path) -> dict[str, Any]:
+    """Read a TOML recipe; one setting a line, the method's own under ``[method_settings]``."""
+    if not path.is_file():
+        raise MissingInputError(
+            f"the recipe {path} is not a file.", "`compress list recipes` shows those that come along."
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"the recipe {path} is not valid TOML: {error}.", "Compare it with recipes/*.toml.") from None
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Plain values as TOML: scalars and lists first, then tables; ``None`` is left out."""
+    tables = {k: v for k, v in values.items() if isinstance(v, Mapping)}
+    lines = [f"{k} = {_toml_value(v)}" for k, v in values.items() if k not in tables and v is not None]
+    for name, table in tables.items():
+        rows = (f"{_toml_value(k)} = {_toml_value(v)}" for k, v in table.items() if v is not None)
+        lines += ["", f"[{name}]", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    """JSON's spelling, which is TOML's too but for DEL and for surrogate pairs (so nothing beyond ASCII is escaped)."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    """``value`` as the field's type; integers serve as floats, and nothing else is bent."""
+    expected = f"{name} is {value!r}."
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise UsageError(expected, f"Use one of: {', '.join(map(str, get_args(hint)))}.")
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(expected, "It must be a list of numbers.")
+        return tuple(_coerce(name, item, float) for item in value)
+    if get_origin(hint) is not None:
+        if not isinstance(value, Mapping):
+            raise UsageError(expected, "It must be a table.")
+        return dict(value)
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise UsageError(expected, f"It must be of type {hint.__name__}.")
+    return value

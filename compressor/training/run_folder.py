@@ -1,0 +1,146 @@
+"""The run folder: where a run keeps its recipe, state, measurements and results. Every write is atomic."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compressor.errors import RecipeChangedError, RunExistsError, UsageError
+from compressor.files import atomic_path, write_json, write_text
+from compressor.training.recipe import to_toml
+
+_LOCK = ".lock"
+
+
+class RunFolder:
+    """Paths and atomic writes of one run; it decides nothing about training."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.toml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.timings = path / "timings.jsonl"
+        self.last = path / "last.safetensors"
+        self.best = path / "best.safetensors"
+        self.resume_state = path / "resume.pt"
+        self.evaluation = path / "evaluation.json"
+        self.evaluation_state = path / "evaluation.state.npz"
+        self.onnx = path / "model.onnx"
+        self.evidence = path / "model.evidence.npz"
+
+    def start(self, description: Mapping[str, Any], *, resume: bool) -> None:
+        """Make the folder, or enter it again.
+
+        Args:
+            description: what decides the run's result (the recipe and the inputs' digests), as plain values.
+            resume: whether an existing folder is to be gone on with.
+
+        Raises:
+            RunExistsError: it is there and ``resume`` is off.
+            RecipeChangedError: it was started with another description; the differences are named.
+        """
+        if self.recipe.is_file():
+            if not resume:
+                raise RunExistsError(
+                    f"the run {self.path} exists already.", "Add --resume to go on with it, or choose another --run."
+                )
+            self._check_unchanged(description)
+            return
+        if self.path.exists() and (not self.path.is_dir() or {entry.name for entry in self.path.iterdir()} - {_LOCK}):
+            raise RunExistsError(f"{self.path} exists and is not a run folder.", "Choose another --run.")
+        write_text(self.recipe, to_toml(description))
+
+    def recorded_inputs(self) -> dict[str, Any]:
+        """What an earlier start recorded of the run's inputs; empty where there was none."""
+        try:
+            recorded = tomllib.loads(self.recipe.read_text(encoding="utf-8")).get("inputs", {})
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
+            return {}
+        return recorded if isinstance(recorded, dict) else {}
+
+    def _check_unchanged(self, description: Mapping[str, Any]) -> None:
+        try:
+            before = tomllib.loads(self.recipe.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise UsageError(f"{self.recipe} cannot be read: {error}.", "Choose another --run.") from None
+        was, now = _flatten(before), _flatten(tomllib.loads(to_toml(description)))
+        changed = [
+            f"{k}: {was.get(k, 'absent')} -> {now.get(k, 'absent')}" for k in {**was, **now} if was.get(k) != now.get(k)
+        ]
+        if changed:
+            raise RecipeChangedError(
+                f"the run {self.path} was started with other settings ({'; '.join(changed)}).",
+                "Repeat the first command with --resume, or choose another --run.",
+            )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one process at a time, so that two runs never write into one place.
+
+        Raises:
+            RunExistsError: another living process holds it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows has no flock; the run goes on unguarded there.
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunExistsError(
+                    f"another process is writing into {self.path}.", "Wait for it, or choose another --run."
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Write the resume state: tensors, numbers, strings, lists and dictionaries only."""
+        with atomic_path(self.resume_state) as temporary:
+            torch.save(dict(state), temporary)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The resume state, or None where the run has not saved one yet.
+
+        Raises:
+            UsageError: the file is damaged.
+        """
+        if not self.resume_state.is_file():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.resume_state, weights_only=True, map_location="cpu")
+        except Exception as error:  # torch raises many kinds for a damaged file, and none of them helps the user
+            raise UsageError(f"{self.resume_state} is damaged ({type(error).__name__}).", "Start a new run.") from error
+        return state
+
+    def write_records(self, path: Path, records: list[dict[str, Any]]) -> None:
+        """Write one JSON object a line, the whole file at once, so that resuming never leaves a line twice."""
+        write_text(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+
+    def write_environment(self, facts: Mapping[str, Any]) -> None:
+        """Record versions and device: what a person needs to judge the numbers, nothing that names the machine."""
+        write_json(self.environment, dict(facts))
+
+
+def default_run_path(method: str, model: str, dataset: str, seed: int) -> Path:
+    """``runs/METHOD-MODEL-DATASET-sSEED``."""
+    return Path("runs") / f"{method}-{model}-{dataset}-s{seed}"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

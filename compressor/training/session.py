@@ -1,0 +1,304 @@
+"""From a request to a trained checkpoint: opens data and teacher, enters the run folder, runs the loop, saves."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, normalization_name, probe, save_checkpoint
+from compressor.classifier import build_classifier, build_empty_network, check_classes, count_parameters
+from compressor.contracts import Dataset, Split
+from compressor.datasets import split_digest, take_balanced, training_splits
+from compressor.errors import UsageError
+from compressor.reporting import Reporter
+from compressor.training.interruption import StopRequest
+from compressor.training.loop import State, Trainer
+from compressor.training.measure import Measurement, measure
+from compressor.training.recipe import Recipe
+from compressor.training.run_folder import RunFolder
+from compressor.training.teacher import FrozenTeacher, judge_teacher
+from compressor.types import ModelSpec
+from compressor.version import __version__
+
+_PROBE_IMAGES = 500
+_CHECK_IMAGES = 200
+_CHECK_STEPS = 10
+
+
+@dataclass(frozen=True)
+class TeacherRequest:
+    """A teacher file, and what its keys may not tell; ``None`` means "find out"."""
+
+    path: Path
+    model: str | None = None
+    normalization: str | None = None
+    activation: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What a run needs beside its recipe; none of it changes what is computed, but for the teacher and the data."""
+
+    recipe: Recipe
+    dataset: Dataset
+    run: RunFolder
+    device: torch.device
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The two checkpoints of a finished run, and what validation said of each epoch."""
+
+    best: Path
+    last: Path
+    best_epoch: int
+    records: list[dict[str, Any]]
+
+
+def load_settled(
+    request: TeacherRequest,
+    dataset_for: Callable[[LoadedCheckpoint], Dataset],
+    *,
+    image_size: int | None,
+    reporter: Reporter,
+) -> tuple[LoadedCheckpoint, Dataset]:
+    """Read a checkpoint and settle, by measuring on the training images, what its keys leave open.
+
+    Args:
+        request: the file, and what the user said of it.
+        dataset_for: opens the dataset, which may depend on what the file records.
+        image_size: what the user said of it, or None.
+        reporter: told what was chosen, and why.
+
+    Raises:
+        CompressError: unreadable, unsafe, unknown, ambiguous, or of other classes than the dataset.
+    """
+    loaded = load_checkpoint(
+        request.path,
+        model=request.model,
+        normalization=request.normalization,
+        activation=cast(Any, request.activation),
+        image_size=image_size,
+    )
+    for note in loaded.notes:
+        reporter.note(f"{request.path.name}: {note}")
+    dataset = dataset_for(loaded)
+    check_classes(loaded.spec, len(dataset.class_names), dataset.name)
+    if not loaded.open_questions:
+        return loaded, dataset
+    reporter.phase(f"Finding out how {loaded.spec.name} wants its images")
+    sample = take_balanced(dataset.load("train"), _PROBE_IMAGES, seed=0)
+    found = probe(loaded, torch.from_numpy(sample.images), torch.from_numpy(sample.labels))
+    for measurement in found.measurements:
+        reporter.note(f"{measurement.description}: {measurement.accuracy:.1%} of {measurement.samples} training images")
+    reporter.note(f"chosen: {found.measurements[0].description}")
+    return dataclasses.replace(loaded, classifier=found.classifier, spec=found.spec, open_questions=()), dataset
+
+
+def train(
+    request: TrainingRequest,
+    teacher: LoadedCheckpoint | None,
+    *,
+    reporter: Reporter,
+    stop: StopRequest,
+) -> TrainingResult:
+    """Train as the recipe says, or go on where the run folder stands.
+
+    Raises:
+        CompressError: see ``RunFolder.start`` and ``Trainer.fit``. Interrupted: a signal came; the state is saved.
+    """
+    recipe, run = request.recipe, request.run
+    method, spec = recipe.build_method(), check_request(request, has_teacher=teacher is not None)
+    training, validation = _splits(request.dataset, recipe)
+    inputs = _inputs(request, training, teacher)
+    run.start({**recipe.to_dict(), "inputs": inputs}, resume=request.resume)
+    run.write_environment(environment(request.device))
+
+    student = build_classifier(spec, seed=recipe.seed)
+    saved = run.load_state()
+    state = _restore_state(saved) if saved else State()
+    if saved:
+        student.load_state_dict(saved["student"])
+    if saved and state.epoch >= recipe.epochs and run.best.is_file() and run.last.is_file():
+        reporter.note(f"training is done already: {run.path}")
+        return TrainingResult(run.best, run.last, state.best_epoch + 1, state.records)
+    reporter.note(
+        f"student {recipe.model}: {count_parameters(student):,} parameters; {len(training):,} training and "
+        f"{len(validation):,} validation images; {recipe.method}, {recipe.threat}, seed {recipe.seed}"
+    )
+    frozen = None
+    if teacher is not None:
+        frozen = FrozenTeacher(teacher.classifier.to(request.device).to(memory_format=torch.channels_last))
+    if frozen is not None and not saved:
+        _look_at_teacher(frozen, validation, request, reporter)
+
+    accelerator = Accelerator(cpu=request.device.type == "cpu", mixed_precision=_PRECISION[recipe.precision])
+    optimizer = torch.optim.SGD(
+        student.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )
+    # Channels-last is what convolutions of every backend are fastest in; the numbers differ in rounding alone.
+    prepared, prepared_optimizer = accelerator.prepare(student.to(memory_format=torch.channels_last), optimizer)
+    if saved:
+        prepared_optimizer.load_state_dict(saved["optimizer"])
+
+    def save(state: State) -> None:
+        run.write_records(run.metrics, state.records)
+        run.write_records(run.timings, state.timings)
+        run.save_state(
+            {"state": _state_dict(state), "student": student.state_dict(), "optimizer": prepared_optimizer.state_dict()}
+        )
+
+    def on_epoch(state: State, validation: Measurement) -> None:
+        metadata = checkpoint_metadata(request, inputs, state.epoch, validation)
+        save_checkpoint(run.last, student, metadata)
+        if state.best_epoch == state.epoch - 1:
+            save_checkpoint(run.best, student, metadata)
+        reporter.note(
+            f"epoch {state.epoch}/{recipe.epochs}: validation clean {validation.clean:.1%}, "
+            f"PGD-{recipe.selection_steps} {validation.robust:.1%}"
+            + (" (best so far)" if state.best_epoch == state.epoch - 1 else "")
+        )
+
+    trainer = Trainer(
+        recipe=recipe,
+        method=method,
+        accelerator=accelerator,
+        student=prepared,
+        optimizer=prepared_optimizer,
+        teacher=frozen,
+        images=torch.from_numpy(training.images),
+        labels=torch.from_numpy(training.labels),
+        validation_images=torch.from_numpy(validation.images),
+        validation_labels=torch.from_numpy(validation.labels),
+    )
+    reporter.phase(f"Training {recipe.model} with {recipe.method}")
+    trainer.fit(state, save=save, on_epoch=on_epoch, reporter=reporter, stop=stop)
+    return TrainingResult(run.best, run.last, state.best_epoch + 1, state.records)
+
+
+def check_request(request: TrainingRequest, *, has_teacher: bool) -> ModelSpec:
+    """Refuse, before anything is written, a model that can't be built or a method without its teacher.
+
+    Returns:
+        The spec of the model to train.
+    """
+    recipe = request.recipe
+    spec = ModelSpec(recipe.model, len(request.dataset.class_names), recipe.image_size)
+    build_empty_network(spec)
+    if recipe.build_method().teacher_at != "nothing" and not has_teacher:
+        raise UsageError(f"the method {recipe.method} needs a teacher.", "Use `compress distill --teacher FILE`.")
+    return spec
+
+
+def checkpoint_metadata(
+    request: TrainingRequest, inputs: dict[str, Any], epoch: int, validation: Measurement
+) -> dict[str, Any]:
+    """What a checkpoint says of itself: no time and no path, so that equal work gives equal bytes."""
+    return {
+        "recipe": request.recipe.to_dict(),
+        "dataset": {
+            "name": request.dataset.name,
+            "class_names": list(request.dataset.class_names),
+            "train_sha256": inputs["train_sha256"],
+        },
+        "threat": {"norm": request.recipe.norm, "eps": request.recipe.eps},
+        "parent_sha256": inputs.get("teacher_sha256"),
+        "epoch": epoch,
+        "selection": {
+            "split": "validation",
+            "samples": validation.samples,
+            "clean_correct": validation.clean_correct,
+            "robust_correct": validation.robust_correct,
+        },
+    }
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device and threads: what it takes to judge or repeat a run. Nothing that names the machine."""
+    return {
+        "compress": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def _splits(dataset: Dataset, recipe: Recipe) -> tuple[Split, Split]:
+    """The training and validation images that the recipe asks for."""
+    wanted = recipe.train_samples or len(dataset.load("train"))
+    training, validation = training_splits(dataset, min(recipe.validation_samples, max(wanted // 10, 2)), recipe.seed)
+    if recipe.train_samples and recipe.train_samples < len(training):
+        training = take_balanced(training, recipe.train_samples, recipe.seed)
+    if len(validation) > recipe.validation_samples:
+        validation = take_balanced(validation, recipe.validation_samples, recipe.seed)
+    return training, validation
+
+
+def _inputs(request: TrainingRequest, training: Split, teacher: LoadedCheckpoint | None) -> dict[str, Any]:
+    """What the run depends on beside the recipe: digests, and how the teacher was settled."""
+    inputs: dict[str, Any] = {
+        "dataset": request.dataset.name,
+        "train_sha256": split_digest(request.dataset, "train"),
+        "train_images": len(training),
+    }
+    if teacher is not None:
+        inputs |= {
+            "teacher": teacher.spec.name,
+            "teacher_sha256": teacher.sha256,
+            "teacher_normalization": normalization_name(teacher.spec.normalization),
+            "teacher_activation": teacher.spec.activation,
+        }
+    return inputs
+
+
+def _look_at_teacher(teacher: FrozenTeacher, validation: Split, request: TrainingRequest, reporter: Reporter) -> None:
+    reporter.phase("Looking at the teacher")
+    sample = take_balanced(validation, min(_CHECK_IMAGES, len(validation)), seed=0)
+    started = time.monotonic()
+    found = measure(
+        teacher,
+        torch.from_numpy(sample.images),
+        torch.from_numpy(sample.labels),
+        request.recipe.threat,
+        steps=_CHECK_STEPS,
+        seed=0,
+        device=request.device,
+    )
+    seconds = time.monotonic() - started
+    reporter.note(
+        f"teacher on {found.samples} validation images: clean {found.clean:.1%}, "
+        f"PGD-{_CHECK_STEPS} {found.robust:.1%}, mean soft-label entropy {found.entropy:.2f} nats ({seconds:.0f} s)"
+    )
+    for warning in judge_teacher(found, len(request.dataset.class_names)).warnings:
+        reporter.warn(warning)
+
+
+def _state_dict(state: State) -> dict[str, Any]:
+    return {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+
+
+def _restore_state(saved: dict[str, Any]) -> State:
+    state = State(**saved["state"])
+    state.best = (float(state.best[0]), float(state.best[1]))
+    return state

@@ -1,0 +1,73 @@
+"""The frozen teacher, and the look we take at it before any time is spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compressor.statistics import wilson_interval
+from compressor.training.measure import Measurement
+
+
+class FrozenTeacher(nn.Module):
+    """A classifier in eval mode whose parameters take no gradients; gradients still flow through it to its input."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> FrozenTeacher:
+        """Stay in eval mode, whatever is asked of a module that contains it."""
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]."""
+        logits: Tensor = self.classifier(x)
+        return logits
+
+    @torch.no_grad()
+    def soft_labels(self, x: Tensor) -> Tensor:
+        """Logits ``[B, K]`` without a graph, in float32."""
+        logits: Tensor = self(x)
+        return logits.float()
+
+
+@dataclass(frozen=True)
+class TeacherCheck:
+    """What a look at the teacher found, and what of it should worry the user."""
+
+    measurement: Measurement
+    warnings: tuple[str, ...]
+
+
+def judge_teacher(measurement: Measurement, classes: int) -> TeacherCheck:
+    """Warn of a teacher that knows little, resists little, or is too sure of itself to teach.
+
+    Args:
+        measurement: its clean and PGD accuracy and mean soft-label entropy on held-out images.
+        classes: how many there are.
+
+    A very confident robust teacher gives a worse student ("robust saturation", reported for RSLAD and later methods):
+    its soft labels say hardly more than the label. One tenth of the largest possible entropy marks that here.
+    """
+    chance = 1 / classes
+    largest = torch.log(torch.tensor(float(classes))).item()
+    warnings = []
+    low, _ = wilson_interval(measurement.clean_correct, measurement.samples)
+    if low <= 1.5 * chance:
+        warnings.append(
+            f"the teacher is near chance ({measurement.clean:.1%} clean on {measurement.samples} images): wrong data, "
+            "wrong normalisation (--teacher-normalization) or wrong class order?"
+        )
+    elif measurement.robust < 0.5 * chance:
+        warnings.append(
+            f"the teacher is not robust ({measurement.robust:.1%} under PGD): its students will hardly be either."
+        )
+    if measurement.entropy < 0.1 * largest:
+        warnings.append(
+            f"the teacher is saturated (mean soft-label entropy {measurement.entropy:.2f} of at most {largest:.2f} "
+            "nats): a less confident one often teaches robustness better."
+        )
+    return TeacherCheck(measurement, tuple(warnings))

@@ -1,0 +1,115 @@
+"""The recipe: precedence, types, the published file, and the learning rate's steps."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compressor.errors import MissingInputError, UnknownNameError, UsageError
+from compressor.training.recipe import Recipe, read_recipe_file, resolve, to_toml
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def test_precedence_is_default_then_method_then_file_then_flag(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text("epochs = 7\nlearning_rate = 0.05\n[method_settings]\nalpha = 0.5\n")
+    recipe = resolve("rslad", "mobilenetv2", file, {"epochs": 3, "seed": None})
+    assert recipe.epochs == 3  # flag
+    assert recipe.learning_rate == 0.05  # file
+    assert recipe.attack_start == "gaussian"  # the method's default
+    assert recipe.momentum == 0.9  # default
+    assert recipe.seed == 0  # a flag that was not given is none
+    assert recipe.build_method().alpha == 0.5  # type: ignore[attr-defined]
+
+
+def test_methods_bring_their_own_start() -> None:
+    assert resolve("sat", "resnet18", None, {}).attack_start == "uniform"
+
+
+def test_the_published_recipe_is_the_default_of_rslad() -> None:
+    from_file = resolve("natural", "mobilenetv2", RECIPES / "rslad-cifar10.toml", {})
+    default = resolve("rslad", "mobilenetv2", None, {})
+    assert from_file.build_method() == default.build_method()
+    assert from_file.to_dict() | {"method_settings": {}} == default.to_dict()
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_that_comes_along_resolves(path: Path) -> None:
+    assert path.read_text().startswith("# "), "the first line is the summary that `compress list recipes` shows"
+    resolve("rslad", "mobilenetv2", path, {})
+
+
+def test_learning_rate_falls_where_the_paper_says() -> None:
+    recipe = resolve("rslad", "mobilenetv2", None, {})
+    rates = [recipe.learning_rate_at(epoch) for epoch in (0, 214.999, 215, 259, 260, 285, 299)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.0001, 0.0001])
+
+
+def test_milestones_move_in_proportion_with_other_epochs() -> None:
+    recipe = resolve("rslad", "mobilenetv2", None, {"epochs": 30})
+    assert [recipe.learning_rate_at(epoch) for epoch in (21.4, 21.5)] == pytest.approx([0.1, 0.01])
+
+
+def test_toml_round_trip(tmp_path: Path) -> None:
+    recipe = resolve("rslad", "mobilenetv2-0.25", None, {"method_settings": {"alpha": 0.25}})
+    assert Recipe.from_dict(tomllib.loads(to_toml(recipe.to_dict()))) == recipe
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]{1,9}", fullmatch=True), st.one_of(
+    st.integers(-(2**60), 2**60), st.floats(allow_nan=False, allow_infinity=False), st.booleans(),
+    st.text(st.characters(codec="utf-8"), max_size=20),
+)))  # fmt: skip
+def test_to_toml_writes_what_tomllib_reads(values: dict[str, object]) -> None:
+    assert tomllib.loads(to_toml(values)) == values
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": 1.5}, "epochs is 1.5"),
+        ({"epochs": True}, "epochs is True"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"eps": "8/0"}, "eps '8/0' is not a number"),
+        ({"eps": "8/255x"}, "is not a number"),
+        ({"eps": "-8/255"}, "is not above 0"),
+        ({"image_size": 33}, "not a multiple of 8"),
+        ({"milestones": [2, 1]}, "not in rising order"),
+        ({"milestones": 5}, "milestones is 5"),
+        ({"attack_start": "sideways"}, "attack_start is 'sideways'"),
+        ({"method_settings": {"alpha": 2}}, "alpha 2.0 is not between"),
+    ],
+)
+def test_bad_values_are_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve("rslad", "mobilenetv2", None, values)
+
+
+def test_unknown_names_suggest_near_ones(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text("epoch = 3\n")
+    with pytest.raises(UnknownNameError) as caught:
+        resolve("rslad", "mobilenetv2", file, {})
+    assert "'epoch'" in caught.value.message
+    assert "r.toml" in caught.value.message
+    assert "epochs" in caught.value.hint
+    with pytest.raises(UnknownNameError, match="method 'rslab'"):
+        resolve("rslab", "mobilenetv2", None, {})
+    with pytest.raises(UnknownNameError, match="setting of method rslad 'aplha'"):
+        resolve("rslad", "mobilenetv2", None, {"method_settings": {"aplha": 1}})
+
+
+def test_missing_or_broken_file(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="is not a file"):
+        read_recipe_file(tmp_path / "absent.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_bytes(b"\xff\xfe = [")
+    with pytest.raises(UsageError, match="not valid TOML"):
+        read_recipe_file(broken)
