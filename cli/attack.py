@@ -1,0 +1,97 @@
+"""``compress attack``: the accuracy of a checkpoint or an ONNX file under a suite of attacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import options
+from cli.output import Output
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cli.stages import Inputs
+    from compressor.contracts import Dataset
+
+
+def attack(
+    target: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint or an ONNX file.")],
+    suite: Annotated[
+        str, typer.Option("--suite", metavar="NAME", help="Attack suite; `compress list suites` shows them.")
+    ] = "quick",
+    eval_samples: options.EvalSamples = None,
+    eps: options.Eps = None,
+    norm: options.Norm = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images at a time.")] = 128,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
+    image_size: options.ImageSize = None,
+    model: options.ModelName = None,
+    normalization: options.Normalization = None,
+    activation: options.Activation = None,
+    seed: options.Seed = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="FILE", help="Keep what is done here, and go on from it.")
+    ] = None,
+    device: options.Device = "auto",
+    provider: options.Provider = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Attack a checkpoint or an ONNX file and print one table, each accuracy with its 95 % interval."""
+    from cli.stages import Inputs, attack_model, default_threat, open_checkpoint
+    from cli.tables import show_report
+    from compressor.files import sha256_file
+    from compressor.suites import get_suite
+    from compressor.training.interruption import stop_on_signals
+
+    get_suite(suite)
+    inputs = Inputs(data, data_dir, download, device, threads)
+    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
+        where = inputs.device()
+        module: nn.Module
+        if target.suffix == ".onnx":
+            module, dataset, recorded = _open_onnx(target, inputs, provider, output)
+        else:
+            loaded, dataset = open_checkpoint(
+                target, inputs, output,
+                model=model, normalization=normalization, activation=activation, image_size=image_size,
+            )  # fmt: skip
+            module, recorded = loaded.classifier.to(where), loaded.metadata.get("threat", {})
+        report = attack_model(
+            module, sha256_file(target), dataset, default_threat(recorded, eps, norm), suite,
+            samples=eval_samples, seed=seed or 0, batch_size=batch_size, device=where, state=state,
+            output=output, stop=stop,
+        )  # fmt: skip
+        show_report(report, target.name, output)
+        output.json("compress.attack/1", report.to_json())
+    return 0
+
+
+def _open_onnx(path: Path, inputs: Inputs, provider: str, output: Output) -> tuple[nn.Module, Dataset, dict[str, Any]]:
+    """The file as a module (onnxruntime decides, the importer has the gradients), its data, and its claimed threat."""
+    from typing import cast
+
+    from cli.stages import dataset_by_record
+    from exporters.claim import ClaimMismatchError, read_claim
+    from exporters.differentiable import FileModel, import_graph
+    from exporters.runtime import open_session
+    from exporters.structure import load_untrusted
+
+    checked = load_untrusted(path)
+    session = open_session(checked.data, provider=cast(Any, provider), threads=inputs.threads)
+    module = FileModel(session, import_graph(checked.model))
+    try:
+        claim = read_claim(checked.model)
+    except ClaimMismatchError as error:
+        output.warn(f"{path}: {error}.")
+        claim = None
+    recorded = str(claim.dataset["name"]) if claim else None
+    dataset = inputs.open(lambda: dataset_by_record(recorded, session.classes), session.image_shape[1], output)
+    return module, dataset, {"norm": claim.norm, "eps": claim.eps} if claim else {}

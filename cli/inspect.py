@@ -1,0 +1,93 @@
+"""``compress inspect``: what a file is, without running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import options
+from cli.output import Output
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint or an ONNX file.")],
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Show what a checkpoint or an ONNX file is, and what it says of itself."""
+    from compressor.files import sha256_file
+
+    with Output(as_json=as_json, quiet=quiet) as output:
+        fields = _describe_onnx(file) if file.suffix == ".onnx" else _describe_checkpoint(file)
+        fields["sha256"] = sha256_file(file)
+        rows = [
+            (name.replace("_", " "), _shown(value)) for name, value in fields.items() if name not in ("claim", "notes")
+        ]
+        claim = fields.get("claim")
+        if claim:
+            rows += [
+                (f"claim: {name}", _shown(claim[name]))
+                for name in ("samples", "clean_correct", "robust", "norm", "eps", "suite")
+            ]
+        output.table(str(file), ["field", "value"], rows)
+        for note in fields.get("notes", ()):
+            output.note(note)
+        output.json("compress.inspect/1", fields)
+    return 0
+
+
+def _describe_checkpoint(path: Path) -> dict[str, Any]:
+    from compressor.checkpoint import load_checkpoint, normalization_name
+    from compressor.classifier import count_parameters, family_name
+
+    loaded = load_checkpoint(path)
+    spec = loaded.spec
+    candidates = {normalization_name(candidate.normalization) for candidate in loaded.open_questions}
+    return {
+        "kind": "checkpoint",
+        "family": family_name(spec.name),
+        "model": spec.name,
+        "parameters": count_parameters(loaded.classifier),
+        "classes": spec.classes,
+        "image_size": spec.image_size,
+        "normalization": "unknown" if len(candidates) > 1 else normalization_name(spec.normalization),
+        "claim": None,
+        "notes": list(loaded.notes),
+    }
+
+
+def _describe_onnx(path: Path) -> dict[str, Any]:
+    from math import prod
+
+    from compressor.classifier import family_name
+    from exporters.claim import ClaimMismatchError, read_claim
+    from exporters.structure import load_untrusted
+
+    checked = load_untrusted(path)
+    notes = []
+    try:
+        claim = read_claim(checked.model)
+    except ClaimMismatchError as error:
+        claim, notes = None, [f"{error}: do not rely on this file"]
+    sizes = [dim.dim_value for dim in checked.model.graph.input[0].type.tensor_type.shape.dim]
+    classes = checked.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    recipe = (claim.recipe if claim else None) or {}
+    preprocessing = claim.preprocessing if claim else {}
+    return {
+        "kind": "onnx",
+        "family": family_name(str(recipe["model"])) if "model" in recipe else None,
+        "model": recipe.get("model"),
+        "parameters": sum(prod(tensor.dims) for tensor in checked.model.graph.initializer if tensor.data_type == 1),
+        "classes": classes,
+        "image_size": sizes[-1],
+        "normalization": preprocessing.get("normalization", "unknown"),
+        "claim": claim.to_json() if claim else None,
+        "notes": notes if claim or notes else ["the file makes no claim"],
+    }
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,95 @@
+"""Wires the commands together, and turns every exception into a sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from cli.attack import attack
+from cli.demo import demo
+from cli.distill import distill
+from cli.doctor import doctor
+from cli.export import export
+from cli.inspect import inspect
+from cli.list import list_members
+from cli.output import Output
+from cli.train import train
+from cli.verify import verify
+from compressor.errors import UNDECIDED, USAGE, CompressError, Interrupted
+
+app = typer.Typer(
+    name="compress",
+    help="Distil a robust image classifier into a small one whose robustness anyone can re-check from its file.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (distill, train, attack, export, verify, inspect, doctor, demo):
+    app.command()(command)
+app.command("list")(list_members)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from compressor.version import __version__
+
+        typer.echo(f"compress {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Declare the options of ``compress`` itself."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; never raises, but for a debugger's sake under ``--debug``."""
+    output = Output(as_json="--json" in arguments)
+    debug = "--debug" in arguments
+    try:
+        code = app(list(arguments), prog_name="compress", standalone_mode=False)
+        sys.stdout.flush()
+    except CompressError as error:
+        output.error(error.code, error.message, error.hint, error.exit_code)
+        code = error.exit_code
+    except typer.TyperException as error:
+        output.error("usage", error.format_message(), "See `compress --help`.", USAGE)
+        code = USAGE
+    except Interrupted as stopped:
+        output.error(
+            "interrupted", f"{stopped}; what is done is saved.", "Repeat with --resume to go on.", stopped.exit_code
+        )
+        code = stopped.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        output.error("interrupted", "stopped.", "", 130)
+        code = 130
+    except BrokenPipeError:
+        # The reader has gone; point stdout elsewhere, so that the interpreter's last flush stays silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except MemoryError:
+        output.error("memory", "out of memory.", "Use a smaller --batch-size or fewer --train-samples.", UNDECIDED)
+        code = UNDECIDED
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(str(error).split())[:300]
+        output.error(
+            "internal", f"internal error ({type(error).__name__}: {reason}).", "Add --debug to see where.", UNDECIDED
+        )
+        code = UNDECIDED
+    return code if isinstance(code, int) else 0
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,148 @@
+"""The options that commands share, each defined once: same name, same meaning, same default everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_INPUT, _COMPUTE, _OUTPUT, _TRAINING = "Input", "Computing", "Output", "Training"
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="SPEC",
+        help="cifar10, cifar100, digits or imagefolder:DIR. Default: what the model file records, else cifar10 or "
+        "cifar100 by its number of classes.",
+        rich_help_panel=_INPUT,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir", metavar="DIR", help="Where downloaded datasets lie. Default: data.", rich_help_panel=_INPUT
+    ),
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch the dataset if it is not there.", rich_help_panel=_INPUT)
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        "--image-size",
+        metavar="N",
+        help="Side of the square input in pixels. Default: what the model file records, else 32.",
+        rich_help_panel=_INPUT,
+    ),
+]
+Run = Annotated[
+    Path | None,
+    typer.Option(
+        "--run", metavar="DIR", help="Run folder. Default: runs/METHOD-MODEL-DATASET-sSEED.", rich_help_panel=_OUTPUT
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on with the run folder, or start it if it is not there.", rich_help_panel=_OUTPUT
+    ),
+]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option("--recipe", metavar="FILE", help="TOML recipe; flags win over it.", rich_help_panel=_TRAINING),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option("--epochs", metavar="N", help="Passes over the training images.", rich_help_panel=_TRAINING),
+]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", metavar="N", help="Images a step.", rich_help_panel=_TRAINING)
+]
+LearningRate = Annotated[
+    float | None, typer.Option("--learning-rate", metavar="X", help="Of SGD, at the start.", rich_help_panel=_TRAINING)
+]
+AttackSteps = Annotated[
+    int | None,
+    typer.Option("--attack-steps", metavar="N", help="Steps of the inner maximisation.", rich_help_panel=_TRAINING),
+]
+TrainSamples = Annotated[
+    int | None,
+    typer.Option(
+        "--train-samples",
+        metavar="N",
+        help="Train on N images, drawn by seed. Default: all.",
+        rich_help_panel=_TRAINING,
+    ),
+]
+EvalSamples = Annotated[
+    int | None,
+    typer.Option(
+        "--eval-samples", "--samples", metavar="N", help="Attack N test images, drawn by seed and class-balanced."
+    ),
+]
+EvidenceSamples = Annotated[
+    int, typer.Option("--evidence-samples", metavar="N", help="Test images that go into the evidence.")
+]
+Eps = Annotated[
+    str | None,
+    typer.Option("--eps", metavar="EPS", help="Perturbation size as a fraction of the pixel range, such as 8/255."),
+]
+Norm = Annotated[str | None, typer.Option("--norm", metavar="NORM", help="Linf or L2.")]
+Suite = Annotated[
+    str | None,
+    typer.Option("--suite", metavar="NAME", help="Attack suite; `compress list suites` shows them."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Names every random number.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_COMPUTE)
+]
+Provider = Annotated[
+    str,
+    typer.Option("--provider", metavar="NAME", help="onnxruntime's provider: cpu or cuda.", rich_help_panel=_COMPUTE),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", metavar="N", help="CPU threads. Default: all this process may use.", rich_help_panel=_COMPUTE
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME", help="Architecture of a foreign checkpoint, where its keys do not tell."),
+]
+TeacherModel = Annotated[
+    str | None,
+    typer.Option("--teacher-model", metavar="NAME", help="The teacher's architecture.", rich_help_panel=_INPUT),
+]
+TeacherNormalization = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher-normalization",
+        metavar="NAME",
+        help="none, cifar10, cifar100 or half. Default: measured.",
+        rich_help_panel=_INPUT,
+    ),
+]
+TeacherActivation = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher-activation", metavar="NAME", help="relu or silu. Default: measured.", rich_help_panel=_INPUT
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.", rich_help_panel=_OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.", rich_help_panel=_OUTPUT)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=_OUTPUT)]
+Normalization = Annotated[
+    str | None,
+    typer.Option(
+        "--normalization",
+        metavar="NAME",
+        help="Of a foreign checkpoint: none, cifar10, cifar100 or half. Default: measured.",
+    ),
+]
+Activation = Annotated[
+    str | None,
+    typer.Option("--activation", metavar="NAME", help="Of a foreign checkpoint: relu or silu. Default: measured."),
+]

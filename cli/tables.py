@@ -1,0 +1,110 @@
+"""Results as people read them: one table for an evaluation, one for a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.output import Output, percent
+from compressor.files import sha256_file
+from compressor.statistics import clopper_pearson, wilson_interval
+
+if TYPE_CHECKING:
+    from compressor.evaluation_report import Bits, Report
+    from exporters.artifact import Artifact
+    from exporters.verification import Verdict
+
+_LARGE_EVIDENCE = 100_000_000
+_MARKS = {"passed": "ok", "failed": "FAILED", "undecided": "UNDECIDED", "skipped": "-"}
+
+
+def show_report(report: Report, title: str, output: Output) -> None:
+    """Clean accuracy, each attack's, and the worst case, with 95 % Wilson intervals."""
+    rows = [("clean", report.clean), *report.attacks.items()]
+    if len(report.attacks) > 1:
+        rows.append(("worst case", report.robust))
+    output.table(
+        f"{title}: {report.suite}, {report.threat}, seed {report.seed}",
+        ["attack", "accuracy", "95 % interval", "correct", "images"],
+        [_row(name, bits) for name, bits in rows],
+    )
+    for alarm in report.alarms:
+        output.warn(f"not trustworthy: {alarm.name}: {alarm.detail}")
+
+
+def _row(name: str, bits: Bits) -> tuple[str, ...]:
+    correct, n = int(bits.sum()), len(bits)
+    low, high = wilson_interval(correct, n)
+    return name, percent(correct / n), f"{100 * low:.1f} to {100 * high:.1f} %", str(correct), str(n)
+
+
+def show_artifact(artifact: Artifact, output: Output) -> None:
+    """What an export wrote, and how close it is to the checkpoint."""
+    claim, evidence_bytes = artifact.claim, len(artifact.sealed.evidence)
+    parity = artifact.parity
+    output.table(
+        f"exported: {claim.threat}, {claim.samples} evidence images, sealed with {claim.suite}",
+        ["file", "size", "clean", "robust", "logits against the checkpoint's"],
+        [
+            (
+                str(artifact.path),
+                _size(len(artifact.sealed.model)),
+                f"{claim.clean_correct} of {claim.samples}",
+                f"{claim.robust} of {claim.samples}",
+                f"{parity.max_relative_error:.0e} of their scale",
+            ),
+            (str(artifact.evidence), _size(evidence_bytes), "", "", ""),
+        ],
+    )
+    if evidence_bytes > _LARGE_EVIDENCE:
+        output.warn(f"the evidence is {_size(evidence_bytes)}; --evidence-samples N makes it smaller.")
+
+
+def artifact_json(path: Path, verdict: Verdict) -> dict[str, Any]:
+    """One entry of ``exports`` in the JSON of ``export``."""
+    claim = verdict.claim or {}
+    samples = claim.get("samples") or 0
+    return {
+        "path": str(path),
+        "precision": "fp32",
+        "bytes": path.stat().st_size,
+        "sha256": sha256_file(path),
+        "clean_accuracy": claim["clean_correct"] / samples if samples else None,
+        "robust_accuracy": claim["robust"] / samples if samples else None,
+        "verdict": verdict.answer,
+    }
+
+
+def show_verdict(verdict: Verdict, output: Output) -> None:
+    """Every check with what it found, the figures, the policies, and the answer last."""
+    output.line()
+    output.line(f"verification, seed {verdict.seed}", "bold")
+    for check in verdict.checks:
+        output.line(f"{_MARKS[check.status]:<10}{check.name:<18}{check.detail}")
+    if verdict.attacks:
+        found = ", ".join(f"{name} {count}" for name, count in verdict.attacks.items())
+        output.line(
+            f"fresh attacks ({verdict.suite}) broke {verdict.broken} of {verdict.attacked} standing images: {found}"
+        )
+    if verdict.samples:
+        low, high = clopper_pearson(verdict.robust, verdict.samples)
+        output.line(
+            f"clean {percent(verdict.clean / verdict.samples)}, attacked {percent(verdict.robust / verdict.samples)} "
+            f"of {verdict.samples} images (95 % interval of the population {100 * low:.1f} to {100 * high:.1f} %)"
+        )
+    for alarm in verdict.alarms:
+        output.warn(alarm)
+    for policy in verdict.policy:
+        output.line(f"policy {policy.name}: {policy.status}; {policy.detail}")
+    problem = verdict.first_problem
+    if problem is not None:
+        output.line(f"{problem.name}: {problem.detail}")
+        if problem.cause:
+            output.line(problem.cause)
+        output.line(f"To repeat: {verdict.command}")
+    style = {"holds": "bold green", "violated": "bold red", "undecided": "bold yellow"}[verdict.answer]
+    output.line(f"{verdict.answer.upper()} ({verdict.assurance}). {verdict.summary}", style)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

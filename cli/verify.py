@@ -1,0 +1,119 @@
+"""``compress verify``: whether what an ONNX file claims of itself can be refuted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import options
+from cli.output import Output
+
+_POLICY = "Policies: what is required besides that the claim holds"
+
+
+def verify(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The exported file.")],
+    evidence_file: Annotated[
+        Path | None, typer.Option("--evidence-file", metavar="FILE", help="Default: beside the model.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="SPEC",
+            help="A dataset that you hold: the claim's own binds the evidence to it, another is a fresh test.",
+        ),
+    ] = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            "--suite", metavar="NAME", help="verify (default), replay (digests and replay only), or a stronger suite."
+        ),
+    ] = None,
+    latest: Annotated[bool, typer.Option("--latest", help="Run the newest version of the suite.")] = False,
+    samples: Annotated[
+        int | None, typer.Option("--samples", metavar="N", help="Attack a random subset of N standing images.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="Of the fresh attacks. Default: from the system; printed.")
+    ] = None,
+    min_robust_accuracy: Annotated[
+        float | None, typer.Option("--min-robust-accuracy", metavar="T", help="0 to 1.", rich_help_panel=_POLICY)
+    ] = None,
+    min_clean_accuracy: Annotated[
+        float | None, typer.Option("--min-clean-accuracy", metavar="T", help="0 to 1.", rich_help_panel=_POLICY)
+    ] = None,
+    require_eps: Annotated[
+        str | None, typer.Option("--require-eps", metavar="EPS", help="At least this.", rich_help_panel=_POLICY)
+    ] = None,
+    require_norm: Annotated[
+        str | None, typer.Option("--require-norm", metavar="NORM", help="Linf or L2.", rich_help_panel=_POLICY)
+    ] = None,
+    min_samples: Annotated[
+        int | None, typer.Option("--min-samples", metavar="N", help="Evidence images.", rich_help_panel=_POLICY)
+    ] = None,
+    require_assurance: Annotated[
+        str | None,
+        typer.Option(
+            "--require-assurance",
+            metavar="LEVEL",
+            help="self-consistent, dataset-bound or signed.",
+            rich_help_panel=_POLICY,
+        ),
+    ] = None,
+    accept_black_box: Annotated[
+        bool, typer.Option("--accept-black-box", help="Let a file hold whose gradients cannot be had.")
+    ] = False,
+    provider: options.Provider = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Check an exported file's claim with fresh attacks: 0 holds, 1 violated, 2 wrong usage, 3 could not decide."""
+    from typing import Any, cast
+
+    from cli.tables import show_verdict
+    from compressor.devices import set_threads
+    from compressor.training.interruption import stop_on_signals
+    from compressor.types import DatasetSpec
+    from exporters.verification import HeldData, Policies
+    from exporters.verification import verify as run_verification
+
+    policies = Policies(
+        min_robust_accuracy=min_robust_accuracy,
+        min_clean_accuracy=min_clean_accuracy,
+        require_eps=require_eps,
+        require_norm=cast(Any, require_norm),
+        min_samples=min_samples,
+        require_assurance=cast(Any, require_assurance),
+    )
+    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
+        count = set_threads(threads)
+        output.phase(f"Verifying {model}")
+
+        def on_progress(name: str, done: int, total: int) -> None:
+            output.advance(done, total, name)
+            stop.raise_if_set()
+
+        verdict = run_verification(
+            model,
+            evidence=evidence_file,
+            data=HeldData(DatasetSpec.parse(data), data_dir, download) if data else None,
+            suite=suite,
+            latest=latest,
+            seed=seed,
+            samples=samples,
+            provider=cast(Any, provider),
+            threads=count,
+            policies=policies,
+            accept_black_box=accept_black_box,
+            on_progress=on_progress,
+        )
+        show_verdict(verdict, output)
+        output.json("compress.verify/1", verdict.to_json())
+    return verdict.exit_code

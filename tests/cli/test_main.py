@@ -1,0 +1,123 @@
+"""The command line as a user meets it: a real subprocess, its exit codes, its streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.main import main
+
+COMMANDS = ["distill", "train", "attack", "export", "verify", "inspect", "list", "doctor", "demo"]
+
+
+def compress(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", *arguments]
+    root = str(Path(__file__).parents[2])
+    env = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=cwd, env=env)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_and_version_load_no_heavy_library(arguments: list[str]) -> None:
+    code = (
+        "import sys, cli.main; status = cli.main.main(sys.argv[1:]);"
+        "heavy = {'torch', 'numpy', 'onnxruntime', 'onnx', 'torchvision', 'sklearn'} & set(sys.modules);"
+        "sys.exit(status or (f'loaded {heavy}' if heavy else 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert done.stderr == ""
+
+
+def test_list_needs_no_torch_either_and_speaks_json() -> None:
+    done = compress("list", "--json")
+    assert done.returncode == 0, done.stderr
+    value = json.loads(done.stdout)
+    assert value["schema"] == "compress.list/1"
+    names = {item["name"] for item in value["items"]}
+    assert {"rslad", "sat", "natural", "mobilenetv2", "cifar10", "digits", "fgsm", "paper@1"} <= names
+    assert all(item["summary"] for item in value["items"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["distill"], 2, "Missing option '--teacher'"),
+        (["distil"], 2, "No such command 'distil'"),
+        (["list", "method"], 2, "there is no kind of thing to list 'method'"),
+        (["distill", "--teacher", "absent.pt"], 2, "absent.pt"),
+        (["distill", "--teacher", "."], 2, "folder"),
+        (["train", "--model", "mobilenetv2", "--eps", "8/0"], 2, "eps '8/0' is not a number"),
+        (["train", "--model", "mobilenet", "--data", "digits"], 2, "mobilenet"),
+        (["train", "--model", "resnet18", "--method", "rslad", "--data", "digits"], 2, "needs a teacher"),
+        (["train", "--model", "resnet18", "--data", "cifar10"], 2, "--download"),
+        (["train", "--model", "resnet18", "--data", "imagefolder:nowhere"], 2, "nowhere"),
+        (["train", "--model", "resnet18", "--data", "digits", "--device", "cuda:9"], 2, "cuda:9 is not there"),
+        (["train", "--model", "resnet18", "--data", "digits", "--device", "tpu"], 2, "'tpu' is not known"),
+        (["attack", "absent.onnx"], 2, "absent.onnx"),
+        (["attack", "absent.pt", "--suite", "strongest"], 2, "there is no suite 'strongest'"),
+        (["verify", "absent.onnx"], 2, "absent.onnx"),
+        (["verify", "absent.onnx", "--min-robust-accuracy", "45"], 2, "not a fraction"),
+        (["inspect", "absent.pt"], 2, "absent.pt"),
+        (["export", "absent.pt"], 2, "absent.pt"),
+    ],
+)
+def test_wrong_usage_is_a_sentence_and_exit_2(
+    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    out, err = capsys.readouterr()
+    assert says in err
+    assert out == ""
+    assert "Traceback" not in err
+    assert "\x1b" not in err, "no ANSI codes away from a terminal"
+    assert list(tmp_path.iterdir()) == [], "nothing half-written"
+
+
+def test_a_subprocess_says_the_same(tmp_path: Path) -> None:
+    done = compress("train", "--model", "mobilenetv2", "--eps", "8/0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    first, hint = done.stderr.splitlines()
+    assert first == "error: eps '8/0' is not a number."
+    assert "8/255" in hint
+
+
+def test_an_error_under_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "absent.onnx", "--json"]) == 2
+    value = json.loads(capsys.readouterr().out)
+    assert value["exit_code"] == 2
+    assert value["error"]["code"] == "missing-input"
+    assert "absent.onnx" in value["error"]["message"]
+    assert main(["verify", "--json", "--nonsense"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "usage"
+
+
+def test_random_bytes_are_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "teacher.pt").write_bytes(os.urandom(5000))
+    (tmp_path / "model.onnx").write_bytes(os.urandom(5000))
+    monkeypatch.chdir(tmp_path)
+    assert main(["distill", "--teacher", "teacher.pt", "--data", "digits"]) == 2
+    assert "teacher.pt" in capsys.readouterr().err
+    assert main(["verify", "model.onnx", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["verdict"] == "undecided"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_doctor_reports_what_is_here() -> None:
+    done = compress("doctor", "--json")
+    value = json.loads(done.stdout)
+    found = {finding["name"]: finding["status"] for finding in value["findings"]}
+    assert found["torch"] == "ok"
+    assert found["onnxruntime"] in ("ok", "problem")
+    assert done.returncode == (0 if value["healthy"] else 1)
