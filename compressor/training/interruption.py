@@ -17,7 +17,9 @@ class StopRequest:
     def __init__(self) -> None:
         self.signum: int | None = None
 
-    def __bool__(self) -> bool:
+    @property
+    def is_set(self) -> bool:
+        """Whether a signal has come."""
         return self.signum is not None
 
     def raise_if_set(self) -> None:

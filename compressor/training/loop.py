@@ -93,7 +93,7 @@ class Trainer:
                 self._step(terms["total"], progress)
                 self._account(state, terms, len(batch.y), progress)
                 self._tell(reporter, state, progress)
-                if stop or time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+                if stop.is_set or time.monotonic() - saved > _SAVE_EVERY_SECONDS:
                     save(state)
                     saved = time.monotonic()
                     stop.raise_if_set()

@@ -1,0 +1,182 @@
+"""Training as a whole, on a few images and a tiny network: it learns, it resumes to the bit, it stops when told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
+from compressor.classifier import build_classifier
+from compressor.contracts import Split, SplitName
+from compressor.errors import DivergedError, Interrupted, RecipeChangedError, UnknownNameError, UsageError
+from compressor.reporting import SilentReporter
+from compressor.training.interruption import StopRequest
+from compressor.training.recipe import Recipe, resolve
+from compressor.training.run_folder import RunFolder
+from compressor.training.session import TrainingRequest, TrainingResult, train
+from compressor.types import ModelSpec
+
+MODEL = "wideresnet-10-1"
+CPU = torch.device("cpu")
+
+
+class Stripes:
+    """Three classes that a small network tells apart within a few steps: horizontal, vertical and plain pictures."""
+
+    name = "stripes"
+    class_names = ("horizontal", "vertical", "plain")
+    image_size = 16
+
+    def has(self, split: SplitName) -> bool:
+        return split != "validation"
+
+    def load(self, split: SplitName) -> Split:
+        rng = np.random.default_rng({"train": 0, "test": 1, "validation": 2}[split])
+        labels = np.arange(96) % 3
+        base = np.zeros((3, 3, 16, 16))
+        base[0, :, ::4], base[1, :, :, ::4], base[2] = 200, 200, 50
+        noise = rng.integers(0, 50, (96, 3, 16, 16))
+        return Split((base[labels] + noise).astype(np.uint8), labels.astype(np.int64))
+
+
+class Watcher(SilentReporter):
+    """Remembers what it was told, and asks to stop after some steps."""
+
+    def __init__(self, stop: StopRequest | None = None, after: int = 0) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.steps = 0
+        self._stop, self._after = stop, after
+
+    def advance(self, done: int, total: int, detail: str = "") -> None:
+        self.steps += 1
+        if self._stop is not None and self.steps == self._after:
+            self._stop.signum = 15
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> LoadedCheckpoint:
+    path = tmp_path / "teacher.safetensors"
+    save_checkpoint(path, build_classifier(ModelSpec(MODEL, 3, 16), seed=5), {})
+    return load_checkpoint(path)
+
+
+def recipe(method: str, **flags: object) -> Recipe:
+    common = {"epochs": 2, "batch_size": 16, "image_size": 16, "attack_steps": 2, "validation_samples": 9}
+    return resolve(method, MODEL, None, {**common, "selection_steps": 2, **flags})
+
+
+def run_training(
+    settings: Recipe, folder: Path, teacher: LoadedCheckpoint | None = None, *, resume: bool = False,
+    reporter: SilentReporter | None = None, stop: StopRequest | None = None,
+) -> TrainingResult:  # fmt: skip
+    request = TrainingRequest(settings, Stripes(), RunFolder(folder), CPU, resume)
+    return train(request, teacher, reporter=reporter or SilentReporter(), stop=stop or StopRequest())
+
+
+@pytest.mark.parametrize("method", ["natural", "sat", "rslad"])
+def test_every_method_trains_and_its_loss_falls(method: str, tmp_path: Path, teacher: LoadedCheckpoint) -> None:
+    given = teacher if method == "rslad" else None
+    settings = recipe(method, epochs=3, learning_rate=0.5 if given else 0.05)
+    result = run_training(settings, tmp_path / "run", given)
+    losses = [record["loss"]["total"] for record in result.records]
+    assert losses[-1] < losses[0]
+
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.records
+    best, last = load_checkpoint(result.best), load_checkpoint(result.last)
+    assert last.metadata["epoch"] == 3
+    assert best.metadata["epoch"] == result.best_epoch
+    assert best.metadata["recipe"] == settings.to_dict()
+    assert best.metadata["parent_sha256"] == (given.sha256 if given else None)
+    assert best.spec == ModelSpec(MODEL, 3, 16)
+
+
+def test_natural_training_learns_the_stripes(tmp_path: Path) -> None:
+    result = run_training(recipe("natural", epochs=6, learning_rate=0.05, augmentation="none"), tmp_path / "run")
+    assert result.records[-1]["validation"]["clean_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("after", [1, 4, 6, 8])
+def test_stopped_and_resumed_gives_the_same_bytes(after: int, tmp_path: Path, teacher: LoadedCheckpoint) -> None:
+    settings = recipe("rslad")
+    whole = run_training(settings, tmp_path / "whole", teacher)
+    stop = StopRequest()
+    with pytest.raises(Interrupted) as caught:
+        run_training(settings, tmp_path / "parts", teacher, reporter=Watcher(stop, after), stop=stop)
+    assert caught.value.exit_code == 143
+    parts = run_training(settings, tmp_path / "parts", teacher, resume=True)
+
+    assert parts.records == whole.records
+    assert parts.last.read_bytes() == whole.last.read_bytes()
+    assert parts.best.read_bytes() == whole.best.read_bytes()
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first = run_training(recipe("natural"), tmp_path / "run")
+    watcher = Watcher()
+    second = run_training(recipe("natural"), tmp_path / "run", resume=True, reporter=watcher)
+    assert second == first
+    assert watcher.steps == 0
+    assert any("done already" in note for note in watcher.notes)
+
+
+def test_a_resumed_run_refuses_another_recipe(tmp_path: Path) -> None:
+    run_training(recipe("natural"), tmp_path / "run")
+    with pytest.raises(RecipeChangedError, match="learning_rate: 0.1 -> 0.2"):
+        run_training(recipe("natural", learning_rate=0.2), tmp_path / "run", resume=True)
+
+
+def test_seeds_differ_and_repeat(tmp_path: Path) -> None:
+    zero = run_training(recipe("natural"), tmp_path / "0").last.read_bytes()
+    again = run_training(recipe("natural"), tmp_path / "0b").last.read_bytes()
+    one = run_training(recipe("natural", seed=1), tmp_path / "1").last.read_bytes()
+    assert zero == again
+    assert zero != one
+
+
+def test_a_diverging_loss_is_an_error_that_keeps_what_there_was(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"the loss became (nan|inf) in epoch \d, step \d") as caught:
+        run_training(recipe("natural", learning_rate=1e30), tmp_path / "run")
+    assert caught.value.exit_code == 1
+    assert "learning rate" in caught.value.hint
+
+
+def test_nothing_is_written_for_a_request_that_makes_no_sense(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs a teacher"):
+        run_training(recipe("rslad"), tmp_path / "run")
+    with pytest.raises(UnknownNameError):
+        run_training(resolve("natural", "mobilenet", None, {"image_size": 16}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_untrained_teacher_draws_a_warning_before_training(tmp_path: Path, teacher: LoadedCheckpoint) -> None:
+    watcher = Watcher()
+    run_training(recipe("rslad", epochs=1), tmp_path / "run", teacher, reporter=watcher)
+    assert any("near chance" in warning for warning in watcher.warnings)
+
+
+def test_the_teacher_is_left_as_it_was(tmp_path: Path, teacher: LoadedCheckpoint) -> None:
+    before = {name: tensor.clone() for name, tensor in teacher.classifier.state_dict().items()}
+    run_training(recipe("rslad", epochs=1), tmp_path / "run", teacher)
+    after = teacher.classifier.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
