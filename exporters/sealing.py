@@ -19,18 +19,16 @@ from compressor.suites import get_suite
 from compressor.types import Threat
 from compressor.version import __version__
 from exporters.claim import Claim, model_digest, parse_claim, serialise, with_claim
-from exporters.differentiable import agreement, import_graph
 from exporters.evidence import Bits, Bytes, Evidence, Floats, evidence_path, inside_ball, to_float
 from exporters.runtime import Provider, Session, open_session
-from exporters.verification.alarms import is_softmax
 from exporters.verification.attacks import (
     VERIFY_SUITE,
     Attempt,
     OnProgress,
     build_attempts,
-    open_gradients,
     run_attempts,
 )
+from exporters.verification.gradients import open_gradients
 from exporters.verification.held_data import SPLIT, Draw, draw_images
 from exporters.verification.target import Target, open_target
 
@@ -206,17 +204,15 @@ def _check_fit(session: Session, drawn: Draw) -> None:
 
 def _attempts(model: onnx.ModelProto, target: Target, images: Floats, stronger: str | None) -> tuple[Attempt, ...]:
     try:
-        graph = import_graph(model)
+        gradients, gate = open_gradients(target, model, images)
     except UnsupportedOperatorError as error:
         raise ExportError(f"the file could not be verified: {error.message}", error.hint) from error
-    gate = agreement(target.session, graph, images)
-    if not gate.passed:
+    if gradients is None:
         raise ExportError(
             f"the file could not be verified: the importer's logits are off by {gate.max_relative_error:.1e} of the "
             "logit scale.",
             "Please report the architecture and the versions of torch, onnx and onnxruntime.",
         )
-    gradients = open_gradients(target, model, graph, softmax=is_softmax(target.session(images)))
     attempts = build_attempts(VERIFY_SUITE, target.session, gradients)
     if stronger is None:
         return attempts

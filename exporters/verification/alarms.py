@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from compressor.losses import cw_margin
 from compressor.statistics import clopper_pearson
 from compressor.types import Threat
 from exporters.evidence import Floats, Integers
-from exporters.verification.attacks import FGSM, SQUARE, Attempt, Gradients, Outcome, run_attempts
+from exporters.verification.attacks import FGSM, SQUARE, Attempt, Outcome, run_attempts
+from exporters.verification.gradients import Gradients
 from exporters.verification.target import Target
 from exporters.verification.white_box import WhiteBox
 
@@ -20,11 +20,6 @@ UPSET_ALLOWED = 0.005
 _HALF = Threat("Linf", "0.5")
 _HALF_IMAGES = 16
 _BATCH = 64
-
-
-def is_softmax(logits: Floats) -> bool:
-    """Whether the outputs ``[B, K]`` are probabilities: none negative, each row adding up to 1."""
-    return bool(len(logits) and (logits >= 0).all() and (np.abs(logits.sum(axis=1) - 1) < 1e-3).all())
 
 
 def zero_gradient_images(gradients: Gradients, images: Floats, labels: Integers) -> int:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compressor.attacks.square import Square
 from compressor.contracts import Attack
@@ -17,10 +15,10 @@ from compressor.errors import CompressError
 from compressor.randomness import make_generator
 from compressor.suites import get_suite
 from compressor.types import Threat
-from exporters.differentiable import FileModel, GraphModule, import_graph
 from exporters.evidence import Bits, Floats, Integers, inside_ball
 from exporters.runtime import Session, SessionModule
-from exporters.verification.target import MARGIN, Target
+from exporters.verification.gradients import Gradients
+from exporters.verification.target import Target
 from exporters.verification.white_box import WhiteBox
 
 OnProgress = Callable[[str, int, int], None]
@@ -62,34 +60,6 @@ class Outcome:
     broken: Bits
     by: dict[int, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """The modules whose gradients an attack may climb; both answer with onnxruntime's logits.
-
-    Attributes:
-        model: the file, its gradients zero where a Clip saturates.
-        through_clip: the same with gradients let through there; None for a graph without Clip.
-        tolerance: the margin, in this module's logits, beyond which an image counts as broken.
-    """
-
-    model: nn.Module
-    through_clip: nn.Module | None
-    tolerance: float
-
-
-def open_gradients(target: Target, model: onnx.ModelProto, graph: GraphModule, *, softmax: bool) -> Gradients:
-    """Join the imported graph to the session, and undo a softmax at its end."""
-    session = target.session
-    has_clip = any(node.op_type in ("Clip", "Relu6", "HardSigmoid", "HardSwish") for node in model.graph.node)
-    through = FileModel(session, import_graph(model, straight_through=True)) if has_clip else None
-    plain: nn.Module = FileModel(session, graph)
-    if not softmax:
-        return Gradients(plain, through, target.tolerance)
-    # The largest of K probabilities is at least 1/K: this lead in log p is at least MARGIN in p.
-    tolerance = 1.1 * MARGIN * session.classes
-    return Gradients(_LogOf(plain), None if through is None else _LogOf(through), tolerance)
 
 
 def resolve_suite(requested: str | None, claimed: str, *, latest: bool = False) -> str:
@@ -185,17 +155,3 @@ def run_attempts(
                 on_progress(attempt.name, min(start + _BATCH, len(standing)), len(standing))
         counts[attempt.name] = int(broken[standing].sum())
     return Outcome(x_adv, broken, by, counts)
-
-
-class _LogOf(nn.Module):
-    """``log p``: the logits, up to a constant, of a model that ends in a softmax."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Log-probabilities ``[B, K]`` of ``x`` ``[B, C, H, W]``."""
-        probabilities: Any = self.model(x)
-        logs: Tensor = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
-        return logs

@@ -30,7 +30,6 @@ from compressor.sampling import random_order
 from compressor.suites import get_suite
 from compressor.types import DatasetSpec
 from exporters.claim import Claim, ClaimMismatchError, model_digest, read_claim, serialise
-from exporters.differentiable import agreement, import_graph
 from exporters.evidence import (
     Evidence,
     Integers,
@@ -45,22 +44,20 @@ from exporters.structure import load_untrusted
 from exporters.verification.alarms import (
     ZERO_GRADIENTS_ALLOWED,
     half_range_survivors,
-    is_softmax,
     upsets,
     zero_gradient_images,
 )
 from exporters.verification.attacks import (
     REPLAY_SUITE,
     VERIFY_SUITE,
-    Gradients,
     OnProgress,
     Outcome,
     build_attempts,
-    open_gradients,
     resolve_suite,
     run_attempts,
 )
 from exporters.verification.decision import is_refuted, is_refuted_by_other_images, robust_estimate
+from exporters.verification.gradients import Gradients, open_gradients
 from exporters.verification.held_data import draw_images, is_the_draw
 from exporters.verification.policies import Policies, apply_policies
 from exporters.verification.replay import replay, unsteady
@@ -380,12 +377,9 @@ class Examination:
         status: Status = "skipped" if self.options.accept_black_box else "undecided"
         natural = evidence.natural()
         try:
-            graph = import_graph(model)
-            gate = agreement(target.session, graph, np.concatenate([natural, evidence.adversarial()[0]]))
-            if gate.passed:
-                softmax = is_softmax(target.session(natural))
-                gradients = open_gradients(target, model, graph, softmax=softmax)
-                undone = "; a softmax at its end is undone" if softmax else ""
+            gradients, gate = open_gradients(target, model, np.concatenate([natural, evidence.adversarial()[0]]))
+            if gradients is not None:
+                undone = "; a softmax at its end is undone" if gradients.is_softmax else ""
                 self._note(
                     "passed", f"gradients are those of the file, logits to {gate.max_relative_error:.1e}{undone}"
                 )

@@ -1,0 +1,89 @@
+"""Step 5: gradients of the file, trusted only after the importer has agreed with onnxruntime on its logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from exporters.differentiable import FileModel, GateResult, GraphModule, agreement, import_graph
+from exporters.evidence import Floats
+from exporters.verification.target import MARGIN, Target
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The modules whose gradients an attack may climb; both answer with onnxruntime's logits.
+
+    Attributes:
+        model: the file, its gradients zero where a Clip saturates.
+        through_clip: the same with gradients let through there; None for a graph without Clip.
+        tolerance: the margin, in this module's logits, beyond which an image counts as broken.
+        is_softmax: whether a softmax at the end of the file was undone.
+    """
+
+    model: nn.Module
+    through_clip: nn.Module | None
+    tolerance: float
+    is_softmax: bool
+
+
+def open_gradients(target: Target, model: onnx.ModelProto, images: Floats) -> tuple[Gradients | None, GateResult]:
+    """Import the graph, hold its logits against the session's, and join the two.
+
+    Args:
+        target: the open session.
+        model: what it was opened from.
+        images: float32 ``[n, C, H, W]`` on which the two must agree.
+
+    Returns:
+        The modules, or None where the logits disagree, and by how much they do.
+
+    Raises:
+        UnsupportedOperatorError: the graph holds an operator that has no gradient here.
+    """
+    session = target.session
+    graph = _channels_last(import_graph(model))
+    gate = agreement(session, graph, images)
+    if not gate.passed:
+        return None, gate
+    has_clip = any(node.op_type == "Clip" for node in model.graph.node)
+    through = FileModel(session, _channels_last(import_graph(model, straight_through=True))) if has_clip else None
+    plain = FileModel(session, graph)
+    if not is_softmax(session(images)):
+        return Gradients(plain, through, target.tolerance, is_softmax=False), gate
+    # The largest of K probabilities is at least 1/K: this lead in log p is at least MARGIN in p.
+    tolerance = 1.1 * MARGIN * session.classes
+    return Gradients(_LogOf(plain), None if through is None else _LogOf(through), tolerance, is_softmax=True), gate
+
+
+def is_softmax(logits: Floats) -> bool:
+    """Whether the outputs ``[B, K]`` are probabilities: none negative, each row adding up to 1."""
+    return bool(len(logits) and (logits >= 0).all() and (np.abs(logits.sum(axis=1) - 1) < 1e-3).all())
+
+
+class _LogOf(nn.Module):
+    """``log p``: the logits, up to a constant, of a model that ends in a softmax."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities ``[B, K]`` of ``x`` ``[B, C, H, W]``."""
+        probabilities: Any = self.model(x)
+        logs: Tensor = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+        return logs
+
+
+def _channels_last(graph: GraphModule) -> GraphModule:
+    """The same graph computing channels-last: up to three times as fast where convolutions are narrow or depthwise."""
+    graph.to(memory_format=torch.channels_last)
+    graph.register_forward_pre_hook(
+        lambda _, inputs: tuple(images.contiguous(memory_format=torch.channels_last) for images in inputs)
+    )
+    return graph
