@@ -1,6 +1,6 @@
 """Every error a user can cause: one class each, one sentence, a way out, and the exit code of the command line.
 
-A message names the thing, then the reason; the hint is the way out. ``docs/reference/exit-codes.md`` lists them.
+A message names the thing, then the reason; the hint is the way out. ``docs/reference.md`` lists them.
 """
 
 from __future__ import annotations

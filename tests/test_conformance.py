@@ -1,0 +1,51 @@
+"""What every member of every room must have, and what the documentation must say; found by walking, not by listing."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from compressor.registry import ATTACKS, DATASETS, METHODS, MODELS, Member, Room
+
+ROOT = Path(__file__).parents[1]
+ROOMS = (METHODS, MODELS, ATTACKS, DATASETS)
+MEMBERS = [
+    pytest.param(room, member, id=f"{room.kind}-{name}") for room in ROOMS for name, member in room.members().items()
+]
+
+
+@pytest.mark.parametrize(("room", "member"), MEMBERS)
+def test_every_member_has_its_test_its_summary_and_its_object(room: Room, member: Member) -> None:
+    folder = room.package.rpartition(".")[2]
+    assert (ROOT / "tests" / folder / f"test_{member.path.stem}.py").is_file(), "a member without a test of its own"
+    assert 10 < len(member.summary) <= 120, "the first docstring line is what `compress list` shows"
+    assert room.get(member.name) is getattr(member.load(), room.attribute)
+
+
+def test_methods_declare_what_the_loop_needs() -> None:
+    for name in METHODS.members():
+        method = METHODS.get(name)
+        assert method.teacher_at in ("nothing", "natural", "adversarial")
+        assert method.attack_mode in ("eval", "train")
+        assert method.selects_by in ("robust", "clean")
+        assert method() == method(), "a frozen dataclass whose defaults make it"
+
+
+def test_the_reference_page_is_what_the_code_says() -> None:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert generate.TARGET.read_text(encoding="utf-8") == generate.reference(), "run: python docs/generate.py"
+
+
+@pytest.mark.parametrize(
+    "page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]), ids=lambda page: page.name
+)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
