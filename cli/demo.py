@@ -34,8 +34,8 @@ class _Part:
 
 _COMMON = {"eps": EPS, "seed": 0, "batch_size": 32, "attack_steps": 5, "nesterov": True}
 _TEACHER = _Part("sat", TEACHER, _COMMON | {"epochs": 5, "learning_rate": 0.05})
-_STUDENT = _Part("rslad", STUDENT, _COMMON | {"epochs": 12, "learning_rate": 0.5})
-_TWIN = _Part("natural", STUDENT, _COMMON | {"epochs": 12, "learning_rate": 0.05})
+_STUDENT = _Part("rslad", STUDENT, _COMMON | {"epochs": 9, "learning_rate": 0.5})
+_TWIN = _Part("natural", STUDENT, _COMMON | {"epochs": 8, "learning_rate": 0.05})
 
 
 def demo(

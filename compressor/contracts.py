@@ -146,10 +146,17 @@ class Method(Protocol):
     """A training method: a frozen dataclass of settings with two pure functions.
 
     It calls no optimizer, switches no mode and moves nothing between devices.
+
+    Attributes:
+        teacher_at: on which images the loop asks the teacher for its logits.
+        attack_mode: the student's mode during the inner maximisation; ``train`` moves its BatchNorm statistics.
+        selects_by: which validation accuracy chooses the best checkpoint.
+        recipe_defaults: recipe fields that this method's publication sets otherwise than the recipe does.
     """
 
     teacher_at: ClassVar[Literal["nothing", "natural", "adversarial"]]
     attack_mode: ClassVar[Literal["eval", "train"]]
+    selects_by: ClassVar[Literal["robust", "clean"]]
     recipe_defaults: ClassVar[Mapping[str, Any]]
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective | None:

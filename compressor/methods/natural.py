@@ -21,6 +21,7 @@ class Natural:
 
     teacher_at: ClassVar[Literal["nothing", "natural", "adversarial"]] = "nothing"
     attack_mode: ClassVar[Literal["eval", "train"]] = "eval"
+    selects_by: ClassVar[Literal["robust", "clean"]] = "clean"
     recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> None:

@@ -37,6 +37,7 @@ class RSLAD:
 
     teacher_at: ClassVar[Literal["nothing", "natural", "adversarial"]] = "natural"
     attack_mode: ClassVar[Literal["eval", "train"]] = "eval"
+    selects_by: ClassVar[Literal["robust", "clean"]] = "robust"
     recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"attack_start": "gaussian", "attack_start_scale": 0.001}
     )

@@ -25,6 +25,7 @@ class SAT:
 
     teacher_at: ClassVar[Literal["nothing", "natural", "adversarial"]] = "nothing"
     attack_mode: ClassVar[Literal["eval", "train"]] = "eval"
+    selects_by: ClassVar[Literal["robust", "clean"]] = "robust"
     recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"attack_start": "uniform", "attack_start_scale": 1.0}
     )

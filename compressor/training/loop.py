@@ -185,6 +185,8 @@ class Trainer:
     def _close_epoch(self, state: State, validation: Measurement, timing: dict[str, float]) -> None:
         """Record the finished epoch, note whether it is the best, and turn to the next."""
         score = (validation.robust, validation.clean)
+        if self.method.selects_by == "clean":
+            score = (validation.clean, validation.robust)
         if score > state.best:
             state.best, state.best_epoch = score, state.epoch
         state.records.append(

@@ -142,7 +142,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
 
 def test_a_resumed_run_refuses_another_recipe(tmp_path: Path) -> None:
     run_training(recipe("natural"), tmp_path / "run")
-    with pytest.raises(RecipeChangedError, match="learning_rate: 0.1 -> 0.2"):
+    with pytest.raises(RecipeChangedError, match=r"learning_rate: 0\.1 -> 0\.2"):
         run_training(recipe("natural", learning_rate=0.2), tmp_path / "run", resume=True)
 
 
