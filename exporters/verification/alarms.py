@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from compressor.losses import cw_margin
+from compressor.randomness import make_generator
 from compressor.statistics import clopper_pearson
 from compressor.types import Threat
 from exporters.evidence import Floats, Integers
@@ -52,12 +54,20 @@ def upsets(outcome: Outcome, suite_has_white_box: bool) -> list[str]:
     return found
 
 
+def answers_one_class(target: Target, images: Floats, seed: int) -> bool:
+    """Whether the file gives the same class to all ``images`` and to noise: nothing can break such a classifier."""
+    noise = torch.rand((_BATCH, *images.shape[1:]), generator=make_generator(seed, "noise")).numpy()
+    answers = target.session(np.concatenate([images, noise])).argmax(axis=1)
+    return bool((answers == answers[0]).all())
+
+
 def half_range_survivors(
     target: Target, gradients: Gradients, images: Floats, labels: Integers, seed: int
 ) -> tuple[int, int]:
     """How many images survive eps = 0.5, which no classifier can, out of how many that were tried.
 
-    In that ball lies the uniformly grey picture of every image, so a survivor means that the search is blind.
+    The ball of every image holds the uniformly grey picture and much of every other image, so a survivor means that
+    the search is blind, unless the file answers everything alike.
     """
     images, labels = images[:_HALF_IMAGES], labels[:_HALF_IMAGES]
     tolerance = gradients.tolerance

@@ -563,6 +563,19 @@ def test_saturated_outputs_raise_an_alarm(network: nn.Module, files: Files) -> N
     assert any("eps = 0.5" in alarm for alarm in verdict.alarms)
 
 
+def test_a_file_that_answers_everything_alike_hides_nothing(network: nn.Module, tmp_path: Path) -> None:
+    # A model in its first epoch. Its poor claim is true, and eps = 0.5 does not break it either.
+    stubborn = nn.Sequential(network, nn.Linear(3, 3)).eval()
+    with torch.no_grad():
+        stubborn[1].weight.mul_(1e-3)
+        stubborn[1].bias.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    seal(export_onnx(stubborn, SIDE), Blobs(), THREAT, samples=64, threads=1).write(tmp_path / "model.onnx")
+    verdict = check(Files(tmp_path / "model.onnx"))
+    assert verdict.exit_code == 0
+    assert "same class" in verdict.checks[-1].detail
+    assert check(Files(tmp_path / "model.onnx"), policies=Policies(min_robust_accuracy=0.6)).exit_code == 1
+
+
 def test_a_softmax_is_undone(files: Files) -> None:
     model = with_tail(files, lambda logits: [helper.make_node("Softmax", [logits], ["tail"], axis=1)])
     honest = check(files.rewrite(model=model))
