@@ -23,8 +23,8 @@ $(STAMP): pyproject.toml | $(BIN)/python
 	@touch $@
 
 demo: setup
-	$(BIN)/compress demo --run $(DEMO_RUN) --resume
-	$(BIN)/compress verify $(DEMO_RUN)/model.onnx --data digests-free --suite replay
+	$(BIN)/compress demo --run $(DEMO_RUN)
+	$(BIN)/compress verify $(DEMO_RUN)/student/model.onnx --data digits
 
 test: setup
 	$(BIN)/python -m pytest

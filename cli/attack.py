@@ -25,7 +25,10 @@ def attack(
     eval_samples: options.EvalSamples = None,
     eps: options.Eps = None,
     norm: options.Norm = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Images at a time.")] = 128,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", metavar="N", help="Images at a time. Default: 128; 32 with AutoAttack."),
+    ] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,

@@ -96,7 +96,7 @@ def _devices() -> list[Finding]:
     try:
         import torch
 
-        from compressor.devices import available_threads
+        from compressor.threads import available_threads
     except ImportError:
         return []
     findings = [Finding("cpu", "ok", f"{available_threads()} threads; {torch.backends.cpu.get_cpu_capability()}")]

@@ -65,9 +65,8 @@ def main(arguments: Sequence[str]) -> int:
         output.error("usage", error.format_message(), "See `compress --help`.", USAGE)
         code = USAGE
     except Interrupted as stopped:
-        output.error(
-            "interrupted", f"{stopped}; what is done is saved.", "Repeat with --resume to go on.", stopped.exit_code
-        )
+        hint = "What is done is saved; the same command with --resume goes on." if _can_resume(arguments) else ""
+        output.error("interrupted", f"{stopped}.", hint, stopped.exit_code)
         code = stopped.exit_code
     except (KeyboardInterrupt, typer.Abort):
         output.error("interrupted", "stopped.", "", 130)
@@ -88,6 +87,10 @@ def main(arguments: Sequence[str]) -> int:
         )
         code = UNDECIDED
     return code if isinstance(code, int) else 0
+
+
+def _can_resume(arguments: Sequence[str]) -> bool:
+    return any(word in ("distill", "train") for word in arguments[:1])
 
 
 def run() -> None:

@@ -39,7 +39,8 @@ from exporters.structure import load_untrusted
 from exporters.verification import Policies, Verdict, verify
 
 DEFAULT_EVAL_SAMPLES = 1000
-DEFAULT_EVIDENCE_SAMPLES = 256
+EVALUATION_BATCH = 128
+AUTOATTACK_BATCH = 32  # a batch is what a kill can lose, and one of AutoAttack's takes minutes on a CPU
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,6 @@ def evaluate_run(
     suite: str,
     samples: int | None,
     *,
-    batch_size: int,
     device: torch.device,
     output: Output,
     stop: StopRequest,
@@ -189,7 +189,6 @@ def evaluate_run(
         suite,
         samples=samples or DEFAULT_EVAL_SAMPLES,
         seed=trained.recipe.seed,
-        batch_size=batch_size,
         device=device,
         state=trained.run.evaluation_state,
         output=output,
@@ -209,7 +208,7 @@ def attack_model(
     *,
     samples: int | None,
     seed: int,
-    batch_size: int,
+    batch_size: int | None = None,
     device: torch.device,
     state: Path | None,
     output: Output,
@@ -217,6 +216,7 @@ def attack_model(
 ) -> Report:
     """Run a suite on (class-balanced, seeded) test images; says before it starts what AutoAttack will take."""
     suite = get_suite(suite_name)
+    batch_size = batch_size or (AUTOATTACK_BATCH if suite.uses("autoattack") else EVALUATION_BATCH)
     with _decoding_shown(output):
         test = dataset.load("test")
     split = take_balanced(test, samples, seed) if samples else test
@@ -350,9 +350,7 @@ def distill_run(request: Distillation, *, output: Output, stop: StopRequest) -> 
         recipe, dataset, inputs, loaded, run=request.run, resume=request.resume, output=output, stop=stop
     )
     device = inputs.device()
-    report = evaluate_run(
-        trained, request.suite, request.eval_samples, batch_size=128, device=device, output=output, stop=stop
-    )
+    report = evaluate_run(trained, request.suite, request.eval_samples, device=device, output=output, stop=stop)
     export, verdict = export_and_verify(
         load_checkpoint(trained.run.best), dataset, recipe.threat, trained.run.onnx,
         samples=request.evidence_samples, seed=recipe.seed, threads=set_threads(inputs.threads),

@@ -51,7 +51,7 @@ def train(
         dataset = inputs.open(lambda: str(spec), settings.image_size, output)
         trained = train_run(settings, dataset, inputs, None, run=run, resume=resume, output=output, stop=stop)
         report = evaluate_run(
-            trained, suite or "default", eval_samples, batch_size=128, device=inputs.device(), output=output, stop=stop
+            trained, suite or "default", eval_samples, device=inputs.device(), output=output, stop=stop
         )
         output.json("compress.train/1", trained.to_json(report))
         output.line(f"compress export {trained.run.best} --data {spec}")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import os
-from pathlib import Path
-
 import torch
 
 from compressor.errors import MissingDeviceError, UsageError
+from compressor.threads import available_threads
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -37,13 +34,6 @@ def resolve_device(name: str = "auto") -> torch.device:
     return torch.device(kind)
 
 
-def available_threads() -> int:
-    """How many cores this process may really use: its affinity, and its container's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_cores(Path("/sys/fs/cgroup"))
-    return max(1, min(cores, math.ceil(quota)) if quota else cores)
-
-
 def set_threads(threads: int | None) -> int:
     """Use ``threads`` cores in torch, or all available ones; returns the number."""
     count = threads if threads is not None else available_threads()
@@ -51,20 +41,3 @@ def set_threads(threads: int | None) -> int:
         raise UsageError(f"{count} threads make no sense.", "Use --threads 1 or more.")
     torch.set_num_threads(count)
     return count
-
-
-def _cgroup_cores(root: Path) -> float | None:
-    """The CPU quota in cores of cgroup v2 or v1 mounted at ``root``, or None where there is no limit."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
-            period = (root / "cpu/cpu.cfs_period_us").read_text()
-        except OSError:
-            return None
-    try:
-        cores = float(quota) / float(period)
-    except (ValueError, ZeroDivisionError):
-        return None  # "max": no limit
-    return cores if cores > 0 else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _ort_state
 from torch import Tensor, nn
 
 from compressor.errors import MissingDeviceError, MissingInputError, UnreadableModelError, UsageError
+from compressor.threads import available_threads
 
 Provider = Literal["cpu", "cuda"]
 Images = np.ndarray[Any, np.dtype[np.float32]]
@@ -167,13 +167,6 @@ def open_session(
         raise UnreadableModelError("the model's names are not text.") from error
 
 
-def available_threads() -> int:
-    """How many threads this process may keep busy: its CPU affinity, bounded by the container's CPU quota."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, affinity if quota is None else min(affinity, int(quota)))
-
-
 def cpu_features() -> list[str]:
     """The instruction sets that decide which kernels onnxruntime chooses, sorted; empty where they cannot be read."""
     try:
@@ -244,19 +237,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise MissingInputError(f"cannot read {path}: {error.strerror or error}.") from error
-
-
-def _cgroup_quota() -> float | None:
-    folder = Path("/sys/fs/cgroup")
-    try:
-        if (folder / "cpu.max").is_file():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota = (folder / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu/cpu.cfs_period_us").read_text().strip()
-        return int(quota) / int(period) if quota != "max" and int(quota) > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
 
 
 def _ort_errors() -> tuple[type[Exception], ...]:

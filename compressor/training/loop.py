@@ -25,6 +25,7 @@ from compressor.training.recipe import Recipe
 from compressor.training.teacher import FrozenTeacher
 
 _SAVE_EVERY_SECONDS = 300.0
+_ESTIMATE_STEPS = 3
 
 
 @dataclass
@@ -83,25 +84,28 @@ class Trainer:
         Raises:
             DivergedError: the loss is no longer finite. Interrupted: a signal came, and the state is saved.
         """
-        recipe, saved = self.recipe, time.monotonic()
+        recipe, saved, first_step = self.recipe, time.monotonic(), state.step
         self.student.train()
         while state.epoch < recipe.epochs:
-            started, self_paced = time.monotonic(), state.step
+            started, images_before = time.monotonic(), state.images
             for batch, progress in self._batches(state):
                 x_adv = self._attack(batch, progress)
                 terms = self.method.outer(self.student, self.teacher, batch, x_adv, progress)
                 self._step(terms["total"], progress)
                 self._account(state, terms, len(batch.y), progress)
                 self._tell(reporter, state, progress)
+                if progress.step - first_step == _ESTIMATE_STEPS:
+                    self._estimate(reporter, progress, (time.monotonic() - started) / (_ESTIMATE_STEPS + 1))
                 if stop.is_set or time.monotonic() - saved > _SAVE_EVERY_SECONDS:
                     save(state)
                     saved = time.monotonic()
                     stop.raise_if_set()
             seconds = time.monotonic() - started
-            images_timed = max(1, state.images - self_paced * recipe.batch_size)
+            rate = (state.images - images_before) / seconds
             validation = self._validate()
-            self._close_epoch(state, validation, {"seconds": seconds, "images_per_second": images_timed / seconds})
+            self._close_epoch(state, validation, {"seconds": seconds, "images_per_second": rate})
             on_epoch(state, validation)
+            first_step = -_ESTIMATE_STEPS - self.steps  # one estimate a start is enough
             save(state)
             saved = time.monotonic()
             stop.raise_if_set()
@@ -170,6 +174,11 @@ class Trainer:
         done = progress.epoch * len(self.labels) + state.images
         losses = ", ".join(f"{name} {total / state.images:.4f}" for name, total in state.sums.items())
         reporter.advance(done, self.recipe.epochs * len(self.labels), f"epoch {progress.epoch + 1}: {losses}")
+
+    def _estimate(self, reporter: Reporter, progress: Progress, seconds_a_step: float) -> None:
+        steps_left = (progress.epochs - progress.epoch) * progress.steps - progress.step - 1
+        minutes = steps_left * seconds_a_step / 60
+        reporter.note(f"training will take about {minutes:.0f} min more, by the first {_ESTIMATE_STEPS + 1} steps")
 
     def _validate(self) -> Measurement:
         return measure(

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compressor.errors import MissingDeviceError, MissingInputError, UnreadableModelError, UsageError
 from exporters import runtime
-from exporters.runtime import SessionModule, available_threads, cpu_features, open_session
+from exporters.runtime import SessionModule, cpu_features, open_session
 
 WEIGHT = np.random.default_rng(0).normal(size=(3 * 4 * 4, 5)).astype(np.float32)
 
@@ -141,14 +141,6 @@ def test_names_that_are_no_text_are_refused():
 def test_threads_must_be_positive():
     with pytest.raises(UsageError):
         open_session(linear_model(), threads=0)
-
-
-def test_threads_respect_the_quota_of_the_container(monkeypatch):
-    free = available_threads()
-    monkeypatch.setattr(runtime, "_cgroup_quota", lambda: 0.5)
-    assert available_threads() == 1
-    monkeypatch.setattr(runtime, "_cgroup_quota", lambda: 10_000.0)
-    assert available_threads() >= free
 
 
 def test_cpu_features_are_sorted_and_from_the_known_list():

@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from torch import nn
 
 from compressor.ascent import ascend
@@ -31,7 +32,7 @@ from exporters.evidence import Evidence, evidence_path, parse_evidence
 from exporters.onnx import export_onnx
 from exporters.runtime import open_session
 from exporters.sealing import Sealed, seal
-from exporters.verification import HeldData, Policies, Verdict, verify
+from exporters.verification import HeldData, Policies, Verdict, verify, write_failures
 from exporters.verification.decision import is_refuted, robust_estimate
 from exporters.verification.target import lead, open_target
 
@@ -322,6 +323,17 @@ def test_ten_points_of_inflation_are_found_by_attack(files: Files) -> None:
     assert "--seed 7" in verdict.command
     assert {failure.label != failure.predicted for failure in verdict.failures} == {True}
     assert len(verdict.failures) == verdict.broken
+
+
+def test_broken_images_can_be_looked_at(files: Files, tmp_path: Path) -> None:
+    verdict = check(files.rewrite(call_robust(files.evidence, 13)))
+    written = write_failures(verdict, tmp_path / "failures")
+    assert len(written) == 2 * verdict.broken
+    assert sorted(written) == sorted((tmp_path / "failures").iterdir())
+    with Image.open(written[0]) as picture:
+        np.testing.assert_array_equal(np.asarray(picture).transpose(2, 0, 1), verdict.failures[0].natural)
+    with pytest.raises(UsageError):
+        write_failures(verdict, files.path)
 
 
 def test_all_fallen_images_called_robust(files: Files) -> None:
