@@ -44,7 +44,8 @@ def doctor(
     ]
     bad = [finding for finding in findings if finding.status in ("missing", "problem")]
     with Output(as_json=as_json, quiet=quiet) as output:
-        output.table("compress doctor", ["what", "status", "detail"], [(f.name, f.status, f.detail) for f in findings])
+        rows = [(finding.name, finding.status, finding.detail) for finding in findings]
+        output.table("compress doctor", ["what", "status", "detail"], rows, figures=False)
         output.line("Everything needed is here." if not bad else f"{len(bad)} thing(s) need attention.")
         fields = {"findings": [vars(finding) for finding in findings], "healthy": not bad}
         output.json("compress.doctor/1", fields)

@@ -32,7 +32,7 @@ def inspect(
                 (f"claim: {name}", _shown(claim[name]))
                 for name in ("samples", "clean_correct", "robust", "norm", "eps", "suite")
             ]
-        output.table(str(file), ["field", "value"], rows)
+        output.table(str(file), ["field", "value"], rows, figures=False)
         for note in fields.get("notes", ()):
             output.note(note)
         output.json("compress.inspect/1", fields)

@@ -29,7 +29,7 @@ def list_members(
         items = []
         for name in [kind] if kind else _KINDS:
             found = _items(name)
-            output.table(name.capitalize(), ["name", "summary"], found)
+            output.table(name.capitalize(), ["name", "summary"], found, figures=False)
             items += [{"kind": name, "name": item, "summary": summary} for item, summary in found]
         output.json("compress.list/1", {"items": items})
     return 0

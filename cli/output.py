@@ -71,8 +71,8 @@ class Output:
 
     # Results.
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a result as a table; the first column is text, the others are figures."""
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, figures: bool = True) -> None:
+        """Print a result as a table; with ``figures``, all columns but the first are aligned to the right."""
         if self.as_json:
             return
         from rich import box
@@ -83,7 +83,7 @@ class Output:
         self._out.print(f"\n[bold]{_escape(title)}[/bold]", soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for number, column in enumerate(columns):
-            table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+            table.add_column(column, justify="right" if figures and number else "left", overflow="fold")
         for row in rows:
             table.add_row(*(_escape(cell) for cell in row))
         self._out.print(table)

@@ -22,30 +22,49 @@ class WhiteBox:
     there for ever, with a margin too small to prove anything; so here an image falls only beyond ``tolerance``.
 
     Attributes:
-        loss: what it maximises.
+        loss: what it maximises: cross-entropy, the margin of the best wrong class, or ``targeted``, the margin
+            ``z_t - z_y`` of one wrong class t, whichever class leads on the way.
         steps: how many gradients are taken.
         step: the length of a step, in radii.
         tolerance: the margin, in logits, beyond which an image counts as broken.
+        rank: for ``targeted``, which wrong class: 1 is the likeliest on the natural image.
     """
 
-    loss: Literal["cross_entropy", "cw_margin"]
+    loss: Literal["cross_entropy", "cw_margin", "targeted"]
     steps: int = 20
     step: float = 0.25
     tolerance: float = 0.0
+    rank: int = 1
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
         """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
-        loss = getattr(losses, self.loss)
+        targets = self._targets(model, x, y) if self.loss == "targeted" else y
 
         def objective(x_adv: Tensor, index: Tensor) -> Tensor:
             logits = model(x_adv)
-            return torch.where(self._fallen(logits, y[index]), torch.inf, loss(logits, y[index]))
+            values = self._loss(logits, y[index], targets[index])
+            return torch.where(self._fallen(logits, y[index]), torch.inf, values)
 
         x_adv = ascend(
             objective, x, threat, generator, steps=self.steps, step_size=self.step * threat.radius, start="uniform"
         )
         with torch.no_grad():
             return AttackResult(x_adv, self._fallen(model(x_adv), y))
+
+    def _loss(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+        if self.loss == "cross_entropy":
+            return losses.cross_entropy(logits, labels)
+        if self.loss == "cw_margin":
+            return losses.cw_margin(logits, labels)
+        rows = torch.arange(len(labels), device=logits.device)
+        return logits[rows, targets] - logits[rows, labels]
+
+    @torch.no_grad()
+    def _targets(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """The wrong class of this rank, or the least likely one where there are fewer."""
+        wrong = model(x).scatter(1, y.unsqueeze(1), float("-inf"))
+        rank = min(self.rank, wrong.shape[1] - 1)
+        return wrong.topk(rank, dim=1).indices[:, -1]
 
     def _fallen(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = logits.detach()
