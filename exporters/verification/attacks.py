@@ -102,10 +102,13 @@ def build_attempts(suite: str, session: Session, gradients: Gradients | None) ->
         return (square,)
     tolerance = gradients.tolerance
     margin = WhiteBox("cw_margin", tolerance=tolerance)
-    attempts = [
-        Attempt("PGD-margin", margin, gradients.model),
-        Attempt("PGD-CE", WhiteBox("cross_entropy", tolerance=tolerance), gradients.model),
-    ]
+    attempts = [Attempt("PGD-margin", margin, gradients.model)]
+    # Climbing towards the leading wrong class alone leaves some images standing that another class would win.
+    for rank, steps in ((2, 15), (3, 10)):
+        if rank < session.classes:
+            targeted = WhiteBox("targeted", steps=steps, tolerance=tolerance, rank=rank)
+            attempts.append(Attempt(f"PGD-target-{rank}", targeted, gradients.model))
+    attempts.append(Attempt("PGD-CE", WhiteBox("cross_entropy", steps=10, tolerance=tolerance), gradients.model))
     if gradients.through_clip is not None:
         attempts.append(Attempt("PGD-margin through Clip", margin, gradients.through_clip))
     # One long step, after many short ones: it should find nothing, and is an alarm where it does.

@@ -64,7 +64,8 @@ class WhiteBox:
         """The wrong class of this rank, or the least likely one where there are fewer."""
         wrong = model(x).scatter(1, y.unsqueeze(1), float("-inf"))
         rank = min(self.rank, wrong.shape[1] - 1)
-        return wrong.topk(rank, dim=1).indices[:, -1]
+        targets: Tensor = wrong.topk(rank, dim=1).indices[:, -1]
+        return targets
 
     def _fallen(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = logits.detach()
