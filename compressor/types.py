@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 from compressor.errors import UsageError
 
 Norm = Literal["Linf", "L2"]
+_LARGEST: dict[str, int] = {"Linf": 1, "L2": 1000}
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,12 @@ class Threat:
     def __post_init__(self) -> None:
         if self.norm not in ("Linf", "L2"):
             raise UsageError(f"the norm {self.norm!r} is not known.", "Use Linf or L2.")
-        parse_eps(self.eps, largest=1 if self.norm == "Linf" else 1000)
+        parse_eps(self.eps, largest=_LARGEST[self.norm])
 
     @property
     def radius(self) -> float:
         """``eps`` as a float, in units of the pixel range [0, 1]."""
-        return float(Fraction(self.eps))
+        return float(parse_eps(self.eps, largest=_LARGEST[self.norm]))
 
     def __str__(self) -> str:
         return f"{self.norm} {self.eps}"
@@ -43,11 +45,12 @@ def parse_eps(text: str, largest: int = 1) -> Fraction:
         UsageError: not a number, not positive, or larger than ``largest``.
     """
     hint = "Write it as a fraction of the pixel range, such as 8/255 or 0.03."
-    if len(text) > 32:
-        raise UsageError("eps is longer than 32 characters.", hint)
+    # No exponent: 1e-999999999 is short to write and endless to compute, and files of unknown origin hold eps too.
+    if re.fullmatch(r"-?\d{1,9}(\.\d{1,15})?(/\d{1,9})?", text, re.ASCII) is None:
+        raise UsageError(f"eps {text[:40]!r} is not a number.", hint)
     try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        value = Fraction(text.partition("/")[0]) / Fraction(text.partition("/")[2] or 1)
+    except ZeroDivisionError:
         raise UsageError(f"eps {text!r} is not a number.", hint) from None
     if not 0 < value <= largest:
         raise UsageError(f"eps {text!r} is not above 0 and at most {largest}.", hint)

@@ -14,7 +14,7 @@ from compressor.ascent import Start, ascend
 from compressor.attacks._search import attack_standing
 from compressor.contracts import AttackResult
 from compressor.errors import UsageError
-from compressor.types import Threat
+from compressor.types import Threat, parse_eps
 
 Loss = Literal["cross_entropy", "cw_margin"]
 
@@ -74,7 +74,7 @@ class GradientAttack:
     def step_length(self, threat: Threat) -> float:
         """The length of a step against this threat, in units of the pixel range."""
         size, is_relative = _parse_step(self.step_size)
-        return float(size * Fraction(threat.eps) if is_relative else size)
+        return float(size * parse_eps(threat.eps, largest=1000) if is_relative else size)
 
 
 def _parse_step(text: str) -> tuple[Fraction, bool]:
