@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -44,6 +45,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
     def remember(signum: int, frame: FrameType | None) -> None:
         request.signum = signum
         restore()
+        # Not print: a handler may run in the middle of one.
+        os.write(2, b"\nstopping as soon as the work in hand is saved; once more to stop at once\n")
 
     for number in previous:
         signal.signal(number, remember)

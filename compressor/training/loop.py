@@ -90,19 +90,20 @@ class Trainer:
             started, images_before = time.monotonic(), state.images
             for batch, progress in self._batches(state):
                 x_adv = self._attack(batch, progress)
-                terms = self.method.outer(self.student, self.teacher, batch, x_adv, progress)
+                with self._outer_precision():
+                    terms = self.method.outer(self.student, self.teacher, batch, x_adv, progress)
                 self._step(terms["total"], progress)
                 self._account(state, terms, len(batch.y), progress)
                 self._tell(reporter, state, progress)
                 if progress.step - first_step == _ESTIMATE_STEPS:
                     self._estimate(reporter, progress, (time.monotonic() - started) / (_ESTIMATE_STEPS + 1))
-                if stop.is_set or time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+                self._give_way(state, save, stop)
+                if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
                     save(state)
                     saved = time.monotonic()
-                    stop.raise_if_set()
             seconds = time.monotonic() - started
             rate = (state.images - images_before) / seconds
-            validation = self._validate()
+            validation = self._validate(lambda: self._give_way(state, save, stop))
             self._close_epoch(state, validation, {"seconds": seconds, "images_per_second": rate})
             on_epoch(state, validation)
             first_step = -_ESTIMATE_STEPS - self.steps  # one estimate a start is enough
@@ -180,7 +181,17 @@ class Trainer:
         minutes = steps_left * seconds_a_step / 60
         reporter.note(f"training will take about {minutes:.0f} min more, by the first {_ESTIMATE_STEPS + 1} steps")
 
-    def _validate(self) -> Measurement:
+    def _outer_precision(self) -> torch.autocast:
+        """Autocast for the outer step where the recipe asks for it; the attack's gradients stay in fp32."""
+        wanted = self.recipe.precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=wanted)
+
+    def _give_way(self, state: State, save: Callable[[State], None], stop: StopRequest) -> None:
+        if stop.is_set:
+            save(state)
+            stop.raise_if_set()
+
+    def _validate(self, on_batch: Callable[[], None]) -> Measurement:
         return measure(
             self.accelerator.unwrap_model(self.student),
             self.validation_images,
@@ -189,6 +200,7 @@ class Trainer:
             steps=self.recipe.selection_steps,
             seed=self.recipe.seed,
             device=self.accelerator.device,
+            on_batch=on_batch,
         )
 
     def _close_epoch(self, state: State, validation: Measurement, timing: dict[str, float]) -> None:

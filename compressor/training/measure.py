@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,7 @@ def measure(
     seed: int,
     device: torch.device,
     batch_size: int = 250,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Measurement:
     """Measure ``model`` in eval mode with PGD on cross-entropy: steps of eps/4, uniform start.
 
@@ -57,11 +59,13 @@ def measure(
         seed: of the starts; they are the same at every call, so that epochs are compared on equal terms.
         device: where to compute.
         batch_size: images at a time.
+        on_batch: called before each batch; may raise to stop.
     """
     clean = robust = 0
     entropy = 0.0
     with module_mode(model, training=False):
         for first in range(0, len(labels), batch_size):
+            on_batch()
             x = to_float(images[first : first + batch_size].to(device))
             y = labels[first : first + batch_size].to(device)
             with torch.no_grad():
@@ -85,5 +89,5 @@ def measure(
 
 def _entropy(logits: Tensor) -> float:
     """Sum over images of ``-sum_k p_k log p_k``; a probability that underflows adds 0."""
-    log_p = logits.double().log_softmax(1)
+    log_p = logits.cpu().double().log_softmax(1)  # not every device has float64
     return -float((log_p.exp() * log_p).sum())

@@ -17,7 +17,7 @@ from compressor.registry import METHODS, unknown_name
 from compressor.types import Norm, Threat
 
 Augmentation = Literal["crop-flip", "crop", "none"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Recipe:
         attack_start: ``gaussian`` (RSLAD, TRADES), ``uniform`` (SAT) or ``none``.
         attack_start_scale: standard deviation in pixel units for ``gaussian`` (0.001), fraction of eps for ``uniform``.
         selection_steps: PGD steps on the validation images when the best checkpoint is chosen.
-        precision: of the outer step; ``bf16`` and ``fp16`` use autocast.
+        precision: of the outer step's forwards; ``bf16`` uses autocast. Attack and selection stay in fp32.
         seed: names every random number of the run.
     """
 
@@ -149,8 +149,8 @@ def resolve(
     """Put a recipe together: field defaults < the method's and the data's defaults < the recipe file < flags.
 
     Args:
-        method: used unless the file names another; a flag ``method`` wins over both.
-        model: the network's name.
+        method: the default, where neither file nor flags name one.
+        model: the default network, likewise.
         file: a TOML file whose keys are the fields of ``Recipe``, or None.
         flags: what the command line gave; ``None`` values mean "not given".
         implied: defaults that follow from the data, such as not to flip digits.
@@ -163,15 +163,8 @@ def resolve(
     method = given.get("method", from_file.get("method", method))
     defaults: Mapping[str, Any] = METHODS.get(str(method)).recipe_defaults
     settings = dict(from_file.get("method_settings", {})) | dict(given.get("method_settings", {}))
-    values = {
-        **defaults,
-        **(implied or {}),
-        "model": model,
-        **from_file,
-        **given,
-        "method": method,
-        "method_settings": settings,
-    }
+    layers = ({"method": method, "model": model}, defaults, implied or {}, from_file, given)
+    values = {name: value for layer in layers for name, value in layer.items()} | {"method_settings": settings}
     return Recipe.from_dict(values, source=str(file.name) if file else "the command line")
 
 
@@ -182,9 +175,11 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
             f"the recipe {path} is not a file.", "`compress list recipes` shows those that come along."
         )
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the recipe {path} is not valid TOML: {error}.", "Compare it with recipes/*.toml.") from None
+    # A run's own recipe.toml is a recipe too; its inputs are what it was run on, not what is asked for.
+    return {name: value for name, value in values.items() if name != "inputs"}
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

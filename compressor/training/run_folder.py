@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tomllib
@@ -12,8 +13,8 @@ from typing import Any
 
 import torch
 
-from compressor.errors import RecipeChangedError, RunExistsError, UsageError
-from compressor.files import atomic_path, write_json, write_text
+from compressor.errors import RecipeChangedError, RunExistsError, UsageError, WriteError
+from compressor.files import write_bytes, write_json, write_text
 from compressor.training.recipe import to_toml
 
 _LOCK = ".lock"
@@ -32,9 +33,19 @@ class RunFolder:
         self.best = path / "best.safetensors"
         self.resume_state = path / "resume.pt"
         self.evaluation = path / "evaluation.json"
-        self.evaluation_state = path / "evaluation.state.npz"
+        self.evaluation_state = path / "evaluation.state.json"
         self.onnx = path / "model.onnx"
         self.evidence = path / "model.evidence.npz"
+
+    def refuse_unless_enterable(self, *, resume: bool) -> None:
+        """Raise RunExistsError where ``start`` would, as far as can be told before anything is computed."""
+        if self.recipe.is_file():
+            if not resume:
+                raise RunExistsError(
+                    f"the run {self.path} exists already.", "Add --resume to go on with it, or choose another --run."
+                )
+        elif self.path.exists() and (not self.path.is_dir() or {entry.name for entry in self.path.iterdir()} - {_LOCK}):
+            raise RunExistsError(f"{self.path} exists and is not a run folder.", "Choose another --run.")
 
     def start(self, description: Mapping[str, Any], *, resume: bool) -> None:
         """Make the folder, or enter it again.
@@ -47,15 +58,10 @@ class RunFolder:
             RunExistsError: it is there and ``resume`` is off.
             RecipeChangedError: it was started with another description; the differences are named.
         """
+        self.refuse_unless_enterable(resume=resume)
         if self.recipe.is_file():
-            if not resume:
-                raise RunExistsError(
-                    f"the run {self.path} exists already.", "Add --resume to go on with it, or choose another --run."
-                )
             self._check_unchanged(description)
             return
-        if self.path.exists() and (not self.path.is_dir() or {entry.name for entry in self.path.iterdir()} - {_LOCK}):
-            raise RunExistsError(f"{self.path} exists and is not a run folder.", "Choose another --run.")
         write_text(self.recipe, to_toml(description))
 
     def recorded_inputs(self) -> dict[str, Any]:
@@ -93,8 +99,15 @@ class RunFolder:
         except ImportError:  # Windows has no flock; the run goes on unguarded there.
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+        if self.path.exists() and not self.path.is_dir():
+            raise RunExistsError(f"{self.path} is a file.", "Choose another --run.")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise WriteError(
+                f"cannot write into {self.path}: {error.strerror or error}.", "Choose another --run."
+            ) from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,11 +118,20 @@ class RunFolder:
             yield
         finally:
             os.close(descriptor)
+            self._leave_nothing_empty()
+
+    def _leave_nothing_empty(self) -> None:
+        """Take the lock file and the folder away again where nothing was written between."""
+        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} == {_LOCK}:
+            (self.path / _LOCK).unlink(missing_ok=True)
+            self.path.rmdir()
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Write the resume state: tensors, numbers, strings, lists and dictionaries only."""
-        with atomic_path(self.resume_state) as temporary:
-            torch.save(dict(state), temporary)
+        # Through memory: torch.save reports a full disk as a RuntimeError about positions.
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        write_bytes(self.resume_state, buffer.getvalue())
 
     def load_state(self) -> dict[str, Any] | None:
         """The resume state, or None where the run has not saved one yet.

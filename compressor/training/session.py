@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -65,44 +64,39 @@ class TrainingResult:
     records: list[dict[str, Any]]
 
 
-def load_settled(
-    request: TeacherRequest,
-    dataset_for: Callable[[LoadedCheckpoint], Dataset],
-    *,
-    image_size: int | None,
-    reporter: Reporter,
-) -> tuple[LoadedCheckpoint, Dataset]:
-    """Read a checkpoint and settle, by measuring on the training images, what its keys leave open.
-
-    Args:
-        request: the file, and what the user said of it.
-        dataset_for: opens the dataset, which may depend on what the file records.
-        image_size: what the user said of it, or None.
-        reporter: told what was chosen, and why.
+def read_teacher(request: TeacherRequest, *, image_size: int | None) -> LoadedCheckpoint:
+    """Read a checkpoint as far as its file and the user's options tell; questions may stay open.
 
     Raises:
-        CompressError: unreadable, unsafe, unknown, ambiguous, or of other classes than the dataset.
+        CompressError: unreadable, unsafe, unknown.
     """
-    loaded = load_checkpoint(
+    return load_checkpoint(
         request.path,
         model=request.model,
         normalization=request.normalization,
         activation=cast(Any, request.activation),
         image_size=image_size,
     )
+
+
+def settle(loaded: LoadedCheckpoint, dataset: Dataset, *, reporter: Reporter) -> LoadedCheckpoint:
+    """Settle, by measuring on training images, what a checkpoint's keys leave open.
+
+    Raises:
+        ClassMismatchError: it has other classes than the dataset. AmbiguousCheckpointError: measuring did not tell.
+    """
     for note in loaded.notes:
-        reporter.note(f"{request.path.name}: {note}")
-    dataset = dataset_for(loaded)
+        reporter.note(note)
     check_classes(loaded.spec, len(dataset.class_names), dataset.name)
     if not loaded.open_questions:
-        return loaded, dataset
+        return loaded
     reporter.phase(f"Finding out how {loaded.spec.name} wants its images")
     sample = take_balanced(dataset.load("train"), _PROBE_IMAGES, seed=0)
     found = probe(loaded, torch.from_numpy(sample.images), torch.from_numpy(sample.labels))
     for measurement in found.measurements:
         reporter.note(f"{measurement.description}: {measurement.accuracy:.1%} of {measurement.samples} training images")
     reporter.note(f"chosen: {found.measurements[0].description}")
-    return dataclasses.replace(loaded, classifier=found.classifier, spec=found.spec, open_questions=()), dataset
+    return dataclasses.replace(loaded, classifier=found.classifier, spec=found.spec, open_questions=())
 
 
 def train(
@@ -122,7 +116,6 @@ def train(
     training, validation = _splits(request.dataset, recipe)
     inputs = _inputs(request, training, teacher)
     run.start({**recipe.to_dict(), "inputs": inputs}, resume=request.resume)
-    run.write_environment(environment(request.device))
 
     student = build_classifier(spec, seed=recipe.seed)
     saved = run.load_state()
@@ -136,13 +129,14 @@ def train(
         f"student {recipe.model}: {count_parameters(student):,} parameters; {len(training):,} training and "
         f"{len(validation):,} validation images; {recipe.method}, {recipe.threat}, seed {recipe.seed}"
     )
+    run.write_environment(environment(request.device))
     frozen = None
     if teacher is not None:
         frozen = FrozenTeacher(teacher.classifier.to(request.device).to(memory_format=torch.channels_last))
     if frozen is not None and not saved:
         _look_at_teacher(frozen, validation, request, reporter)
 
-    accelerator = Accelerator(cpu=request.device.type == "cpu", mixed_precision=_PRECISION[recipe.precision])
+    accelerator = Accelerator(cpu=request.device.type == "cpu")
     optimizer = torch.optim.SGD(
         student.parameters(),
         lr=recipe.learning_rate,
@@ -241,12 +235,10 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-
-
 def _splits(dataset: Dataset, recipe: Recipe) -> tuple[Split, Split]:
     """The training and validation images that the recipe asks for."""
-    wanted = recipe.train_samples or len(dataset.load("train"))
+    available = len(dataset.load("train"))
+    wanted = min(recipe.train_samples or available, available)
     training, validation = training_splits(dataset, min(recipe.validation_samples, max(wanted // 10, 2)), recipe.seed)
     if recipe.train_samples and recipe.train_samples < len(training):
         training = take_balanced(training, recipe.train_samples, recipe.seed)

@@ -27,6 +27,22 @@ def test_precedence_is_default_then_method_then_file_then_flag(tmp_path: Path) -
     assert recipe.build_method().alpha == 0.5  # type: ignore[attr-defined]
 
 
+def test_flags_win_over_the_file_for_method_and_model_too(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text('method = "sat"\nmodel = "resnet18"\n')
+    from_file = resolve("rslad", "mobilenetv2", file, {"method": None, "model": None})
+    assert (from_file.method, from_file.model, from_file.attack_start) == ("sat", "resnet18", "uniform")
+    flagged = resolve("rslad", "mobilenetv2", file, {"method": "natural", "model": "wideresnet-10-1"})
+    assert (flagged.method, flagged.model) == ("natural", "wideresnet-10-1")
+
+
+def test_a_runs_own_recipe_serves_as_one(tmp_path: Path) -> None:
+    recipe = resolve("rslad", "mobilenetv2-0.25", None, {"epochs": 7})
+    file = tmp_path / "recipe.toml"
+    file.write_text(to_toml({**recipe.to_dict(), "inputs": {"train_sha256": "ab"}}))
+    assert resolve("sat", "resnet18", file, {}) == recipe
+
+
 def test_methods_bring_their_own_start() -> None:
     assert resolve("sat", "resnet18", None, {}).attack_start == "uniform"
 

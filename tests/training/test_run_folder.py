@@ -52,6 +52,15 @@ def test_state_round_trip_and_damage(tmp_path: Path) -> None:
         run.load_state()
 
 
+def test_the_lock_leaves_no_empty_folder_and_refuses_a_file(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "a" / "b").lock():
+        pass
+    assert not (tmp_path / "a" / "b").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunExistsError, match="is a file"), RunFolder(tmp_path / "file").lock():
+        pass
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with RunFolder(tmp_path).lock(), pytest.raises(RunExistsError, match="another process"), RunFolder(tmp_path).lock():
         pass

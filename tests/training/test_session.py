@@ -12,10 +12,11 @@ import torch
 
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
 from compressor.classifier import build_classifier
-from compressor.contracts import Split, SplitName
+from compressor.contracts import Batch, Progress, Split, SplitName
 from compressor.errors import DivergedError, Interrupted, RecipeChangedError, UnknownNameError, UsageError
 from compressor.reporting import SilentReporter
 from compressor.training.interruption import StopRequest
+from compressor.training.loop import Trainer
 from compressor.training.recipe import Recipe, resolve
 from compressor.training.run_folder import RunFolder
 from compressor.training.session import TrainingRequest, TrainingResult, train
@@ -167,6 +168,28 @@ def test_nothing_is_written_for_a_request_that_makes_no_sense(tmp_path: Path) ->
     with pytest.raises(UnknownNameError):
         run_training(resolve("natural", "mobilenet", None, {"image_size": 16}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_validation_split_is_at_most_a_tenth_however_many_samples_are_asked_for(tmp_path: Path) -> None:
+    result = run_training(recipe("natural", epochs=1, train_samples=10_000, validation_samples=50), tmp_path / "run")
+    assert result.records[0]["validation"]["samples"] == 9
+
+
+def test_bf16_trains_the_outer_step_alone(tmp_path: Path) -> None:
+    seen: list[torch.dtype] = []
+    original = Trainer._attack
+
+    def attack(self: Trainer, batch: Batch, progress: Progress) -> torch.Tensor:
+        seen.append(self.student(batch.x).dtype)
+        return original(self, batch, progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_attack", attack)
+        half = run_training(recipe("sat", epochs=1, precision="bf16"), tmp_path / "half")
+    full = run_training(recipe("sat", epochs=1), tmp_path / "full")
+    assert set(seen) == {torch.float32}
+    assert half.records[0]["loss"]["total"] == pytest.approx(full.records[0]["loss"]["total"], rel=0.05)
+    assert half.last.read_bytes() != full.last.read_bytes()
 
 
 def test_an_untrained_teacher_draws_a_warning_before_training(tmp_path: Path, teacher: LoadedCheckpoint) -> None:
