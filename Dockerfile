@@ -1,6 +1,6 @@
 # A first, plain image: everything, in one stage, as a user without rights.
 #   docker build -t compress .
-#   docker run --rm -v "$PWD:/models" compress verify model.onnx
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/models" compress verify model.onnx
 FROM python:3.11-slim
 
 # torch's exporter asks for a user name and a home; an arbitrary --user has neither.
@@ -16,6 +16,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY compressor compressor
 COPY exporters exporters
 COPY cli cli
+COPY recipes recipes
 RUN pip install '.[demo]' && rm -rf /src
 
 WORKDIR /models

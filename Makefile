@@ -42,6 +42,9 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
+reference: setup
+	$(BIN)/python docs/generate.py
+
 check: lint types imports test
 
 clean:

@@ -9,6 +9,7 @@ import typer
 
 from cli import options
 from cli.output import Output
+from compressor.errors import ClassMismatchError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,7 +61,15 @@ def attack(
         where = inputs.device()
         module: nn.Module
         if target.suffix == ".onnx":
+            given = {
+                "--image-size": image_size,
+                "--model": model,
+                "--normalization": normalization,
+                "--activation": activation,
+            }
+            _refuse({name for name, value in given.items() if value is not None})
             module, dataset, recorded = _open_onnx(target, inputs, provider, output)
+            module = module.to(where)
         else:
             loaded, dataset = open_checkpoint(
                 target, inputs, output,
@@ -75,6 +84,14 @@ def attack(
         show_report(report, target.name, output)
         output.json("compress.attack/1", report.to_json())
     return 0
+
+
+def _refuse(options: set[str]) -> None:
+    if options:
+        raise UsageError(
+            f"{min(options)} says nothing about an ONNX file, which knows its own.",
+            "Leave it out, or name a checkpoint.",
+        )
 
 
 def _open_onnx(path: Path, inputs: Inputs, provider: str, output: Output) -> tuple[nn.Module, Dataset, dict[str, Any]]:
@@ -97,4 +114,9 @@ def _open_onnx(path: Path, inputs: Inputs, provider: str, output: Output) -> tup
         claim = None
     recorded = str(claim.dataset["name"]) if claim else None
     dataset = inputs.open(lambda: dataset_by_record(recorded, session.classes), session.image_shape[1], output)
+    if len(dataset.class_names) != session.classes:
+        raise ClassMismatchError(
+            f"{path} has {session.classes} classes, and {dataset.name} has {len(dataset.class_names)}.",
+            "Name the data that it was made for with --data.",
+        )
     return module, dataset, {"norm": claim.norm, "eps": claim.eps} if claim else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,11 +61,9 @@ def demo(
         twin = _train(_TWIN, inputs, run / "natural-twin", output, stop)
         request = Distillation(
             teacher=TeacherRequest(teacher.run.best),
-            student=STUDENT,
             inputs=inputs,
-            image_size=None,
             recipe_file=None,
-            flags=_STUDENT.settings | {"method": _STUDENT.method},
+            flags=_STUDENT.settings | {"method": _STUDENT.method, "model": _STUDENT.model},
             run=run / "student",
             resume=True,
             suite="default",
@@ -86,7 +85,7 @@ def demo(
         )
         fields = {"clean_accuracy": baseline.clean, f"pgd_{PGD_STEPS}_accuracy": baseline.robust}
         output.json("compress.demo/1", done.to_json() | {"baseline": fields})
-        output.line(f"compress verify {done.trained.run.onnx}")
+        output.line(shlex.join(["compress", "verify", str(done.trained.run.onnx)]))
     return done.verdict.exit_code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,8 @@ from cli.output import Output
 def distill(
     teacher: Annotated[Path, typer.Option("--teacher", metavar="FILE", help="The robust teacher's checkpoint.")],
     student: Annotated[
-        str, typer.Option("--student", metavar="NAME", help="See `compress list models`.")
-    ] = "mobilenetv2",
+        str | None, typer.Option("--student", metavar="NAME", help="See `compress list models`. Default: mobilenetv2.")
+    ] = None,
     method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="Default: rslad.")] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
@@ -49,14 +50,13 @@ def distill(
     from compressor.training.session import TeacherRequest
 
     flags = {
-        "method": method, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
-        "attack_steps": attack_steps, "train_samples": train_samples, "eps": eps, "seed": seed,
+        "method": method, "model": student, "image_size": image_size, "epochs": epochs, "batch_size": batch_size,
+        "learning_rate": learning_rate, "attack_steps": attack_steps, "train_samples": train_samples, "eps": eps,
+        "seed": seed,
     }  # fmt: skip
     request = Distillation(
         teacher=TeacherRequest(teacher, teacher_model, teacher_normalization, teacher_activation),
-        student=student,
         inputs=Inputs(data, data_dir, download, device, threads),
-        image_size=image_size,
         recipe_file=recipe,
         flags=flags,
         run=run,
@@ -68,5 +68,5 @@ def distill(
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
         done = distill_run(request, output=output, stop=stop)
         output.json("compress.distill/1", done.to_json())
-        output.line(f"compress verify {done.trained.run.onnx}")
+        output.line(shlex.join(["compress", "verify", str(done.trained.run.onnx)]))
     return done.verdict.exit_code

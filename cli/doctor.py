@@ -55,7 +55,7 @@ def doctor(
 def _package(name: str) -> Finding:
     try:
         importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # a broken CUDA library raises OSError
         return Finding(name, "missing", f"{error}")
     return Finding(name, "ok", _version(name))
 
@@ -77,7 +77,7 @@ def _onnxruntime() -> Finding:
         return Finding("onnxruntime", "problem", detail)
     try:
         import onnxruntime
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         return Finding("onnxruntime", "missing", f"{error}")
     providers = ", ".join(onnxruntime.get_available_providers())
     return Finding("onnxruntime", "ok", f"{onnxruntime.__version__} ({' '.join(installed)}); providers: {providers}")
@@ -98,7 +98,7 @@ def _devices() -> list[Finding]:
         import torch
 
         from compressor.threads import available_threads
-    except ImportError:
+    except (ImportError, OSError):
         return []
     findings = [Finding("cpu", "ok", f"{available_threads()} threads; {torch.backends.cpu.get_cpu_capability()}")]
     if torch.cuda.is_available():

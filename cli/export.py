@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +16,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint of ours, or a foreign one.")],
     to: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="The ONNX file. Default: model.onnx beside the checkpoint."
-        ),
+        typer.Option("--output", "-o", metavar="FILE|DIR", help="Default: model.onnx beside the checkpoint."),
     ] = None,
     evidence_file: Annotated[
         Path | None, typer.Option("--evidence-file", metavar="FILE", help="Default: beside the model.")
@@ -47,10 +46,11 @@ def export(
     from compressor.training.interruption import stop_on_signals
 
     path = to or checkpoint.parent / "model.onnx"
-    if path.is_dir():
+    if path.is_dir() or path.suffix != ".onnx":
         path = path / "model.onnx"
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists already.", "Add --force to replace it, or choose another --output.")
+    for existing in (path, *([evidence_file] if evidence_file else [])):
+        if existing.exists() and not force:
+            raise UsageError(f"{existing} exists already.", "Add --force to replace it, or choose another name.")
     inputs = Inputs(data, data_dir, download, "cpu", threads)
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
         loaded, dataset = open_checkpoint(
@@ -58,12 +58,11 @@ def export(
             model=model, normalization=normalization, activation=activation, image_size=image_size,
         )  # fmt: skip
         threat = default_threat(loaded.metadata.get("threat", {}), eps, norm)
-        path.unlink(missing_ok=True)
         exported, verdict = export_and_verify(
             loaded, dataset, threat, path,
-            samples=evidence_samples, seed=seed or 0, suite=suite, evidence=evidence_file,
+            samples=evidence_samples, seed=seed or 0, suite=suite, evidence=evidence_file, force=force,
             threads=set_threads(threads), output=output, stop=stop,
         )  # fmt: skip
         output.json("compress.export/1", {"exports": [exported]})
-        output.line(f"compress verify {path}")
+        output.line(shlex.join(["compress", "verify", str(path)]))
     return verdict.exit_code

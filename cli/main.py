@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from compressor.errors import UNDECIDED, USAGE, CompressError, Interrupted
 app = typer.Typer(
     name="compress",
     help="Distil a robust image classifier into a small one whose robustness anyone can re-check from its file.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -44,11 +45,15 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _top(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
     ] = False,
 ) -> None:
-    """Declare the options of ``compress`` itself."""
+    """Show the help where no command was given."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(USAGE)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -75,12 +80,12 @@ def main(arguments: Sequence[str]) -> int:
         # The reader has gone; point stdout elsewhere, so that the interpreter's last flush stays silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
-    except MemoryError:
-        output.error("memory", "out of memory.", "Use a smaller --batch-size or fewer --train-samples.", UNDECIDED)
-        code = UNDECIDED
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
+        if _is_out_of_memory(error):
+            output.error("memory", "out of memory.", "Use a smaller --batch-size or fewer --train-samples.", UNDECIDED)
+            return UNDECIDED
         reason = " ".join(str(error).split())[:300]
         output.error(
             "internal", f"internal error ({type(error).__name__}: {reason}).", "Add --debug to see where.", UNDECIDED
@@ -89,8 +94,15 @@ def main(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's own error, and torch's, which are RuntimeErrors."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
+    )
+
+
 def _can_resume(arguments: Sequence[str]) -> bool:
-    return any(word in ("distill", "train") for word in arguments[:1])
+    return any(word in ("distill", "train", "demo") for word in arguments[:1])
 
 
 def run() -> None:

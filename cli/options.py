@@ -55,22 +55,25 @@ RecipeFile = Annotated[
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option("--epochs", metavar="N", help="Passes over the training images.", rich_help_panel=_TRAINING),
+    typer.Option("--epochs", min=1, metavar="N", help="Passes over the training images.", rich_help_panel=_TRAINING),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", metavar="N", help="Images a step.", rich_help_panel=_TRAINING)
+    int | None, typer.Option("--batch-size", min=2, metavar="N", help="Images a step.", rich_help_panel=_TRAINING)
 ]
 LearningRate = Annotated[
     float | None, typer.Option("--learning-rate", metavar="X", help="Of SGD, at the start.", rich_help_panel=_TRAINING)
 ]
 AttackSteps = Annotated[
     int | None,
-    typer.Option("--attack-steps", metavar="N", help="Steps of the inner maximisation.", rich_help_panel=_TRAINING),
+    typer.Option(
+        "--attack-steps", min=1, metavar="N", help="Steps of the inner maximisation.", rich_help_panel=_TRAINING
+    ),
 ]
 TrainSamples = Annotated[
     int | None,
     typer.Option(
         "--train-samples",
+        min=1,
         metavar="N",
         help="Train on N images, drawn by seed. Default: all.",
         rich_help_panel=_TRAINING,
@@ -79,11 +82,15 @@ TrainSamples = Annotated[
 EvalSamples = Annotated[
     int | None,
     typer.Option(
-        "--eval-samples", "--samples", metavar="N", help="Attack N test images, drawn by seed and class-balanced."
+        "--eval-samples",
+        "--samples",
+        min=1,
+        metavar="N",
+        help="Attack N test images, drawn by seed and class-balanced.",
     ),
 ]
 EvidenceSamples = Annotated[
-    int, typer.Option("--evidence-samples", metavar="N", help="Test images that go into the evidence.")
+    int, typer.Option("--evidence-samples", min=1, metavar="N", help="Test images that go into the evidence.")
 ]
 Eps = Annotated[
     str | None,
@@ -94,7 +101,7 @@ Suite = Annotated[
     str | None,
     typer.Option("--suite", metavar="NAME", help="Attack suite; `compress list suites` shows them."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Names every random number.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="Names every random number.")]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_COMPUTE)
 ]
@@ -105,7 +112,11 @@ Provider = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", metavar="N", help="CPU threads. Default: all this process may use.", rich_help_panel=_COMPUTE
+        "--threads",
+        min=1,
+        metavar="N",
+        help="CPU threads. Default: all this process may use.",
+        rich_help_panel=_COMPUTE,
     ),
 ]
 ModelName = Annotated[

@@ -153,8 +153,8 @@ class _Pace:
 
     def update(self, done: int) -> None:
         now = time.monotonic()
-        if self._first is None:
-            self._first = (now, done)
+        if self._first is None or done < self._first[1]:  # the next attack of a suite starts from nothing again
+            self._first, self.rate = (now, done), 0.0
         elif now > self._first[0]:
             self.rate = (done - self._first[1]) / (now - self._first[0])
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,8 +12,9 @@ import torch
 from torch import nn
 
 from cli.output import Output
+from cli.recipes import resolve_recipe_file
 from cli.tables import artifact_json, show_artifact, show_report, show_verdict
-from compressor.checkpoint import LoadedCheckpoint, load_checkpoint
+from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, normalization_name
 from compressor.contracts import Dataset
 from compressor.datasets import open_dataset, take_balanced, watch_decoding
 from compressor.devices import resolve_device, set_threads
@@ -21,19 +23,20 @@ from compressor.evaluation import Report, estimate_autoattack_seconds, evaluate
 from compressor.files import sha256_file, write_json
 from compressor.suites import get_suite
 from compressor.training.interruption import StopRequest
-from compressor.training.recipe import Recipe, resolve
+from compressor.training.recipe import Recipe, read_recipe_file, resolve
 from compressor.training.run_folder import RunFolder, default_run_path
 from compressor.training.session import (
     TeacherRequest,
     TrainingRequest,
     TrainingResult,
     check_request,
-    load_settled,
+    read_teacher,
+    settle,
     train,
 )
 from compressor.types import DatasetSpec, Threat
 from exporters.artifact import make_artifact
-from exporters.claim import ClaimMismatchError, read_claim
+from exporters.claim import ClaimMismatchError, model_digest, read_claim
 from exporters.evidence import evidence_path
 from exporters.structure import load_untrusted
 from exporters.verification import Policies, Verdict, verify
@@ -57,6 +60,11 @@ class Inputs:
         """The device asked for, with the threads set."""
         set_threads(self.threads)
         return resolve_device(self.device_name)
+
+    def words(self) -> list[str]:
+        """The options that the next command needs to find the same data."""
+        words = ["--data", self.data] if self.data else []
+        return words + (["--data-dir", str(self.data_dir)] if self.data_dir else [])
 
     def open(self, default: Callable[[], str], image_size: int, output: Output) -> Dataset:
         """The dataset asked for, or the default, which is worked out only where none was."""
@@ -90,7 +98,8 @@ class Trained:
 
 def default_data(loaded: LoadedCheckpoint) -> str:
     """The dataset that a checkpoint records, else the CIFAR of its class count."""
-    return dataset_by_record(loaded.metadata.get("dataset", {}).get("name"), loaded.spec.classes)
+    recorded = loaded.metadata.get("dataset")
+    return dataset_by_record(recorded.get("name") if isinstance(recorded, dict) else None, loaded.spec.classes)
 
 
 def dataset_by_record(recorded: str | None, classes: int) -> str:
@@ -111,9 +120,9 @@ def dataset_by_record(recorded: str | None, classes: int) -> str:
     raise UsageError(f"there is no default data for {classes} classes.", "Name it with --data SPEC.")
 
 
-def default_threat(recorded: Mapping[str, Any], eps: str | None, norm: str | None) -> Threat:
+def default_threat(recorded: Any, eps: str | None, norm: str | None) -> Threat:
     """The threat that the options name, else the one that a file records, else L-infinity 8/255."""
-    fallback = Threat()
+    recorded, fallback = recorded if isinstance(recorded, dict) else {}, Threat()
     return Threat(
         cast(Any, norm or recorded.get("norm") or fallback.norm), eps or str(recorded.get("eps") or fallback.eps)
     )
@@ -130,13 +139,9 @@ def open_checkpoint(
     image_size: int | None = None,
 ) -> tuple[LoadedCheckpoint, Dataset]:
     """A checkpoint with nothing left open, and the dataset that goes with it."""
-    request = TeacherRequest(path, model, normalization, activation)
-    return load_settled(
-        request,
-        lambda loaded: inputs.open(lambda: default_data(loaded), loaded.spec.image_size, output),
-        image_size=image_size,
-        reporter=output,
-    )
+    loaded = read_teacher(TeacherRequest(path, model, normalization, activation), image_size=image_size)
+    dataset = inputs.open(lambda: default_data(loaded), loaded.spec.image_size, output)
+    return settle(loaded, dataset, reporter=output), dataset
 
 
 def train_run(
@@ -162,12 +167,26 @@ def train_run(
         output: told of progress.
         stop: asked after every step.
     """
-    folder = RunFolder(run or default_run_path(recipe.method, recipe.model, dataset.name, recipe.seed))
+    folder = run_folder(recipe, dataset, run)
     request = TrainingRequest(recipe, dataset, folder, inputs.device(), resume)
     check_request(request, has_teacher=teacher is not None)
-    with _decoding_shown(output), folder.lock():
+    with _decoding_shown(output, stop), folder.lock():
         result = train(request, teacher, reporter=output, stop=stop)
     return Trained(recipe, folder, dataset, result)
+
+
+def run_folder(recipe: Recipe, dataset: Dataset, run: Path | None) -> RunFolder:
+    """The folder asked for, or the default one."""
+    return RunFolder(run or default_run_path(recipe.method, recipe.model, dataset.name, recipe.seed))
+
+
+def check_before_training(dataset: Dataset, suite: str, folder: RunFolder, *, resume: bool) -> None:
+    """Raise now what would otherwise stop the run after hours of training."""
+    get_suite(suite)
+    folder.refuse_unless_enterable(resume=resume)
+    for split in ("train", "test"):
+        if not dataset.has(split):
+            dataset.load(split)  # says what is missing, and the way out
 
 
 def evaluate_run(
@@ -217,7 +236,7 @@ def attack_model(
     """Run a suite on (class-balanced, seeded) test images; says before it starts what AutoAttack will take."""
     suite = get_suite(suite_name)
     batch_size = batch_size or (AUTOATTACK_BATCH if suite.uses("autoattack") else EVALUATION_BATCH)
-    with _decoding_shown(output):
+    with _decoding_shown(output, stop):
         test = dataset.load("test")
     split = take_balanced(test, samples, seed) if samples else test
     output.phase(f"Attacking on {len(split):,} test images: {suite}, {threat}")
@@ -258,10 +277,11 @@ def export_and_verify(
     suite: str | None = None,
     evidence: Path | None = None,
     threads: int | None = None,
+    force: bool = False,
     output: Output,
     stop: StopRequest,
 ) -> tuple[dict[str, Any], Verdict]:
-    """Write the artifact, unless the very same one is there, and verify it as a stranger would.
+    """Write the artifact, unless the very same one is there (or ``force``), and verify it as a stranger would.
 
     Returns:
         The export's JSON fields, and the verdict.
@@ -271,11 +291,11 @@ def export_and_verify(
         output.advance(done, total, name)
         stop.raise_if_set()
 
-    if is_exported(path, evidence, loaded, threat, samples):
+    if not force and is_exported(path, evidence, loaded, threat, samples):
         output.note(f"exported already: {path}")
     else:
         output.phase(f"Exporting {loaded.spec.name} and attacking the file twice: {threat}")
-        with _decoding_shown(output):
+        with _decoding_shown(output, stop):
             dataset.load("test")
         artifact = make_artifact(
             loaded, dataset, threat, path,
@@ -289,11 +309,13 @@ def export_and_verify(
 
 
 def is_exported(path: Path, evidence: Path | None, loaded: LoadedCheckpoint, threat: Threat, samples: int) -> bool:
-    """Whether ``path`` already holds this checkpoint's export for this threat, with evidence beside it."""
-    if not path.is_file() or not (evidence or evidence_path(path)).is_file():
+    """Whether ``path`` holds this checkpoint's export for this threat, undamaged, with its evidence beside it."""
+    beside = evidence or evidence_path(path)
+    if not path.is_file() or not beside.is_file():
         return False
     try:
-        claim = read_claim(load_untrusted(path).model)
+        model = load_untrusted(path).model
+        claim = read_claim(model)
     except (CompressError, ClaimMismatchError):
         return False  # a damaged file is made anew
     return (
@@ -301,6 +323,8 @@ def is_exported(path: Path, evidence: Path | None, loaded: LoadedCheckpoint, thr
         and claim.student == loaded.sha256
         and claim.threat == threat
         and claim.samples in (samples, claim.dataset["total"])
+        and claim.model == model_digest(model)
+        and claim.evidence == sha256_file(beside)
     )
 
 
@@ -309,9 +333,7 @@ class Distillation:
     """What ``distill`` and ``demo`` ask for: the whole way from a teacher's file to a verdict."""
 
     teacher: TeacherRequest
-    student: str
     inputs: Inputs
-    image_size: int | None
     recipe_file: Path | None
     flags: Mapping[str, Any]
     run: Path | None
@@ -337,19 +359,23 @@ class Distilled:
 
 def distill_run(request: Distillation, *, output: Output, stop: StopRequest) -> Distilled:
     """Teacher, training, attacks, export, verification."""
-    inputs = request.inputs
-    loaded, dataset = load_settled(
-        _settled_before(request),
-        lambda loaded: inputs.open(lambda: default_data(loaded), loaded.spec.image_size, output),
-        image_size=request.image_size,
-        reporter=output,
-    )
-    flags = {**request.flags, "image_size": loaded.spec.image_size}
-    recipe = make_recipe("rslad", request.student, request.recipe_file, flags, dataset.name)
-    trained = train_run(
-        recipe, dataset, inputs, loaded, run=request.run, resume=request.resume, output=output, stop=stop
-    )
+    inputs, wanted = request.inputs, request.flags.get("image_size")
     device = inputs.device()
+    recipe_file = resolve_recipe_file(request.recipe_file)
+    if wanted is None and recipe_file is not None:
+        wanted = read_recipe_file(recipe_file).get("image_size")
+    loaded = read_teacher(request.teacher, image_size=wanted)
+    dataset = inputs.open(lambda: default_data(loaded), loaded.spec.image_size, output)
+    flags = {**request.flags, "image_size": loaded.spec.image_size}
+    recipe = make_recipe("rslad", "mobilenetv2", recipe_file, flags, dataset.name)
+    folder = run_folder(recipe, dataset, request.run)
+    check_before_training(dataset, request.suite, folder, resume=request.resume)
+    check_request(TrainingRequest(recipe, dataset, folder, device, request.resume), has_teacher=True)
+    teacher = settle(_settled_before(loaded, folder, request), dataset, reporter=output)
+
+    trained = train_run(
+        recipe, dataset, inputs, teacher, run=folder.path, resume=request.resume, output=output, stop=stop
+    )
     report = evaluate_run(trained, request.suite, request.eval_samples, device=device, output=output, stop=stop)
     export, verdict = export_and_verify(
         load_checkpoint(trained.run.best), dataset, recipe.threat, trained.run.onnx,
@@ -359,22 +385,21 @@ def distill_run(request: Distillation, *, output: Output, stop: StopRequest) -> 
     return Distilled(trained, report, export, verdict)
 
 
-def _settled_before(request: Distillation) -> TeacherRequest:
-    """The teacher with what an earlier start of the same run measured of it, so that nothing is measured twice."""
-    teacher = request.teacher
-    if not request.resume or request.run is None:
-        return teacher
-    inputs = RunFolder(request.run).recorded_inputs()
-    normalization, activation = inputs.get("teacher_normalization"), inputs.get("teacher_activation")
-    if inputs.get("teacher_sha256") is None or not teacher.path.is_file():
-        return teacher
-    if sha256_file(teacher.path) != inputs["teacher_sha256"]:
-        return teacher
-    return replace(
-        teacher,
-        normalization=teacher.normalization or normalization,
-        activation=teacher.activation or activation,
-    )
+def _settled_before(loaded: LoadedCheckpoint, folder: RunFolder, request: Distillation) -> LoadedCheckpoint:
+    """The teacher as an earlier start of the same run settled it, so that nothing is measured twice."""
+    recorded = folder.recorded_inputs()
+    if not loaded.open_questions or recorded.get("teacher_sha256") != loaded.sha256:
+        return loaded
+    for spec in loaded.open_questions:
+        settled = normalization_name(spec.normalization), spec.activation
+        if settled == (recorded.get("teacher_normalization"), recorded.get("teacher_activation")):
+            return load_checkpoint(
+                request.teacher.path,
+                normalization=spec.normalization or "none",
+                activation=spec.activation,
+                image_size=spec.image_size,
+            )
+    return loaded
 
 
 def make_recipe(method: str, model: str, file: Path | None, flags: Mapping[str, Any], dataset_name: str) -> Recipe:
@@ -383,5 +408,9 @@ def make_recipe(method: str, model: str, file: Path | None, flags: Mapping[str, 
     return resolve(method, model, file, flags, implied=implied)
 
 
-def _decoding_shown(output: Output) -> Any:
-    return watch_decoding(lambda done, total: output.advance(done, total, "decoding pictures"))
+def _decoding_shown(output: Output, stop: StopRequest) -> AbstractContextManager[None]:
+    def on_progress(done: int, total: int) -> None:
+        output.advance(done, total, "decoding pictures")
+        stop.raise_if_set()
+
+    return watch_decoding(on_progress)

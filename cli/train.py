@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -11,8 +12,10 @@ from cli.output import Output
 
 
 def train(
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="What to train; see `compress list models`.")],
-    method: Annotated[str, typer.Option("--method", metavar="NAME", help="natural, sat, ...")] = "sat",
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="See `compress list models`. Default: resnet18.")
+    ] = None,
+    method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="Default: sat.")] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,
@@ -36,23 +39,25 @@ def train(
     debug: options.Debug = False,
 ) -> int:
     """Train a model without a teacher: natural, SAT, ..."""
-    from cli.stages import Inputs, evaluate_run, make_recipe, train_run
+    from cli.recipes import resolve_recipe_file
+    from cli.stages import Inputs, check_before_training, evaluate_run, make_recipe, run_folder, train_run
     from compressor.training.interruption import stop_on_signals
     from compressor.types import DatasetSpec
 
     flags = {
-        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "attack_steps": attack_steps,
-        "train_samples": train_samples, "eps": eps, "seed": seed, "image_size": image_size,
+        "method": method, "model": model, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
+        "attack_steps": attack_steps, "train_samples": train_samples, "eps": eps, "seed": seed,
+        "image_size": image_size,
     }  # fmt: skip
     spec = DatasetSpec.parse(data or "cifar10")
-    settings = make_recipe(method, model, recipe, flags, spec.name)
+    settings = make_recipe("sat", "resnet18", resolve_recipe_file(recipe), flags, spec.name)
     inputs = Inputs(str(spec), data_dir, download, device, threads)
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
+        where = inputs.device()
         dataset = inputs.open(lambda: str(spec), settings.image_size, output)
+        check_before_training(dataset, suite or "default", run_folder(settings, dataset, run), resume=resume)
         trained = train_run(settings, dataset, inputs, None, run=run, resume=resume, output=output, stop=stop)
-        report = evaluate_run(
-            trained, suite or "default", eval_samples, device=inputs.device(), output=output, stop=stop
-        )
+        report = evaluate_run(trained, suite or "default", eval_samples, device=where, output=output, stop=stop)
         output.json("compress.train/1", trained.to_json(report))
-        output.line(f"compress export {trained.run.best} --data {spec}")
+        output.line(shlex.join(["compress", "export", str(trained.run.best), *inputs.words()]))
     return 0

@@ -68,6 +68,9 @@ def verify(
     accept_black_box: Annotated[
         bool, typer.Option("--accept-black-box", help="Let a file hold whose gradients cannot be had.")
     ] = False,
+    failures: Annotated[
+        Path | None, typer.Option("--failures", metavar="DIR", help="Write the images that were broken as PNG pairs.")
+    ] = None,
     provider: options.Provider = "cpu",
     threads: options.Threads = None,
     as_json: options.Json = False,
@@ -81,7 +84,7 @@ def verify(
     from compressor.devices import set_threads
     from compressor.training.interruption import stop_on_signals
     from compressor.types import DatasetSpec
-    from exporters.verification import HeldData, Policies
+    from exporters.verification import HeldData, Policies, write_failures
     from exporters.verification import verify as run_verification
 
     policies = Policies(
@@ -114,6 +117,8 @@ def verify(
             accept_black_box=accept_black_box,
             on_progress=on_progress,
         )
+        if failures is not None:
+            output.note(f"{len(write_failures(verdict, failures)) // 2} broken images are in {failures}")
         show_verdict(verdict, output)
         output.json("compress.verify/1", verdict.to_json())
     return verdict.exit_code
