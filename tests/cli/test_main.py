@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +128,30 @@ def test_doctor_reports_what_is_here() -> None:
     assert found["torch"] == "ok"
     assert found["onnxruntime"] in ("ok", "problem")
     assert done.returncode == (0 if value["healthy"] else 1)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_resume_goes_on(signum: int, code: int, tmp_path: Path) -> None:
+    words = ["train", "--model", "mobilenetv2-0.25", "--method", "natural", "--data", "digits", "--epochs", "2"]
+    words += ["--train-samples", "320", "--eval-samples", "10", "--suite", "quick", "--eps", "0.1", "--threads", "1"]
+    command = [sys.executable, "-m", "cli", *words, "--run", "run", "--resume"]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    # Reading up to the training phase makes sure that the handler is in place and there is something to save.
+    for line in process.stderr:
+        if line.startswith("Training"):
+            break
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    assert out == ""
+    assert "--resume" in err
+    assert "Traceback" not in err
+    assert (tmp_path / "run" / "resume.pt").is_file()
+
+    done = compress(*words, "--run", "run", "--resume", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["schema"] == "compress.train/1"

@@ -1,0 +1,156 @@
+"""The whole way through the command line, small: train, distil, attack, export, verify; then tamper and resume."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli.main import main
+
+CLASSES = ("horizontal", "plain", "vertical")
+SMALL = ["--batch-size", "16", "--attack-steps", "2", "--threads", "1", "--device", "cpu"]
+
+
+def draw_pictures(root: Path) -> None:
+    """Three classes that a small network tells apart within a few steps."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 32), ("test", 16)):
+        for name in CLASSES:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                picture = rng.integers(0, 60, (16, 16, 3))
+                if name == "horizontal":
+                    picture[::4] += 190
+                elif name == "vertical":
+                    picture[:, ::4] += 190
+                else:
+                    picture += 60
+                Image.fromarray(picture.astype(np.uint8)).save(folder / f"{number:02d}.png")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures, a teacher and a finished distillation in ``student``."""
+    place = tmp_path_factory.mktemp("whole-way")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("COMPRESS_CACHE_DIR", str(place / "cache"))
+        draw_pictures(place / "pictures")
+        teach = ["train", "--model", "wideresnet-10-2", "--method", "sat", "--epochs", "4", "--learning-rate", "0.05"]
+        teach += ["--data", "imagefolder:pictures", "--image-size", "16", "--run", "teacher", "--suite", "quick"]
+        assert main([*teach, *SMALL]) == 0
+        assert main(distil()) == 0
+    return place
+
+
+def distil(*more: str) -> list[str]:
+    command = ["distill", "--teacher", "teacher/best.safetensors", "--student", "wideresnet-10-1", "--epochs", "4"]
+    rest = ["--learning-rate", "0.5", "--suite", "quick", "--evidence-samples", "24", "--run", "student"]
+    return [*command, "--data", "imagefolder:pictures", *SMALL, *rest, *more]
+
+
+@pytest.fixture
+def copy(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(place, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("COMPRESS_CACHE_DIR", str(place / "cache"))
+    return tmp_path / "copy"
+
+
+def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, object]]:
+    capsys.readouterr()
+    code = main([*arguments, "--json"])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1, "exactly one object on one line"
+    value: dict[str, object] = json.loads(out)
+    return code, value
+
+
+def test_the_run_folder_holds_what_it_should(copy: Path) -> None:
+    names = {path.name for path in (copy / "student").iterdir()}
+    assert {
+        "recipe.toml", "environment.json", "metrics.jsonl", "timings.jsonl", "best.safetensors", "last.safetensors",
+        "resume.pt", "evaluation.json", "model.onnx", "model.evidence.npz",
+    } <= names  # fmt: skip
+    assert not [name for name in names if name.startswith(".") and name != ".lock"], "no temporary file is left"
+    evaluation = json.loads((copy / "student" / "evaluation.json").read_text())
+    assert set(evaluation["attacks"]) == {"FGSM", "PGD-10"}
+    assert evaluation["samples"] == 48
+
+
+def test_it_verifies_and_the_data_binds_it(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, verdict = answer(["verify", "student/model.onnx", "--data", "imagefolder:pictures", "--seed", "1"], capsys)
+    assert (code, verdict["verdict"], verdict["assurance"]) == (0, "holds", "dataset-bound")
+    code, verdict = answer(["verify", "student/model.onnx", "--suite", "replay"], capsys)
+    assert (code, verdict["verdict"], verdict["attacked"]) == (0, "holds", 0)
+    code, verdict = answer(["verify", "student/model.onnx", "--suite", "replay", "--require-eps", "16/255"], capsys)
+    assert code == 1, "a policy that is not met"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.evidence.npz"])
+def test_a_flipped_byte_is_never_0(name: str, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy / "student" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    code, verdict = answer(["verify", "student/model.onnx", "--suite", "replay"], capsys)
+    assert code in (1, 3)
+    assert verdict["exit_code"] == code
+
+
+def test_resuming_a_finished_run_does_nothing_again(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.read_bytes() for path in (copy / "student").iterdir() if path.is_file()}
+    code, value = answer(distil("--resume"), capsys)
+    assert code == 0
+    assert value["verdict"] == "holds"
+    after = {path.name: path.read_bytes() for path in (copy / "student").iterdir() if path.is_file()}
+    assert before == after
+
+
+def test_a_damaged_export_is_made_anew(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, evidence = copy / "student" / "model.onnx", copy / "student" / "model.evidence.npz"
+    before = model.read_bytes(), evidence.read_bytes()
+    evidence.write_bytes(evidence.read_bytes()[:1000])
+    code, _ = answer(distil("--resume"), capsys)
+    assert code == 0
+    assert (model.read_bytes(), evidence.read_bytes()) == before, "the same checkpoint exports to the same bytes"
+
+
+def test_a_second_start_without_resume_is_refused(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, value = answer(distil(), capsys)
+    assert code == 2
+    assert "exists already" in str(value["error"])
+
+
+def test_a_changed_recipe_is_refused_with_the_difference(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, value = answer([*distil("--resume"), "--epochs", "5"], capsys)
+    assert code == 2
+    assert "epochs: 4 -> 5" in str(value["error"])
+
+
+def test_attack_says_the_same_of_checkpoint_and_file(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data", "imagefolder:pictures", "--suite", "quick", "--threads", "1"]
+    _, checkpoint = answer(["attack", "student/best.safetensors", *options], capsys)
+    _, file = answer(["attack", "student/model.onnx", *options], capsys)
+    assert file["clean_accuracy"] == checkpoint["clean_accuracy"]
+    assert file["robust_accuracy"] == pytest.approx(checkpoint["robust_accuracy"], abs=1 / 48)
+
+
+def test_inspect_knows_both(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, checkpoint = answer(["inspect", "student/best.safetensors"], capsys)
+    assert (code, checkpoint["kind"], checkpoint["model"]) == (0, "checkpoint", "wideresnet-10-1")
+    code, file = answer(["inspect", "student/model.onnx"], capsys)
+    assert (code, file["kind"], file["classes"], file["image_size"]) == (0, "onnx", 3, 16)
+    assert isinstance(file["claim"], dict)
+
+
+def test_the_wrong_number_of_classes(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, value = answer(["attack", "student/best.safetensors", "--data", "digits"], capsys)
+    assert code == 2
+    assert "3 classes" in str(value["error"])
