@@ -142,5 +142,6 @@ def _percent(measurement: Measurement) -> str:
 
 def _way_out(measurements: tuple[Measurement, ...]) -> str:
     activations = {measurement.spec.activation for measurement in measurements}
-    also = " and --teacher-activation relu|silu" if len(activations) > 1 else ""
-    return f"Say how it was trained: --teacher-normalization none|cifar10|cifar100|half{also}."
+    also = "; --activation relu or silu (--teacher-activation)" if len(activations) > 1 else ""
+    names = "none, cifar10, cifar100 or half"
+    return f"Say how it was trained: --normalization {names} (of a teacher: --teacher-normalization){also}."
