@@ -35,7 +35,6 @@ class RunFolder:
         self.evaluation = path / "evaluation.json"
         self.evaluation_state = path / "evaluation.state.json"
         self.onnx = path / "model.onnx"
-        self.evidence = path / "model.evidence.npz"
 
     def refuse_unless_enterable(self, *, resume: bool) -> None:
         """Raise RunExistsError where ``start`` would, as far as can be told before anything is computed."""

@@ -24,7 +24,7 @@ from compressor.training.loop import State, Trainer
 from compressor.training.measure import Measurement, measure
 from compressor.training.recipe import Recipe
 from compressor.training.run_folder import RunFolder
-from compressor.training.teacher import FrozenTeacher, judge_teacher
+from compressor.training.teacher import FrozenTeacher, teacher_warnings
 from compressor.types import ModelSpec
 from compressor.version import __version__
 
@@ -282,7 +282,7 @@ def _look_at_teacher(teacher: FrozenTeacher, validation: Split, request: Trainin
         f"teacher on {found.samples} validation images: clean {found.clean:.1%}, "
         f"PGD-{_CHECK_STEPS} {found.robust:.1%}, mean soft-label entropy {found.entropy:.2f} nats ({seconds:.0f} s)"
     )
-    for warning in judge_teacher(found, len(request.dataset.class_names)).warnings:
+    for warning in teacher_warnings(found, len(request.dataset.class_names)):
         reporter.warn(warning)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
 import torch
 from torch import Tensor, nn
@@ -34,16 +34,8 @@ class FrozenTeacher(nn.Module):
         return logits.float()
 
 
-@dataclass(frozen=True)
-class TeacherCheck:
-    """What a look at the teacher found, and what of it should worry the user."""
-
-    measurement: Measurement
-    warnings: tuple[str, ...]
-
-
-def judge_teacher(measurement: Measurement, classes: int) -> TeacherCheck:
-    """Warn of a teacher that knows little, resists little, or is too sure of itself to teach.
+def teacher_warnings(measurement: Measurement, classes: int) -> tuple[str, ...]:
+    """What should worry the user: a teacher that knows little, resists little, or is too sure of itself to teach.
 
     Args:
         measurement: its clean and PGD accuracy and mean soft-label entropy on held-out images.
@@ -53,7 +45,7 @@ def judge_teacher(measurement: Measurement, classes: int) -> TeacherCheck:
     its soft labels say hardly more than the label. One tenth of the largest possible entropy marks that here.
     """
     chance = 1 / classes
-    largest = torch.log(torch.tensor(float(classes))).item()
+    largest = math.log(classes)
     warnings = []
     low, _ = wilson_interval(measurement.clean_correct, measurement.samples)
     if low <= 1.5 * chance:
@@ -70,4 +62,4 @@ def judge_teacher(measurement: Measurement, classes: int) -> TeacherCheck:
             f"the teacher is saturated (mean soft-label entropy {measurement.entropy:.2f} of at most {largest:.2f} "
             "nats): a less confident one often teaches robustness better."
         )
-    return TeacherCheck(measurement, tuple(warnings))
+    return tuple(warnings)
