@@ -149,14 +149,16 @@ class _Pace:
     def __init__(self) -> None:
         self.rate = 0.0
         self._first: tuple[float, int] | None = None
+        self._last = 0
         self._shown = time.monotonic()
 
     def update(self, done: int) -> None:
         now = time.monotonic()
-        if self._first is None or done < self._first[1]:  # the next attack of a suite starts from nothing again
+        if self._first is None or done < self._last:  # the next attack of a suite starts from nothing again
             self._first, self.rate = (now, done), 0.0
         elif now > self._first[0]:
             self.rate = (done - self._first[1]) / (now - self._first[0])
+        self._last = done
 
     def due(self, seconds: float) -> bool:
         now = time.monotonic()
