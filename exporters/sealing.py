@@ -138,7 +138,7 @@ def seal(
     attempts = _attempts(model, target, images, stronger)
     seeds = tuple(derive_seed(seed, "seal", run) for run in range(RUNS))
 
-    clean = np.asarray(target.margins(images, drawn.labels) > 0)
+    clean = np.asarray(target.judge(images, drawn.labels)[0] > 0)
     robust, x_adv = clean.copy(), images.copy()
     counts: dict[str, int] = {}
     for run_seed in seeds:

@@ -54,6 +54,15 @@ def upsets(outcome: Outcome, suite_has_white_box: bool) -> list[str]:
     return found
 
 
+def tied(outcome: Outcome) -> list[str]:
+    """Images that stand only because the file ties, or nearly ties, on a picture that an attack found."""
+    count, total = int(outcome.near_ties.sum()), len(outcome.near_ties)
+    lower, _ = clopper_pearson(count, total, 0.95, "lower")
+    if lower <= UPSET_ALLOWED:
+        return []
+    return [f"{count} of {total} images stand by a tie: the right class neither leads nor trails beyond doubt"]
+
+
 def answers_one_class(target: Target, images: Floats, seed: int) -> bool:
     """Whether the file gives the same class to all ``images`` and to noise: nothing can break such a classifier."""
     noise = torch.rand((_BATCH, *images.shape[1:]), generator=make_generator(seed, "noise")).numpy()

@@ -18,7 +18,7 @@ from compressor.types import Threat
 from exporters.evidence import Bits, Floats, Integers, inside_ball
 from exporters.runtime import Session, SessionModule
 from exporters.verification.gradients import Gradients
-from exporters.verification.target import Target
+from exporters.verification.target import Margins, Target
 from exporters.verification.white_box import WhiteBox
 
 OnProgress = Callable[[str, int, int], None]
@@ -50,14 +50,19 @@ class Outcome:
     """What a list of attempts did to m images.
 
     Attributes:
-        x_adv: float32 ``[m, C, H, W]``: what broke each image, or the image itself.
+        x_adv: float32 ``[m, C, H, W]``: what broke each image or, where nothing did, the picture in its ball at which
+            the right class led by least.
         broken: bool ``[m]``.
+        leads: float64 ``[m]``: by how much the right class leads at ``x_adv``.
+        near_ties: bool ``[m]``: not broken, but an attempt found a picture at which the lead is within the tolerance.
         by: for each broken image the attempt that broke it.
         counts: how many each attempt broke of those that it found standing, in the order they ran.
     """
 
     x_adv: Floats
     broken: Bits
+    leads: Margins
+    near_ties: Bits
     by: dict[int, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -128,8 +133,8 @@ def run_attempts(
 ) -> Outcome:
     """Run each attempt on the images that the ones before it left standing.
 
-    An image counts as broken when the session gets a picture wrong, beyond the target's tolerance, that lies in the
-    ball by NumPy's own arithmetic: an attack's word is not taken for either.
+    An image counts as broken when the session gets a picture wrong, beyond the picture's own tolerance, that lies in
+    the ball by NumPy's own arithmetic: an attack's word is not taken for either.
 
     Args:
         attempts: in order.
@@ -140,7 +145,9 @@ def run_attempts(
         seed: with the attempt's name and the batch, it fixes every random choice.
         on_progress: told after every batch.
     """
-    x_adv, broken = images.copy(), target.breaks(images, labels)
+    x_adv = images.copy()
+    leads, tolerances = target.judge(images, labels)
+    broken, near = leads < -tolerances, np.abs(leads) <= tolerances
     by = dict.fromkeys(np.flatnonzero(broken).tolist(), NATURAL)
     counts = {NATURAL: int(broken.sum())}
     for attempt in attempts:
@@ -151,10 +158,15 @@ def run_attempts(
             generator = make_generator(seed, attempt.name, start)
             result = attempt.attack(attempt.model, torch.from_numpy(x), torch.from_numpy(y), threat, generator)
             found = np.ascontiguousarray(result.x_adv.detach().cpu().numpy(), dtype=np.float32)
-            fell = inside_ball(found, x, threat) & target.breaks(found, y)
-            x_adv[part[fell]], broken[part[fell]] = found[fell], True
+            inside = inside_ball(found, x, threat)
+            lead, tolerance = target.judge(found, y)
+            fell = inside & (lead < -tolerance)
+            near[part] |= inside & (np.abs(lead) <= tolerance)
+            nearest = inside & (fell | (lead < leads[part]))
+            x_adv[part[nearest]], leads[part[nearest]] = found[nearest], lead[nearest]
+            broken[part[fell]] = True
             by |= dict.fromkeys(part[fell].tolist(), attempt.name)
             if on_progress is not None:
                 on_progress(attempt.name, min(start + _BATCH, len(standing)), len(standing))
         counts[attempt.name] = int(broken[standing].sum())
-    return Outcome(x_adv, broken, by, counts)
+    return Outcome(x_adv, broken, leads, near & ~broken, by, counts)

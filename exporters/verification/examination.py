@@ -45,6 +45,7 @@ from exporters.verification.alarms import (
     ZERO_GRADIENTS_ALLOWED,
     answers_one_class,
     half_range_survivors,
+    tied,
     upsets,
     zero_gradient_images,
 )
@@ -435,10 +436,11 @@ class Examination:
         chosen: Integers,
     ) -> None:
         self.step = ALARMS
+        found = tied(outcome)
         if gradients is None:
-            self._note("skipped", "there are no gradients to watch")
+            self._conclude(found, "no image stands by a tie; there are no gradients to watch")
             return
-        found = upsets(outcome, self.suite == VERIFY_SUITE)
+        found += upsets(outcome, self.suite == VERIFY_SUITE)
         natural = evidence.natural()
         zero = zero_gradient_images(gradients, natural, evidence.labels)
         if zero > ZERO_GRADIENTS_ALLOWED * len(natural):
@@ -450,13 +452,15 @@ class Examination:
         one_class = survivors > 0 and answers_one_class(target, natural, self.options.seed)
         if survivors and not one_class:
             found.append(f"{survivors} of {tried} images survive eps = 0.5, which no classifier can")
+        everything_alike = "the file gives every picture the same class, so there is nothing to break"
+        self._conclude(found, everything_alike if one_class else "no sign that the attacks were blinded")
+
+    def _conclude(self, found: list[str], otherwise: str) -> None:
         self.alarms = tuple(found)
         if found:
             self._note("undecided", "; ".join(found), "The file hides its gradients, and the attacks may be blind.")
-        elif one_class:
-            self._note("passed", "the file gives every picture the same class, so there is nothing to break")
         else:
-            self._note("passed", "no sign that the attacks were blinded")
+            self._note("passed", otherwise)
 
     def _try_new_images(self, claim: Claim, target: Target, gradients: Gradients | None) -> None:
         """A dataset that is not the claim's: fresh images, the same attacks, and a test of the two rates."""

@@ -56,8 +56,8 @@ def open_gradients(target: Target, model: onnx.ModelProto, images: Floats) -> tu
     plain = FileModel(session, graph)
     if not is_softmax(session(images)):
         return Gradients(plain, through, target.tolerance, is_softmax=False), gate
-    # The largest of K probabilities is at least 1/K: this lead in log p is at least MARGIN in p.
-    tolerance = 1.1 * MARGIN * session.classes
+    # log(p_w / p_y) > MARGIN means p_w - p_y > MARGIN * p_w / (1 + MARGIN), and no range of p exceeds its largest.
+    tolerance = 1.1 * MARGIN
     return Gradients(_LogOf(plain), None if through is None else _LogOf(through), tolerance, is_softmax=True), gate
 
 

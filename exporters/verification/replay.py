@@ -41,11 +41,12 @@ class Replay:
 def replay(evidence: Evidence, target: Target, threat: Threat) -> Replay:
     """Classify every image and every adversarial image of the evidence again."""
     natural = evidence.natural()
-    margins = target.margins(natural, evidence.labels)
-    contrary = np.where(evidence.clean, margins < -target.tolerance, margins > target.tolerance)
+    margins, tolerances = target.judge(natural, evidence.labels)
+    contrary = np.where(evidence.clean, margins < -tolerances, margins > tolerances)
     x_adv, index = evidence.adversarial()
     outside = ~inside_ball(x_adv, natural[index], threat)
-    unbroken = ~outside & (target.margins(x_adv, evidence.labels[index]) > target.tolerance)
+    leads, ties = target.judge(x_adv, evidence.labels[index])
+    unbroken = ~outside & (leads > ties)
     return Replay(
         clean=int((margins > 0).sum()),
         clean_disagreements=tuple(np.flatnonzero(contrary).tolist()),

@@ -22,19 +22,30 @@ class Target:
 
     Attributes:
         session: onnxruntime decides, always.
-        tolerance: in logits.
+        tolerance: in logits; the widest that any image has.
     """
 
     session: Session
     tolerance: float
 
-    def margins(self, images: Floats, labels: Integers) -> Margins:
-        """By how much the right class leads: :func:`lead` of the session's logits, ``[B]``."""
-        return lead(self.session(images), labels)
+    def judge(self, images: Floats, labels: Integers) -> tuple[Margins, Margins]:
+        """By how much the right class leads, and each image's own tolerance, both float64 ``[B]``."""
+        logits = self.session(images)
+        return lead(logits, labels), self.tolerances(logits)
+
+    def tolerances(self, logits: Floats) -> Margins:
+        """``min(tolerance, 1e-4 * range of the image's logits)``, ``[B]``.
+
+        A file that shrinks its logits where natural images never lie would otherwise turn every error there into a
+        tie. The minimum of the two: a file can only tighten what it is judged by.
+        """
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.fmin(self.tolerance, MARGIN * np.ptp(logits.astype(np.float64), axis=1)))
 
     def breaks(self, images: Floats, labels: Integers) -> Bits:
         """Which images are misclassified beyond doubt, bool ``[B]``."""
-        return np.asarray(self.margins(images, labels) < -self.tolerance)
+        leads, tolerances = self.judge(images, labels)
+        return np.asarray(leads < -tolerances)
 
 
 def open_target(session: Session, images: Floats) -> Target:

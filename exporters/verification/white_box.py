@@ -12,6 +12,9 @@ from compressor import losses
 from compressor.ascent import ascend
 from compressor.contracts import AttackResult
 from compressor.types import Threat
+from exporters.verification.target import MARGIN
+
+_SLACK = 1.1  # float32 may round in the file's favour, and what stops here must count there
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class WhiteBox:
     """Projected ascent from a uniform start, keeping the first image that errs by more than the tolerance.
 
     A room's attack stops as soon as the prediction changes. A file that squeezed its logits around ties could stop it
-    there for ever, with a margin too small to prove anything; so here an image falls only beyond ``tolerance``.
+    there for ever, with a margin too small to prove anything; so here an image falls only beyond ``tolerance``, or
+    beyond a ten-thousandth of the range of its own logits where that is less: the rule by which the file is judged.
 
     Attributes:
         loss: what it maximises: cross-entropy, the margin of the best wrong class, or ``targeted``, the margin
@@ -69,4 +73,5 @@ class WhiteBox:
 
     def _fallen(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = logits.detach()
-        return (losses.cw_margin(logits, labels) > self.tolerance) | ~logits.isfinite().all(1)
+        own = _SLACK * MARGIN * (logits.amax(1) - logits.amin(1))
+        return (losses.cw_margin(logits, labels) > own.clamp_max(self.tolerance)) | ~logits.isfinite().all(1)

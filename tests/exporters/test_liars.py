@@ -1,0 +1,184 @@
+"""Hand-made files whose claims are false, each with every digest right and one way to blind an attack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from compressor.files import sha256_bytes
+from exporters.claim import Claim, model_digest, serialise, with_claim
+from exporters.evidence import Evidence, evidence_path, to_float
+from exporters.verification import Verdict, verify
+
+SIDE = 12
+PIXELS = SIDE * SIDE
+CLASSES = 3
+EPS = "0.0334"  # off the 1/255 grid, as a ball's corners then are
+RNG = np.random.default_rng(0)
+WEIGHTS = RNG.standard_normal((PIXELS, CLASSES)).astype(np.float32)
+WEIGHTS -= WEIGHTS.mean(0)
+
+node = helper.make_node
+LINEAR = [
+    node("Reshape", ["x", "shape"], ["pixels"]),
+    node("Sub", ["pixels", "half"], ["centred"]),
+    node("MatMul", ["centred", "weights"], ["z"]),
+]
+# ``on`` is 1 where every pixel is a whole number of 255ths, and 0 where they are far from it on average.
+ON_GRID = [
+    node("Mul", ["pixels", "255"], ["levels"]),
+    node("Round", ["levels"], ["whole"]),
+    node("Sub", ["levels", "whole"], ["rest"]),
+    node("Abs", ["rest"], ["distance"]),
+    node("ReduceMean", ["distance", "first"], ["far"]),
+    node("Mul", ["far", "steep"], ["fall"]),
+    node("Sub", ["one", "fall"], ["rise"]),
+    node("Relu", ["rise"], ["on"]),
+]
+CONSTANTS: dict[str, Any] = {
+    "shape": np.array([-1, PIXELS]),
+    "half": np.float32(0.5),
+    "weights": WEIGHTS,
+    "255": np.float32(255),
+    "first": np.array([1]),
+    "steep": np.float32(50),
+    "one": np.float32(1),
+}
+
+
+def draw(n: int, seed: int = 0) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Images near the middle grey, and the linear model's own answers as their labels."""
+    images = np.random.default_rng(seed).integers(88, 168, (n, 1, SIDE, SIDE)).astype(np.uint8)
+    return images, ((to_float(images).reshape(n, -1) - 0.5) @ WEIGHTS).argmax(1)
+
+
+def make_model(nodes: list[onnx.NodeProto], classes: int = CLASSES, **constants: Any) -> onnx.ModelProto:
+    """A graph from ``x`` to ``y``, with those of the constants that it reads."""
+    read = {name for one in nodes for name in one.input}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1, SIDE, SIDE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", classes])],
+        [
+            numpy_helper.from_array(np.asarray(value), name)
+            for name, value in (CONSTANTS | constants).items()
+            if name in read
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def write(
+    path: Path,
+    model: onnx.ModelProto,
+    images: np.ndarray[Any, Any],
+    labels: np.ndarray[Any, Any],
+    *,
+    correct: np.ndarray[Any, Any] | None = None,
+    eps: str = EPS,
+    norm: Any = "Linf",
+    classes: int = CLASSES,
+) -> Path:
+    """Seal by hand: every image that is correct is called robust."""
+    n = len(images)
+    correct = np.ones(n, bool) if correct is None else correct
+    none = np.zeros(0, np.int64)
+    nothing = np.zeros((0, 1, SIDE, SIDE))
+    evidence = Evidence(
+        *(images, labels.astype(np.int64), correct, correct),
+        *(nothing.astype(np.uint8), none, nothing.astype(np.float32), none),
+    ).to_bytes()
+    claim = Claim(
+        samples=n,
+        clean_correct=int(correct.sum()),
+        robust=int(correct.sum()),
+        norm=norm,
+        eps=eps,
+        suite="verify@1",
+        seeds=(1, 2),
+        versions={},
+        runtime={},
+        class_names=tuple("abcdefgh"[:classes]),
+        preprocessing={"channels": 1, "image_size": SIDE},
+        dataset={"name": "d", "split": "test", "digest": "0" * 64, "total": n, "draw": "draw@1"},
+        recipe=None,
+        teacher=None,
+        student=None,
+        licences=None,
+        evidence=sha256_bytes(evidence),
+        model=model_digest(model),
+    ).sealed()
+    evidence_path(path).write_bytes(evidence)
+    path.write_bytes(serialise(with_claim(model, claim)))
+    return path
+
+
+def check(path: Path, **options: Any) -> Verdict:
+    return verify(path, threads=1, **{"seed": 7} | options)
+
+
+def status(verdict: Verdict) -> dict[str, str]:
+    return {check.name: check.status for check in verdict.checks}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.onnx"
+
+
+def test_the_linear_model_without_tricks_is_an_honest_file(path: Path) -> None:
+    images, labels = draw(64)
+    assert check(write(path, make_model([*LINEAR[:2], node("MatMul", ["centred", "weights"], ["y"])]), images, labels,
+                       eps="1/100000")).exit_code == 0  # fmt: skip
+
+
+# Ties
+
+
+@pytest.mark.parametrize(("least", "code"), [(1e-6, 1), (1e-20, 1), (0.0, 3)])
+def test_logits_that_shrink_off_the_grid(path: Path, least: float, code: int) -> None:
+    images, labels = draw(128)
+    amplitude = [node("Add", ["on", "least"], ["amplitude"]), node("Mul", ["z", "amplitude"], ["y"])]
+    model = make_model([*LINEAR, *ON_GRID, *amplitude], least=np.float32(least))
+    verdict = check(write(path, model, images, labels))
+    assert verdict.exit_code == code
+    if least:
+        assert verdict.broken > 100
+    else:
+        assert any("tie" in alarm for alarm in verdict.alarms)
+
+
+def test_errors_by_less_than_the_tolerance_are_ties(path: Path) -> None:
+    # The margin m is kept where it is right; where it is wrong, only a millionth of it is admitted. A third logit far
+    # below keeps the range of the logits wide.
+    nodes = [
+        *LINEAR[:2],
+        node("MatMul", ["centred", "w"], ["m"]),
+        node("Relu", ["m"], ["right"]),
+        node("Sub", ["m", "right"], ["wrong"]),
+        node("Mul", ["wrong", "tiny"], ["little"]),
+        node("Add", ["right", "little"], ["lead"]),
+        node("MatMul", ["lead", "pick"], ["two"]),
+        node("Add", ["two", "low"], ["y"]),
+    ]
+    w = WEIGHTS[:, :1] - WEIGHTS[:, 1:2]
+    images, _ = draw(600)
+    kept = ((to_float(images).reshape(600, -1) - 0.5) @ w)[:, 0] > 1
+    images = images[kept][:64]
+    model = make_model(
+        nodes,
+        w=w,
+        tiny=np.float32(1e-6),
+        pick=np.array([[1, 0, 0]], np.float32),
+        low=np.array([[0, 0, -20]], np.float32),
+    )
+    verdict = check(write(path, model, images, np.zeros(64)))
+    assert verdict.exit_code == 3
+    assert verdict.broken == 0
+    assert any("tie" in alarm for alarm in verdict.alarms)
