@@ -14,7 +14,7 @@ from compressor.errors import ClassMismatchError, UsageError
 if TYPE_CHECKING:
     from torch import nn
 
-    from cli.stages import Inputs
+    from cli.inputs import Inputs
     from compressor.contracts import Dataset
 
 
@@ -49,7 +49,8 @@ def attack(
     debug: options.Debug = False,
 ) -> int:
     """Attack a checkpoint or an ONNX file and print one table, each accuracy with its 95 % interval."""
-    from cli.stages import Inputs, attack_model, default_threat, open_checkpoint
+    from cli.inputs import Inputs, default_threat, open_checkpoint
+    from cli.stages import attack_model
     from cli.tables import show_report
     from compressor.files import sha256_file
     from compressor.suites import get_suite
@@ -98,7 +99,7 @@ def _open_onnx(path: Path, inputs: Inputs, provider: str, output: Output) -> tup
     """The file as a module (onnxruntime decides, the importer has the gradients), its data, and its claimed threat."""
     from typing import cast
 
-    from cli.stages import dataset_by_record
+    from cli.inputs import dataset_by_record
     from exporters.claim import ClaimMismatchError, read_claim
     from exporters.differentiable import FileModel, import_graph
     from exporters.runtime import open_session

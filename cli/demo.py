@@ -48,7 +48,8 @@ def demo(
     debug: options.Debug = False,
 ) -> int:
     """Train a teacher on digits, distil it, and verify the exported file; started again, it goes on."""
-    from cli.stages import Distillation, Inputs, distill_run
+    from cli.inputs import Inputs
+    from cli.pipeline import Distillation, distill_run
     from compressor.training.interruption import stop_on_signals
     from compressor.training.session import TeacherRequest
 

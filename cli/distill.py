@@ -45,7 +45,8 @@ def distill(
     debug: options.Debug = False,
 ) -> int:
     """Distil a robust teacher into a small student, attack it, export it, and verify the exported file."""
-    from cli.stages import Distillation, Inputs, distill_run
+    from cli.inputs import Inputs
+    from cli.pipeline import Distillation, distill_run
     from compressor.training.interruption import stop_on_signals
     from compressor.training.session import TeacherRequest
 

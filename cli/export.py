@@ -40,7 +40,8 @@ def export(
     debug: options.Debug = False,
 ) -> int:
     """Write a verified ONNX file: parity with the checkpoint, attacks on the file itself, claim and evidence."""
-    from cli.stages import Inputs, default_threat, export_and_verify, open_checkpoint
+    from cli.inputs import Inputs, default_threat, open_checkpoint
+    from cli.stages import export_and_verify
     from compressor.devices import set_threads
     from compressor.errors import UsageError
     from compressor.training.interruption import stop_on_signals

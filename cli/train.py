@@ -39,8 +39,9 @@ def train(
     debug: options.Debug = False,
 ) -> int:
     """Train a model without a teacher: natural, SAT, ..."""
+    from cli.inputs import Inputs
     from cli.recipes import resolve_recipe_file
-    from cli.stages import Inputs, check_before_training, evaluate_run, make_recipe, run_folder, train_run
+    from cli.stages import check_before_training, evaluate_run, make_recipe, run_folder, train_run
     from compressor.training.interruption import stop_on_signals
     from compressor.types import DatasetSpec
 
