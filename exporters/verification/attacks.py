@@ -50,8 +50,8 @@ class Outcome:
     """What a list of attempts did to m images.
 
     Attributes:
-        x_adv: float32 ``[m, C, H, W]``: what broke each image or, where nothing did, the picture in its ball at which
-            the right class led by least.
+        x_adv: float32 ``[m, C, H, W]``: what broke each image or, where nothing did, the attacks' picture at which the
+            right class led by least.
         broken: bool ``[m]``.
         leads: float64 ``[m]``: by how much the right class leads at ``x_adv``.
         near_ties: bool ``[m]``: not broken, but an attempt found a picture at which the lead is within the tolerance.
@@ -148,6 +148,7 @@ def run_attempts(
     x_adv = images.copy()
     leads, tolerances = target.judge(images, labels)
     broken, near = leads < -tolerances, np.abs(leads) <= tolerances
+    tried = broken.copy()
     by = dict.fromkeys(np.flatnonzero(broken).tolist(), NATURAL)
     counts = {NATURAL: int(broken.sum())}
     for attempt in attempts:
@@ -162,7 +163,10 @@ def run_attempts(
             lead, tolerance = target.judge(found, y)
             fell = inside & (lead < -tolerance)
             near[part] |= inside & (np.abs(lead) <= tolerance)
-            nearest = inside & (fell | (lead < leads[part]))
+            # An attack that gives up may hand back the image itself, which is no picture of its own.
+            moved = inside & (found != x).any(axis=(1, 2, 3))
+            nearest = fell | (moved & ((lead < leads[part]) | ~tried[part]))
+            tried[part] |= moved
             x_adv[part[nearest]], leads[part[nearest]] = found[nearest], lead[nearest]
             broken[part[fell]] = True
             by |= dict.fromkeys(part[fell].tolist(), attempt.name)

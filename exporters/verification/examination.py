@@ -62,7 +62,7 @@ from exporters.verification.decision import is_refuted, is_refuted_by_other_imag
 from exporters.verification.gradients import Gradients, open_gradients
 from exporters.verification.held_data import draw_images, is_the_draw
 from exporters.verification.policies import Policies, apply_policies
-from exporters.verification.replay import replay, unsteady
+from exporters.verification.replay import replay, unsteady, unsteady_leads
 from exporters.verification.target import Target, open_target
 from exporters.verification.verdict import Answer, Assurance, Broken, Check, PolicyResult, Status, Verdict
 
@@ -437,8 +437,11 @@ class Examination:
     ) -> None:
         self.step = ALARMS
         found = tied(outcome)
+        differing = int(unsteady_leads(target, outcome.x_adv, evidence.labels[chosen], outcome.leads).sum())
+        if differing:
+            found.append(f"{differing} of {len(chosen)} attacked images have other logits alone than in their batch")
         if gradients is None:
-            self._conclude(found, "no image stands by a tie; there are no gradients to watch")
+            self._conclude(found, "no sign that the attacks were blinded; there are no gradients to watch")
             return
         found += upsets(outcome, self.suite == VERIFY_SUITE)
         natural = evidence.natural()

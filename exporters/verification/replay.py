@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from compressor.randomness import derive_seed
-from compressor.sampling import random_order
+from compressor.sampling import random_below, random_order
 from compressor.types import Threat
-from exporters.evidence import Evidence, inside_ball
-from exporters.verification.target import Target
+from exporters.evidence import Bits, Evidence, Floats, Integers, inside_ball
+from exporters.verification.target import Margins, Target, lead
 
 ALLOWED_DISAGREEMENT = 0.01
 
 _ROUNDING = 1e-5  # of a logit's own size: kernels for other batch sizes add in another order
+_MOST_ROUNDING = 10  # tolerances: a constant added to all logits must not buy room for more than that
+_LARGEST_BATCH = 64
+_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,13 @@ def replay(evidence: Evidence, target: Target, threat: Threat) -> Replay:
 def unsteady(evidence: Evidence, target: Target, seed: int) -> tuple[int, ...]:
     """Images whose logits depend on the batch they came in, or on when they were asked for.
 
-    Every image alone, then all of them twice, in batches of another order each time.
+    Every image alone; then all of them in another order each time, once in full batches and then in batches of random
+    sizes from 2 to 64, which a file that knows some sizes cannot foresee.
 
     Args:
         evidence: the images.
         target: what is asked.
-        seed: fixes the two orders.
+        seed: fixes the orders and the sizes.
 
     Returns:
         Positions where logits differ by more than the tolerance and their own rounding, or are not finite.
@@ -71,10 +75,49 @@ def unsteady(evidence: Evidence, target: Target, seed: int) -> tuple[int, ...]:
     images = evidence.natural()
     alone = target.session(images, batch_size=1)
     differs = ~np.isfinite(alone).all(axis=1)
-    for run in range(2):
+    allowed = _allowed(target, alone)
+    for run in range(_RUNS):
         order = random_order(derive_seed(seed, "determinism", run), len(images))
+        sizes = _random_sizes(derive_seed(seed, "sizes", run), len(images)) if run else [_LARGEST_BATCH]
         together = np.empty_like(alone)
-        together[order] = target.session(images[order])
+        together[order] = _in_batches(target, images[order], sizes)
         with np.errstate(invalid="ignore"):
-            differs |= ~(np.abs(together - alone) <= target.tolerance + _ROUNDING * np.abs(alone)).all(axis=1)
+            differs |= ~(np.abs(together - alone) <= allowed).all(axis=1)
     return tuple(np.flatnonzero(differs).tolist())
+
+
+def unsteady_leads(target: Target, images: Floats, labels: Integers, leads: Margins) -> Bits:
+    """Which images, asked for one by one, have another lead than in the batch of the attack that made them.
+
+    Args:
+        target: what is asked.
+        images: float32 ``[m, C, H, W]``.
+        labels: int64 ``[m]``.
+        leads: float64 ``[m]``, as they were in a batch.
+    """
+    alone = target.session(images, batch_size=1)
+    with np.errstate(invalid="ignore"):
+        differs = np.abs(lead(alone, labels) - leads) > 2 * _allowed(target, alone).max(axis=1, initial=0.0)
+    return np.asarray(differs | (np.isfinite(alone).all(axis=1) != np.isfinite(leads)))
+
+
+def _allowed(target: Target, logits: Floats) -> Margins:
+    """By how much a logit may differ between batches: its image's tolerance and its own rounding, ``[B, K]``."""
+    ties = target.tolerances(logits)[:, None]
+    return np.asarray(ties + np.fmin(_ROUNDING * np.abs(logits.astype(np.float64)), _MOST_ROUNDING * ties))
+
+
+def _random_sizes(key: int, n: int) -> list[int]:
+    """``n`` batch sizes from 2 to 64, which is more than ``n`` images need."""
+    return [int(size) for size in 2 + random_below(key, np.arange(n), _LARGEST_BATCH - 1)]
+
+
+def _in_batches(target: Target, images: Floats, sizes: list[int]) -> Floats:
+    """The logits of ``images`` in batches of these sizes, the last of which is repeated as often as needed."""
+    parts: list[Floats] = []
+    start = 0
+    while start < len(images):
+        size = sizes[min(len(parts), len(sizes) - 1)]
+        parts.append(target.session(images[start : start + size], batch_size=size))
+        start += size
+    return np.concatenate(parts)

@@ -182,3 +182,66 @@ def test_errors_by_less_than_the_tolerance_are_ties(path: Path) -> None:
     assert verdict.exit_code == 3
     assert verdict.broken == 0
     assert any("tie" in alarm for alarm in verdict.alarms)
+
+
+# Batches
+
+
+def depend_on_batch(known: tuple[int, ...]) -> tuple[list[onnx.NodeProto], dict[str, Any]]:
+    """Operators that give ``a``: 1 in a batch of a known size, 0 in every other."""
+    nodes = [node("Shape", ["x"], ["size"], start=0, end=1), node("Cast", ["size"], ["batch"], to=TensorProto.FLOAT)]
+    constants = {f"known{turn}": np.float32(size) for turn, size in enumerate(known)}
+    for turn in range(len(known)):
+        nodes.append(node("Sub", ["batch", f"known{turn}"], [f"off{turn}"]))
+        nodes.append(node("Mul", [f"off{turn}", f"product{turn - 1}" if turn else "one"], [f"product{turn}"]))
+    last = f"product{len(known) - 1}"
+    nodes += [node("Abs", [last], ["far from all"]), node("Sub", ["one", "far from all"], ["close"])]
+    return [*nodes, node("Relu", ["close"], ["a"])], constants
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_file_that_answers_only_in_batches_of_known_sizes(path: Path, seed: int) -> None:
+    images, labels = draw(63)
+    labels[0] = (labels[0] + 1) % CLASSES
+    nodes, constants = depend_on_batch((1, 63, 16))
+    model = make_model([*LINEAR, *nodes, node("Mul", ["z", "a"], ["y"])], **constants)
+    verdict = check(write(path, model, images, labels, correct=np.arange(63) > 0), seed=seed)
+    assert verdict.exit_code == 3
+    assert status(verdict)["determinism"] == "undecided"
+
+
+def test_a_file_that_depends_on_its_batch_only_off_the_grid(path: Path) -> None:
+    # Natural pictures are answered alike in all batches; attacked ones are broken only when they come alone.
+    images, labels = draw(64)
+    nodes, constants = depend_on_batch((1,))
+    amplitude = [
+        node("Add", ["on", "on"], ["surely on"]),
+        node("Add", ["surely on", "a"], ["known"]),
+        node("Sub", ["one", "known"], ["unknown"]),
+        node("Relu", ["unknown"], ["off"]),
+        node("Sub", ["one", "off"], ["some"]),
+        node("Mul", ["off", "sum"], ["shift"]),
+        node("Mul", ["z", "some"], ["scaled"]),
+        node("Add", ["scaled", "shift"], ["y"]),
+    ]
+    keep = labels == 0
+    images, labels = images[keep], labels[keep]
+    model = make_model([*LINEAR, *ON_GRID, *nodes, *amplitude], sum=np.array([5, 0, -5], np.float32), **constants)
+    verdict = check(write(path, model, images, labels))
+    assert verdict.exit_code == 3
+    assert status(verdict)["determinism"] == "passed"
+    assert any("alone" in alarm for alarm in verdict.alarms)
+
+
+def test_a_constant_added_to_all_logits_buys_no_room_for_a_batch(path: Path) -> None:
+    images, labels = draw(40)
+    nodes, constants = depend_on_batch((1,))
+    nodes += [
+        node("Mul", ["a", "shift"], ["own"]),
+        node("Add", ["z", "own"], ["moved"]),
+        node("Add", ["moved", "offset"], ["y"]),
+    ]
+    constants |= {"shift": np.array([0.5, 0, 0], np.float32), "offset": np.float32(1e5)}
+    verdict = check(write(path, make_model([*LINEAR, *nodes], **constants), images, labels, eps="1/100000"))
+    assert verdict.exit_code == 3
+    assert status(verdict)["determinism"] == "undecided"
