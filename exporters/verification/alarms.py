@@ -6,16 +6,18 @@ import numpy as np
 import torch
 
 from compressor.losses import cw_margin
-from compressor.randomness import make_generator
+from compressor.randomness import derive_seed, make_generator
+from compressor.sampling import random_order
 from compressor.statistics import clopper_pearson
 from compressor.types import Threat
 from exporters.evidence import Floats, Integers
 from exporters.verification.attacks import FGSM, SQUARE, Attempt, Outcome, run_attempts
+from exporters.verification.draws import draw_inside
 from exporters.verification.gradients import Gradients
-from exporters.verification.target import Target
+from exporters.verification.target import Margins, Target
 from exporters.verification.white_box import WhiteBox
 
-ZERO_GRADIENTS_ALLOWED = 0.05
+USELESS_GRADIENTS_ALLOWED = 0.05
 UPSET_ALLOWED = 0.005
 """The part of the images by which a weaker attack may beat a stronger one."""
 
@@ -24,17 +26,22 @@ _HALF_IMAGES = 16
 _BATCH = 64
 
 
-def zero_gradient_images(gradients: Gradients, images: Floats, labels: Integers) -> int:
-    """How many images have a margin whose gradient is zero or not finite in every pixel."""
-    zero = 0
+def reaches(gradients: Gradients, images: Floats, labels: Integers) -> Margins:
+    r"""How far each image's gradient reaches: ``||grad lead||_1 / |lead|``, float64 ``[B]``; 0 where it is not finite.
+
+    To first order a change of ``1 / reach`` in every pixel undoes the lead. Below 1 not even the change from black to
+    white would, so such a gradient belongs to a saturated output, whatever decoy was added to it.
+    """
+    found = []
     for start in range(0, len(images), _BATCH):
         x = torch.from_numpy(images[start : start + _BATCH]).requires_grad_()
         with torch.enable_grad():
             margin = cw_margin(gradients.model(x), torch.from_numpy(labels[start : start + _BATCH]))
             (gradient,) = torch.autograd.grad(margin.sum(), x)
-        usable = (gradient.isfinite() & (gradient != 0)).flatten(1).any(1)
-        zero += int((~usable).sum())
-    return zero
+        length = gradient.double().abs().flatten(1).sum(1)
+        reach = torch.where(length > 0, length / margin.detach().double().abs(), 0.0)
+        found.append(reach.nan_to_num(nan=0.0, posinf=torch.inf).numpy())
+    return np.concatenate(found) if found else np.zeros(0)
 
 
 def upsets(outcome: Outcome, suite_has_white_box: bool) -> list[str]:
@@ -63,11 +70,31 @@ def tied(outcome: Outcome) -> list[str]:
     return [f"{count} of {total} images stand by a tie: the right class neither leads nor trails beyond doubt"]
 
 
-def answers_one_class(target: Target, images: Floats, seed: int) -> bool:
-    """Whether the file gives the same class to all ``images`` and to noise: nothing can break such a classifier."""
+def answers_one_class(
+    target: Target, images: Floats, labels: Integers, x_adv: Floats, threat: Threat, seed: int
+) -> bool:
+    """Whether the file gives everything the same class, beyond doubt: nothing can break such a classifier.
+
+    Asked for the images, random and extreme changes of them inside the ball, what the attacks made, and noise. Where
+    more than half of the images are of that class, the exporter may have chosen them so, and the answer is no.
+
+    Args:
+        target: what is asked.
+        images: float32 ``[n, C, H, W]``.
+        labels: int64 ``[n]``.
+        x_adv: float32 ``[m, C, H, W]``: what the attacks made.
+        threat: the ball.
+        seed: of the changes and the noise.
+    """
+    common = int(target.session(images[:1]).argmax())
+    if 2 * int((labels == common).sum()) > len(labels):
+        return False
     noise = torch.rand((_BATCH, *images.shape[1:]), generator=make_generator(seed, "noise")).numpy()
-    answers = target.session(np.concatenate([images, noise])).argmax(axis=1)
-    return bool((answers == answers[0]).all())
+    signs = torch.randint(0, 2, images.shape, generator=make_generator(seed, "signs")).numpy().astype(np.float32)
+    corners = np.clip(images + np.float32(threat.radius) * (2 * signs - 1), 0, 1)
+    asked = np.concatenate([images, draw_inside(images, threat, seed), corners, x_adv, noise])
+    leads, ties = target.judge(asked, np.full(len(asked), common))
+    return bool((leads > ties).all())
 
 
 def half_range_survivors(
@@ -78,7 +105,8 @@ def half_range_survivors(
     The ball of every image holds the uniformly grey picture and much of every other image, so a survivor means that
     the search is blind, unless the file answers everything alike.
     """
-    images, labels = images[:_HALF_IMAGES], labels[:_HALF_IMAGES]
+    chosen = random_order(derive_seed(seed, "half range"), len(images))[:_HALF_IMAGES]
+    images, labels = images[chosen], labels[chosen]
     tolerance = gradients.tolerance
     attempts = [
         Attempt("half range", WhiteBox("cw_margin", step=0.1, tolerance=tolerance), gradients.model),

@@ -42,12 +42,12 @@ from exporters.evidence import (
 from exporters.runtime import Provider, Session, open_session
 from exporters.structure import load_untrusted
 from exporters.verification.alarms import (
-    ZERO_GRADIENTS_ALLOWED,
+    USELESS_GRADIENTS_ALLOWED,
     answers_one_class,
     half_range_survivors,
+    reaches,
     tied,
     upsets,
-    zero_gradient_images,
 )
 from exporters.verification.attacks import (
     REPLAY_SUITE,
@@ -238,7 +238,7 @@ class Examination:
         gradients = self._check_gate(model, evidence, target)
         outcome, chosen = self._attack(claim, evidence, target, gradients)
         self._decide(claim, outcome)
-        self._raise_alarms(evidence, target, gradients, outcome, chosen)
+        self._raise_alarms(claim, evidence, target, gradients, outcome, chosen)
         self._try_new_images(claim, target, gradients)
 
     def _open(self) -> tuple[onnx.ModelProto, Session]:
@@ -429,6 +429,7 @@ class Examination:
 
     def _raise_alarms(
         self,
+        claim: Claim,
         evidence: Evidence,
         target: Target,
         gradients: Gradients | None,
@@ -445,16 +446,28 @@ class Examination:
             return
         found += upsets(outcome, self.suite == VERIFY_SUITE)
         natural = evidence.natural()
-        zero = zero_gradient_images(gradients, natural, evidence.labels)
-        if zero > ZERO_GRADIENTS_ALLOWED * len(natural):
-            found.append(f"the gradient is zero on {zero} of {len(natural)} images")
         standing = chosen[~outcome.broken]
+        attacked = outcome.x_adv[~outcome.broken]
+        weak: list[str] = []
+        for name, images, labels in (
+            ("images", natural, evidence.labels),
+            ("attacked images", attacked, evidence.labels[standing]),
+        ):
+            reach = reaches(gradients, images, labels)
+            zero, short = int((reach == 0).sum()), int((reach < 1).sum())
+            if zero > USELESS_GRADIENTS_ALLOWED * len(images):
+                found.append(f"the gradient is zero on {zero} of {len(images)} {name}")
+            elif short > USELESS_GRADIENTS_ALLOWED * len(images):
+                weak.append(f"the gradient is too small to matter on {short} of {len(images)} {name}")
         survivors, tried = half_range_survivors(
             target, gradients, natural[standing], evidence.labels[standing], self.options.seed
         )
-        one_class = survivors > 0 and answers_one_class(target, natural, self.options.seed)
-        if survivors and not one_class:
-            found.append(f"{survivors} of {tried} images survive eps = 0.5, which no classifier can")
+        if survivors:
+            weak.append(f"{survivors} of {tried} images survive eps = 0.5, which no classifier can")
+        one_class = bool(weak) and answers_one_class(
+            target, natural, evidence.labels, outcome.x_adv, claim.threat, self.options.seed
+        )
+        found += [] if one_class else weak
         everything_alike = "the file gives every picture the same class, so there is nothing to break"
         self._conclude(found, everything_alike if one_class else "no sign that the attacks were blinded")
 

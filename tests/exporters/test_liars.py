@@ -24,6 +24,18 @@ WEIGHTS = RNG.standard_normal((PIXELS, CLASSES)).astype(np.float32)
 WEIGHTS -= WEIGHTS.mean(0)
 
 node = helper.make_node
+
+
+def absolute(name: str, result: str) -> list[onnx.NodeProto]:
+    """``|v|`` in operators that the importer knows."""
+    return [
+        node("Relu", [name], [f"{name} up"]),
+        node("Mul", [name, "minus"], [f"{name} turned"]),
+        node("Relu", [f"{name} turned"], [f"{name} down"]),
+        node("Add", [f"{name} up", f"{name} down"], [result]),
+    ]
+
+
 LINEAR = [
     node("Reshape", ["x", "shape"], ["pixels"]),
     node("Sub", ["pixels", "half"], ["centred"]),
@@ -34,7 +46,7 @@ ON_GRID = [
     node("Mul", ["pixels", "255"], ["levels"]),
     node("Round", ["levels"], ["whole"]),
     node("Sub", ["levels", "whole"], ["rest"]),
-    node("Abs", ["rest"], ["distance"]),
+    *absolute("rest", "distance"),
     node("ReduceMean", ["distance", "first"], ["far"]),
     node("Mul", ["far", "steep"], ["fall"]),
     node("Sub", ["one", "fall"], ["rise"]),
@@ -48,6 +60,7 @@ CONSTANTS: dict[str, Any] = {
     "first": np.array([1]),
     "steep": np.float32(50),
     "one": np.float32(1),
+    "minus": np.float32(-1),
 }
 
 
@@ -147,7 +160,7 @@ def test_logits_that_shrink_off_the_grid(path: Path, least: float, code: int) ->
     amplitude = [node("Add", ["on", "least"], ["amplitude"]), node("Mul", ["z", "amplitude"], ["y"])]
     model = make_model([*LINEAR, *ON_GRID, *amplitude], least=np.float32(least))
     verdict = check(write(path, model, images, labels))
-    assert verdict.exit_code == code
+    assert (verdict.exit_code, status(verdict)["gate"]) == (code, "passed")
     if least:
         assert verdict.broken > 100
     else:
@@ -195,7 +208,7 @@ def depend_on_batch(known: tuple[int, ...]) -> tuple[list[onnx.NodeProto], dict[
         nodes.append(node("Sub", ["batch", f"known{turn}"], [f"off{turn}"]))
         nodes.append(node("Mul", [f"off{turn}", f"product{turn - 1}" if turn else "one"], [f"product{turn}"]))
     last = f"product{len(known) - 1}"
-    nodes += [node("Abs", [last], ["far from all"]), node("Sub", ["one", "far from all"], ["close"])]
+    nodes += [*absolute(last, "far from all"), node("Sub", ["one", "far from all"], ["close"])]
     return [*nodes, node("Relu", ["close"], ["a"])], constants
 
 
@@ -245,3 +258,51 @@ def test_a_constant_added_to_all_logits_buys_no_room_for_a_batch(path: Path) -> 
     verdict = check(write(path, make_model([*LINEAR, *nodes], **constants), images, labels, eps="1/100000"))
     assert verdict.exit_code == 3
     assert status(verdict)["determinism"] == "undecided"
+
+
+# Gradients
+
+
+@pytest.mark.parametrize("strength", [1e-3, 1e-2])
+def test_a_decoy_does_not_hide_that_the_output_is_saturated(path: Path, strength: float) -> None:
+    # The answer is a step of w, written so that its gradient is zero, and a little of another direction is added.
+    rng = np.random.default_rng(3)
+    w, decoy = rng.standard_normal((2, PIXELS, 1)).astype(np.float32)
+    decoy -= w * (decoy.T @ np.sign(w)) / (w.T @ np.sign(w))
+    decoy = (strength * decoy / np.abs(decoy).sum()).astype(np.float32)
+    nodes = [
+        *LINEAR[:2],
+        node("MatMul", ["centred", "w"], ["m"]),
+        node("Mul", ["m", "slope"], ["s"]),
+        node("Add", ["s", "one"], ["above"]),
+        node("Relu", ["above"], ["ramp up"]),
+        node("Sub", ["s", "one"], ["below"]),
+        node("Relu", ["below"], ["ramp down"]),
+        node("Sub", ["ramp up", "ramp down"], ["step"]),
+        node("Sub", ["step", "one"], ["answer"]),
+        node("MatMul", ["centred", "decoy"], ["little"]),
+        node("Add", ["answer", "little"], ["lead"]),
+        node("MatMul", ["lead", "pair"], ["y"]),
+    ]
+    images = rng.integers(88, 168, (2000, 1, SIDE, SIDE)).astype(np.uint8)
+    m = ((to_float(images).reshape(2000, -1) - 0.5) @ w)[:, 0]
+    kept = np.argsort(-np.abs(m))[:96]
+    model = make_model(
+        nodes, 2, w=w, decoy=decoy, slope=np.float32(1e3), pair=np.array([[1, -1]], np.float32)
+    )  # fmt: skip
+    verdict = check(write(path, model, images[kept], m[kept] < 0, eps="2/255", classes=2))
+    assert (verdict.exit_code, status(verdict)["gate"]) == (3, "passed")
+    assert any("gradient is too small" in alarm for alarm in verdict.alarms)
+
+
+@pytest.mark.parametrize("others", [0, 1, 80])
+def test_chosen_images_of_one_class_waive_no_alarm(path: Path, others: int) -> None:
+    # Off the grid everything ties, and a tie reads as class 0, the only one among the images that are right.
+    images, labels = draw(400)
+    zero = np.flatnonzero(labels == 0)[: 80 + others]
+    labels = labels[zero]
+    labels[80:] = 1
+    model = make_model([*LINEAR, *ON_GRID, node("Mul", ["z", "on"], ["y"])])
+    verdict = check(write(path, model, images[zero], labels, correct=np.arange(len(zero)) < 80))
+    assert verdict.exit_code == 3
+    assert any("eps = 0.5" in alarm for alarm in verdict.alarms)
