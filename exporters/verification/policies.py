@@ -25,7 +25,7 @@ class Policies:
     Attributes:
         min_robust_accuracy: met iff the one-sided 95 % lower bound reaches it, in [0, 1].
         min_clean_accuracy: likewise.
-        require_eps: the claim's radius must be at least this, such as ``8/255``.
+        require_eps: the claim's radius must be at least this, such as ``8/255``, in ``require_norm`` or else in Linf.
         require_norm: the claim's norm must be this.
         min_samples: the least number of images in the evidence.
         require_assurance: the least assurance.
@@ -71,8 +71,11 @@ def apply_policies(
     if policies.min_clean_accuracy is not None:
         results.append(_threshold("min-clean-accuracy", policies.min_clean_accuracy, clean, samples))
     if policies.require_eps is not None:
-        met = Fraction(claim.eps) >= Fraction(policies.require_eps)
-        results.append(_fact("require-eps", met, f"the claim's eps is {claim.eps}, required {policies.require_eps}"))
+        # The same number is a far smaller ball in another norm.
+        norm = policies.require_norm or "Linf"
+        met = claim.norm == norm and Fraction(claim.eps) >= Fraction(policies.require_eps)
+        detail = f"the claim's eps is {claim.eps} in {claim.norm}, required {policies.require_eps} in {norm}"
+        results.append(_fact("require-eps", met, detail))
     if policies.require_norm is not None:
         met = claim.norm == policies.require_norm
         results.append(_fact("require-norm", met, f"the claim's norm is {claim.norm}"))

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compressor.files import sha256_bytes
 from exporters.claim import Claim, model_digest, serialise, with_claim
 from exporters.evidence import Evidence, evidence_path, to_float
-from exporters.verification import Verdict, verify
+from exporters.verification import Policies, Verdict, verify
 
 SIDE = 12
 PIXELS = SIDE * SIDE
@@ -306,3 +306,21 @@ def test_chosen_images_of_one_class_waive_no_alarm(path: Path, others: int) -> N
     verdict = check(write(path, model, images[zero], labels, correct=np.arange(len(zero)) < 80))
     assert verdict.exit_code == 3
     assert any("eps = 0.5" in alarm for alarm in verdict.alarms)
+
+
+# Policies
+
+
+def test_a_radius_is_compared_in_its_own_norm(path: Path) -> None:
+    images, labels = draw(64)
+    plain = make_model([*LINEAR[:2], node("MatMul", ["centred", "weights"], ["y"])])
+    write(path, plain, images, labels, eps="8/255", norm="L2")
+    for policies, met in (
+        (Policies(require_eps="1/255"), False),
+        (Policies(require_eps="1/255", require_norm="Linf"), False),
+        (Policies(require_eps="8/255", require_norm="L2"), True),
+        (Policies(require_eps="9/255", require_norm="L2"), False),
+    ):
+        result = check(path, suite="replay", policies=policies).policy[0]
+        assert (result.name, result.status == "met") == ("require-eps", met)
+        assert "in L2" in result.detail
