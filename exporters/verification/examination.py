@@ -203,6 +203,7 @@ class Examination:
     assurance: Assurance = "self-consistent"
     samples: int = 0
     clean: int = 0
+    standing: int | None = None
     attacked: int = 0
     outcome: Outcome | None = None
     alarms: tuple[str, ...] = ()
@@ -230,13 +231,14 @@ class Examination:
         claim, evidence = self._check_digests(model, session)
         target = open_target(session, evidence.natural())
         self._bind_to_data(claim, evidence, session)
-        self._replay(claim, evidence, target)
+        standing = self._replay(claim, evidence, target)
+        self.standing = len(standing)
         self._check_determinism(evidence, target)
         if self.suite == REPLAY_SUITE:
             self._note("skipped", "digests and replay only: no fresh attack was run", step=ATTACKS)
             return
         gradients = self._check_gate(model, evidence, target)
-        outcome, chosen = self._attack(claim, evidence, target, gradients)
+        outcome, chosen = self._attack(claim, evidence, standing, target, gradients)
         self._decide(claim, outcome)
         self._raise_alarms(claim, evidence, target, gradients, outcome, chosen)
         self._try_new_images(claim, target, gradients)
@@ -340,7 +342,8 @@ class Examination:
             )
         return dataset
 
-    def _replay(self, claim: Claim, evidence: Evidence, target: Target) -> None:
+    def _replay(self, claim: Claim, evidence: Evidence, target: Target) -> Integers:
+        """The images that are claimed robust and classified correctly here too: those that can be attacked."""
         self.step = REPLAY
         self._tell(REPLAY, 0, len(evidence))
         result = replay(evidence, target, claim.threat)
@@ -361,6 +364,8 @@ class Examination:
         else:
             self._note("passed", detail)
         self._tell(REPLAY, len(evidence), len(evidence))
+        # What another runtime already gets wrong unattacked says nothing of the claim's attacks.
+        return np.setdiff1d(np.flatnonzero(evidence.robust), result.clean_disagreements)
 
     def _check_determinism(self, evidence: Evidence, target: Target) -> None:
         self.step = DETERMINISM
@@ -393,11 +398,10 @@ class Examination:
         return None
 
     def _attack(
-        self, claim: Claim, evidence: Evidence, target: Target, gradients: Gradients | None
+        self, claim: Claim, evidence: Evidence, standing: Integers, target: Target, gradients: Gradients | None
     ) -> tuple[Outcome, Integers]:
         self.step = ATTACKS
         options = self.options
-        standing = np.flatnonzero(evidence.robust)
         if options.samples is not None and options.samples < len(standing):
             order = random_order(derive_seed(options.seed, "samples"), len(standing))
             standing = np.sort(standing[order[: options.samples]])
@@ -510,7 +514,8 @@ class Examination:
         answer: Answer = "violated" if "failed" in statuses else "undecided" if "undecided" in statuses else "holds"
         claim = self.claim
         broken = int(self.outcome.broken.sum()) if self.outcome is not None else 0
-        robust = robust_estimate(claim.robust, broken, self.attacked) if claim is not None else 0
+        standing = self.standing if self.standing is not None or claim is None else claim.robust
+        robust = robust_estimate(standing or 0, broken, self.attacked)
         fresh = self.outcome is not None
         policy: tuple[PolicyResult, ...] = ()
         if claim is not None and self.samples > 0:

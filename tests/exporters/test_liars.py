@@ -324,3 +324,16 @@ def test_a_radius_is_compared_in_its_own_norm(path: Path) -> None:
         result = check(path, suite="replay", policies=policies).policy[0]
         assert (result.name, result.status == "met") == ("require-eps", met)
         assert "in L2" in result.detail
+
+
+# Counts
+
+
+def test_what_another_runtime_gets_wrong_is_not_held_against_the_claim(path: Path) -> None:
+    # As if ten answers had flipped on the way to another machine: that replay differs decides nothing.
+    images, labels = draw(256)
+    labels[:10] = (labels[:10] + 1) % CLASSES
+    plain = make_model([*LINEAR[:2], node("MatMul", ["centred", "weights"], ["y"])])
+    verdict = check(write(path, plain, images, labels, eps="1/100000"))
+    assert (verdict.answer, verdict.exit_code) == ("undecided", 3)
+    assert (status(verdict)["replay"], verdict.attacked, verdict.broken, verdict.robust) == ("undecided", 246, 0, 246)
