@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -72,6 +72,7 @@ STRUCTURE, DIGESTS, DATA, REPLAY, DETERMINISM, GATE, ATTACKS, ALARMS, DECISION, 
 )
 
 _LARGEST_SEED = 2**63
+_FEWEST_NEW_IMAGES = 256  # fewer let a test of two rates pass for want of power
 
 T = TypeVar("T")
 
@@ -315,7 +316,7 @@ class Examination:
         if data is None:
             self._note("skipped", "no dataset was given: the exporter chose the images")
             return
-        dataset = self._held(data, session)
+        dataset = self._held(data, claim, session)
         drawn = _as_caller(lambda: draw_images(dataset, len(evidence)))
         if drawn.digest != claim.dataset["digest"]:
             self._note("skipped", f"{drawn.name} is not the dataset of the claim: it serves as a fresh test")
@@ -331,13 +332,22 @@ class Examination:
         self.assurance = "dataset-bound"
         self._note("passed", f"the images are the draw of {drawn.name} that its digest fixes")
 
-    def _held(self, data: HeldData, session: Session) -> Dataset:
+    def _held(self, data: HeldData, claim: Claim, session: Session) -> Dataset:
         dataset = _as_caller(lambda: data.open(session.image_shape[1]))
         if len(dataset.class_names) != session.classes:
             raise _CallersError(
                 ClassMismatchError(
                     f"the model has {session.classes} classes, and {dataset.name} has {len(dataset.class_names)}.",
                     "Give the data that the model was made for.",
+                )
+            )
+        # A figure on other classes refutes nothing.
+        if tuple(dataset.class_names) != claim.class_names:
+            raise _CallersError(
+                ClassMismatchError(
+                    f"{dataset.name} has the classes {_few(dataset.class_names)}, and the claim's are "
+                    f"{_few(claim.class_names)}.",
+                    "Give data whose classes have the same names in the same order.",
                 )
             )
         return dataset
@@ -429,6 +439,13 @@ class Examination:
                 f"{broken} of {attacked} images claimed robust are broken: more than attack variance explains",
                 "The claim was inflated, sealed with weaker attacks, or made of other weights.",
             )
+        if broken and not is_refuted(attacked, attacked):
+            self._note(
+                "undecided",
+                f"{broken} of {attacked} broken, and so few images could not refute any claim",
+                "More images must be attacked.",
+            )
+            return
         self._note("passed", f"{broken} of {attacked} broken: within the allowance of one in a hundred")
 
     def _raise_alarms(
@@ -488,8 +505,8 @@ class Examination:
         if data is None or self.assurance == "dataset-bound":
             return
         self.step = NEW_IMAGES
-        dataset = self._held(data, target.session)
-        count = self.options.samples or claim.samples
+        dataset = self._held(data, claim, target.session)
+        count = self.options.samples or max(claim.samples, _FEWEST_NEW_IMAGES)
         drawn = _as_caller(lambda: draw_images(dataset, count))
         if len(drawn.labels) == 0 or drawn.images.shape[1:] != target.session.image_shape:
             self._settle("undecided", f"{drawn.name} has no test images that the model takes")
@@ -584,6 +601,12 @@ def _broken(evidence: Evidence, target: Target, outcome: Outcome, standing: Inte
         )
         for position, answer in zip(positions, predicted, strict=True)
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names, shortened and free of control characters: some come from the file."""
+    shown = ["".join(letter for letter in name[:20] if letter.isprintable()) for name in names[:4]]
+    return ", ".join(shown) + (", ..." if len(names) > 4 else "")
 
 
 def _claimed_shape(claim: Claim) -> tuple[int, int, int]:

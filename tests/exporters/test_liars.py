@@ -337,3 +337,11 @@ def test_what_another_runtime_gets_wrong_is_not_held_against_the_claim(path: Pat
     verdict = check(write(path, plain, images, labels, eps="1/100000"))
     assert (verdict.answer, verdict.exit_code) == ("undecided", 3)
     assert (status(verdict)["replay"], verdict.attacked, verdict.broken, verdict.robust) == ("undecided", 246, 0, 246)
+
+
+def test_a_single_image_that_is_broken_never_holds(path: Path) -> None:
+    images, labels = draw(1)
+    plain = make_model([*LINEAR[:2], node("MatMul", ["centred", "weights"], ["y"])])
+    verdict = check(write(path, plain, images, labels, eps="8/255"))
+    assert (verdict.broken, verdict.attacked, verdict.exit_code) == (1, 1, 3)
+    assert status(verdict)["decision"] == "undecided"

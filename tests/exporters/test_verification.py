@@ -508,9 +508,18 @@ def test_a_claim_of_easy_images_is_refuted_by_other_data(network: nn.Module, tmp
 
 def test_data_with_other_classes_are_the_callers_mistake(files: Files) -> None:
     data = Blobs()
-    data.class_names = ("a", "b")
-    with pytest.raises(ClassMismatchError):
-        check(files, data=HeldData(data))
+    for names in (("a", "b"), ("x", "y", "z"), ("b", "a", "c")):
+        data.class_names = names
+        with pytest.raises(ClassMismatchError):
+            check(files, data=HeldData(data))
+
+
+def test_few_claimed_images_do_not_make_the_test_by_other_data_weak(files: Files) -> None:
+    few = files.rewrite(take(files.evidence, 20))
+    verdict = check(few, suite="verify", data=HeldData(Blobs("mine", seed=5)))
+    assert "of 256 new images" in verdict.checks[-1].detail
+    asked = check(few, suite="verify", samples=30, data=HeldData(Blobs("mine", seed=5)))
+    assert "of 30 new images" in asked.checks[-1].detail
 
 
 # Policies
