@@ -61,7 +61,7 @@ from exporters.verification.attacks import (
 from exporters.verification.decision import is_refuted, is_refuted_by_other_images, robust_estimate
 from exporters.verification.gradients import Gradients, open_gradients
 from exporters.verification.held_data import draw_images, is_the_draw
-from exporters.verification.policies import Policies, apply_policies
+from exporters.verification.policies import Attacked, Policies, apply_policies
 from exporters.verification.replay import replay, unsteady, unsteady_leads
 from exporters.verification.target import Target, open_target
 from exporters.verification.verdict import Answer, Assurance, Broken, Check, PolicyResult, Status, Verdict
@@ -533,7 +533,7 @@ class Examination:
         broken = int(self.outcome.broken.sum()) if self.outcome is not None else 0
         standing = self.standing if self.standing is not None or claim is None else claim.robust
         robust = robust_estimate(standing or 0, broken, self.attacked)
-        fresh = self.outcome is not None
+        measured = None if self.outcome is None else Attacked(standing or 0, self.attacked, broken)
         policy: tuple[PolicyResult, ...] = ()
         if claim is not None and self.samples > 0:
             policy = apply_policies(
@@ -542,12 +542,12 @@ class Examination:
                 assurance=self.assurance,
                 samples=self.samples,
                 clean=self.clean,
-                robust=robust if fresh else None,
+                attacked=measured,
             )
         return Verdict(
             answer=answer,
             assurance=self.assurance,
-            summary=_summary(answer, fresh=fresh, required=bool(policy)),
+            summary=_summary(answer, fresh=measured is not None, required=bool(policy)),
             samples=self.samples,
             clean=self.clean,
             robust=robust,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
+from math import ceil, prod
 from statistics import NormalDist
 
 from compressor.errors import UsageError
@@ -52,8 +52,23 @@ class Policies:
             )
 
 
+@dataclass(frozen=True)
+class Attacked:
+    """What fresh attacks measured.
+
+    Attributes:
+        standing: how many images could be attacked.
+        attacked: how many of them were, m.
+        broken: how many of those fell, b.
+    """
+
+    standing: int
+    attacked: int
+    broken: int
+
+
 def apply_policies(
-    policies: Policies, claim: Claim, *, assurance: Assurance, samples: int, clean: int, robust: int | None
+    policies: Policies, claim: Claim, *, assurance: Assurance, samples: int, clean: int, attacked: Attacked | None
 ) -> tuple[PolicyResult, ...]:
     """Hold the measured counts against the caller's requirements.
 
@@ -63,11 +78,11 @@ def apply_policies(
         assurance: what was reached.
         samples: n.
         clean: how many were classified correctly here.
-        robust: k less what was broken here; None where no fresh attack was run.
+        attacked: what the fresh attacks measured; None where none was run.
     """
     results: list[PolicyResult] = []
     if policies.min_robust_accuracy is not None:
-        results.append(_threshold("min-robust-accuracy", policies.min_robust_accuracy, robust, samples))
+        results.append(_robust_threshold(policies.min_robust_accuracy, attacked, samples))
     if policies.min_clean_accuracy is not None:
         results.append(_threshold("min-clean-accuracy", policies.min_clean_accuracy, clean, samples))
     if policies.require_eps is not None:
@@ -86,6 +101,29 @@ def apply_policies(
         met = _ASSURANCES.index(assurance) >= _ASSURANCES.index(policies.require_assurance)
         results.append(_fact("require-assurance", met, f"the assurance is {assurance}"))
     return tuple(results)
+
+
+def _robust_threshold(threshold: float, measured: Attacked | None, n: int) -> PolicyResult:
+    """Where only some standing images were attacked, the rate is a product, of standing and of not falling.
+
+    Each factor is bounded at half the error, so that both bounds hold together (Bonferroni).
+    """
+    name = "min-robust-accuracy"
+    if measured is None or measured.attacked == measured.standing:
+        return _threshold(name, threshold, None if measured is None else measured.standing - measured.broken, n)
+    confidence = 1 - (1 - CONFIDENCE) / 2
+    pairs = ((measured.standing, n), (measured.attacked - measured.broken, measured.attacked))
+    lower = prod(clopper_pearson(count, total, confidence, "lower")[0] for count, total in pairs)
+    upper = prod(clopper_pearson(count, total, confidence, "upper")[1] for count, total in pairs)
+    figure = (
+        f"{measured.standing} of {n} stand and {measured.broken} of {measured.attacked} attacked fell, 95 % bounds "
+        f"{lower:.4f} and {upper:.4f}, required {threshold:g}"
+    )
+    if lower >= threshold:
+        return PolicyResult(name, "met", figure)
+    if upper < threshold:
+        return PolicyResult(name, "unmet", figure)
+    return PolicyResult(name, "undecided", f"{figure}; attack all images, without --samples")
 
 
 def _threshold(name: str, threshold: float, successes: int | None, n: int) -> PolicyResult:

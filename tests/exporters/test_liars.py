@@ -345,3 +345,34 @@ def test_a_single_image_that_is_broken_never_holds(path: Path) -> None:
     verdict = check(write(path, plain, images, labels, eps="8/255"))
     assert (verdict.broken, verdict.attacked, verdict.exit_code) == (1, 1, 3)
     assert status(verdict)["decision"] == "undecided"
+
+
+def test_a_few_attacked_images_do_not_make_a_threshold_certain(path: Path) -> None:
+    # At the median of the distances half of the images fall, which 3 attacked ones often do not show.
+    images, labels = draw(128)
+    scores = (to_float(images).reshape(128, -1) - 0.5) @ WEIGHTS
+    rows = np.arange(128)
+    gaps = (scores[rows, labels][:, None] - scores) / np.maximum(
+        np.abs(WEIGHTS.T[labels] - WEIGHTS.T[:, None]).sum(2).T, 1e-9
+    )
+    gaps[rows, labels] = np.inf
+    plain = make_model([*LINEAR[:2], node("MatMul", ["centred", "weights"], ["y"])])
+    write(path, plain, images, labels, eps=f"{np.median(gaps.min(1)):.6f}")
+    policies = Policies(min_robust_accuracy=0.9)
+    verdicts = [check(path, samples=3, seed=seed, policies=policies) for seed in range(12)]
+    lucky = [verdict for verdict in verdicts if verdict.answer == "holds"]
+    assert lucky
+    assert {verdict.exit_code for verdict in lucky} == {3}
+    assert all("95 % bounds" in verdict.policy[0].detail for verdict in lucky)
+
+
+def test_a_part_of_the_images_can_meet_a_threshold(path: Path) -> None:
+    images, labels = draw(128)
+    plain = make_model([*LINEAR[:2], node("MatMul", ["centred", "weights"], ["y"])])
+    write(path, plain, images, labels, eps="1/100000")
+    for threshold, code in ((0.9, 0), (0.99, 3)):
+        verdict = check(path, samples=60, policies=Policies(min_robust_accuracy=threshold))
+        assert verdict.exit_code == code
+    result = check(path, samples=60, policies=Policies(min_robust_accuracy=0.9)).policy[0]
+    # 0.025 ** (1 / 128) * 0.025 ** (1 / 60), in closed form since none fell
+    assert f"{0.025 ** (1 / 128 + 1 / 60):.4f}" in result.detail
