@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,8 @@ def seal(
     images = to_float(drawn.images)
     target = open_target(session, images)
     stronger = str(get_suite(suite)) if suite not in (None, "verify", VERIFY_SUITE) else None
-    attempts = _attempts(model, target, images, stronger)
+    suite = VERIFY_SUITE if stronger is None else f"{VERIFY_SUITE}+{stronger}"
+    attempts = _attempts(model, target, images, suite)
     seeds = tuple(derive_seed(seed, "seal", run) for run in range(RUNS))
 
     clean = np.asarray(target.judge(images, drawn.labels)[0] > 0)
@@ -157,7 +158,7 @@ def seal(
         robust=int(robust.sum()),
         norm=threat.norm,
         eps=threat.eps,
-        suite=VERIFY_SUITE if stronger is None else f"{VERIFY_SUITE}+{stronger}",
+        suite=suite,
         seeds=seeds,
         versions={"compress": __version__, "numpy": np.__version__, "onnx": onnx.__version__, "torch": _torch()},
         runtime=session.describe(),
@@ -202,7 +203,7 @@ def _check_fit(session: Session, drawn: Draw) -> None:
         )
 
 
-def _attempts(model: onnx.ModelProto, target: Target, images: Floats, stronger: str | None) -> tuple[Attempt, ...]:
+def _attempts(model: onnx.ModelProto, target: Target, images: Floats, suite: str) -> tuple[Attempt, ...]:
     try:
         gradients, gate = open_gradients(target, model, images)
     except UnsupportedOperatorError as error:
@@ -213,11 +214,7 @@ def _attempts(model: onnx.ModelProto, target: Target, images: Floats, stronger: 
             "logit scale.",
             "Please report the architecture and the versions of torch, onnx and onnxruntime.",
         )
-    attempts = build_attempts(VERIFY_SUITE, target.session, gradients)
-    if stronger is None:
-        return attempts
-    more = build_attempts(stronger, target.session, gradients)
-    return attempts + tuple(replace(attempt, name=f"{stronger} {attempt.name}") for attempt in more)
+    return build_attempts(suite, target.session, gradients)
 
 
 def _evidence(

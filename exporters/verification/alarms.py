@@ -44,13 +44,11 @@ def reaches(gradients: Gradients, images: Floats, labels: Integers) -> Margins:
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def upsets(outcome: Outcome, suite_has_white_box: bool) -> list[str]:
+def upsets(outcome: Outcome) -> list[str]:
     """Attacks that broke images which a stronger one left standing, beyond chance.
 
     The suite runs its attacks from the strongest to the weakest, so whatever Square or FGSM broke is such an image.
     """
-    if not suite_has_white_box:
-        return []
     total = len(outcome.broken)
     found = []
     for name, meaning in ((FGSM, "fewer steps beat more steps"), (SQUARE, "Square beat every white-box attack")):

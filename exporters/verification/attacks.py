@@ -68,8 +68,9 @@ class Outcome:
 
 
 def resolve_suite(requested: str | None, claimed: str, *, latest: bool = False) -> str:
-    """Which suite a verification runs: what its caller asks for, else the claim's version of the verifier's own.
+    """Which suites a verification runs: the verifier's own, and after it what its caller asks for.
 
+    Any other suite comes on top, as its attacks stop at the first wrong answer and bring no alarms with them.
     A claim cannot choose a weaker suite, nor one that keeps the verifier busy for hours: of a claim that was sealed
     with more than the verifier's own suite, the verifier's own is run unless the caller asks for more.
 
@@ -80,7 +81,7 @@ def resolve_suite(requested: str | None, claimed: str, *, latest: bool = False) 
     if requested is not None:
         if requested in ("verify", VERIFY_SUITE):
             return VERIFY_SUITE
-        return REPLAY_SUITE if requested == REPLAY_SUITE else str(get_suite(requested))
+        return REPLAY_SUITE if requested == REPLAY_SUITE else f"{VERIFY_SUITE}+{get_suite(requested)}"
     own = [name for name in claimed.split("+") if name.partition("@")[0] == "verify"]
     if not latest and own != [VERIFY_SUITE]:
         raise CompressError(
@@ -91,17 +92,29 @@ def resolve_suite(requested: str | None, claimed: str, *, latest: bool = False) 
 
 
 def build_attempts(suite: str, session: Session, gradients: Gradients | None) -> tuple[Attempt, ...]:
-    """The attacks of a suite, each with the module it runs on; without gradients, only those that need none.
+    """The verifier's own attacks, then those of ``verify@1+NAME``, each with the module it runs on.
+
+    Without gradients, only those that need none.
 
     Raises:
         UnknownNameError: no such suite.
     """
+    _, _, more = suite.partition("+")
+    own = _own_attempts(session, gradients)
+    return own + _attempts_of(more, session, gradients) if more else own
+
+
+def _attempts_of(suite: str, session: Session, gradients: Gradients | None) -> tuple[Attempt, ...]:
     black_box = SessionModule(session)
-    if suite != VERIFY_SUITE:
-        columns = get_suite(suite).columns
-        white = gradients.model if gradients else None
-        models = [(column, black_box if column.attack in _QUERY_ONLY else white) for column in columns]
-        return tuple(Attempt(column.name, column.build(), model) for column, model in models if model is not None)
+    white = gradients.model if gradients else None
+    models = [(column, black_box if column.attack in _QUERY_ONLY else white) for column in get_suite(suite).columns]
+    return tuple(
+        Attempt(f"{suite} {column.name}", column.build(), model) for column, model in models if model is not None
+    )
+
+
+def _own_attempts(session: Session, gradients: Gradients | None) -> tuple[Attempt, ...]:
+    black_box = SessionModule(session)
     square = Attempt(SQUARE, Square(queries=_SQUARE_QUERIES), black_box)
     if gradients is None:
         return (square,)

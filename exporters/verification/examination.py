@@ -137,7 +137,7 @@ def verify(
         path: the model file.
         evidence: its evidence, where it does not lie beside it.
         data: a dataset that the caller holds: the claim's own binds the evidence to it, another is a fresh test.
-        suite: ``replay`` for digests and replay only, or a stronger suite than the claim's.
+        suite: ``replay`` for digests and replay only, or one to run after the verifier's own.
         latest: run the newest version of the verifier's suite rather than the claim's.
         seed: of the fresh attacks; from the operating system where it is None.
         samples: attack a random part of the standing images, of this size.
@@ -416,8 +416,6 @@ class Examination:
             order = random_order(derive_seed(options.seed, "samples"), len(standing))
             standing = np.sort(standing[order[: options.samples]])
         attempts = build_attempts(self.suite, target.session, gradients)
-        if not attempts:
-            self._settle("undecided", f"none of the attacks of {self.suite} can be run without gradients")
         images, labels = to_float(evidence.images[standing]), evidence.labels[standing]
         outcome = run_attempts(
             attempts, target, images, labels, claim.threat, seed=options.seed, on_progress=options.on_progress
@@ -465,7 +463,7 @@ class Examination:
         if gradients is None:
             self._conclude(found, "no sign that the attacks were blinded; there are no gradients to watch")
             return
-        found += upsets(outcome, self.suite == VERIFY_SUITE)
+        found += upsets(outcome)
         natural = evidence.natural()
         standing = chosen[~outcome.broken]
         attacked = outcome.x_adv[~outcome.broken]

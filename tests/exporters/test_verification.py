@@ -228,10 +228,19 @@ def test_replay_says_that_it_attacked_nothing(files: Files) -> None:
     assert required.exit_code == 3
 
 
-def test_another_suite_can_be_asked_for(files: Files) -> None:
+def test_another_suite_comes_after_the_verifiers_own(files: Files) -> None:
+    own = check(files).attacks
     verdict = check(files, suite="quick")
-    assert (verdict.suite, verdict.exit_code) == ("quick@1", 0)
-    assert set(verdict.attacks) == {"natural", "FGSM", "PGD-10"}
+    assert (verdict.suite, verdict.exit_code) == ("verify@1+quick@1", 0)
+    assert list(verdict.attacks) == [*own, "quick@1 FGSM", "quick@1 PGD-10"]
+
+
+def test_another_suite_silences_no_alarm(files: Files) -> None:
+    def saturate(logits: str) -> list[onnx.NodeProto]:
+        return [helper.make_node("Mul", [logits, "steep"], ["far"]), helper.make_node("Sigmoid", ["far"], ["tail"])]
+
+    files.rewrite(call_robust(files.evidence, 0), model=with_tail(files, saturate, steep=np.float32(1e5)))
+    assert check(files, suite="quick").exit_code == 3
 
 
 # One flipped byte
