@@ -28,6 +28,7 @@ from exporters.verification.attacks import (
     build_attempts,
     run_attempts,
 )
+from exporters.verification.draws import draw_inside
 from exporters.verification.gradients import open_gradients
 from exporters.verification.held_data import SPLIT, Draw, draw_images
 from exporters.verification.target import Target, open_target
@@ -136,7 +137,8 @@ def seal(
     target = open_target(session, images)
     stronger = str(get_suite(suite)) if suite not in (None, "verify", VERIFY_SUITE) else None
     suite = VERIFY_SUITE if stronger is None else f"{VERIFY_SUITE}+{stronger}"
-    attempts = _attempts(model, target, images, suite)
+    drawn_inside = draw_inside(images, threat, derive_seed(seed, "seal", "gate"))
+    attempts = _attempts(model, target, images, drawn_inside, suite)
     seeds = tuple(derive_seed(seed, "seal", run) for run in range(RUNS))
 
     clean = np.asarray(target.judge(images, drawn.labels)[0] > 0)
@@ -203,9 +205,11 @@ def _check_fit(session: Session, drawn: Draw) -> None:
         )
 
 
-def _attempts(model: onnx.ModelProto, target: Target, images: Floats, suite: str) -> tuple[Attempt, ...]:
+def _attempts(
+    model: onnx.ModelProto, target: Target, images: Floats, inside: Floats, suite: str
+) -> tuple[Attempt, ...]:
     try:
-        gradients, gate = open_gradients(target, model, images)
+        gradients, gate = open_gradients(target, model, images, inside)
     except UnsupportedOperatorError as error:
         raise ExportError(f"the file could not be verified: {error.message}", error.hint) from error
     if gradients is None:

@@ -30,6 +30,7 @@ from compressor.sampling import random_order
 from compressor.suites import get_suite
 from compressor.types import DatasetSpec
 from exporters.claim import Claim, ClaimMismatchError, model_digest, read_claim, serialise
+from exporters.differentiable import agreement
 from exporters.evidence import (
     Evidence,
     Integers,
@@ -59,6 +60,7 @@ from exporters.verification.attacks import (
     run_attempts,
 )
 from exporters.verification.decision import is_refuted, is_refuted_by_other_images, robust_estimate
+from exporters.verification.draws import draw_inside
 from exporters.verification.gradients import Gradients, open_gradients
 from exporters.verification.held_data import draw_images, is_the_draw
 from exporters.verification.policies import Attacked, Policies, apply_policies
@@ -238,7 +240,7 @@ class Examination:
         if self.suite == REPLAY_SUITE:
             self._note("skipped", "digests and replay only: no fresh attack was run", step=ATTACKS)
             return
-        gradients = self._check_gate(model, evidence, target)
+        gradients = self._check_gate(model, claim, evidence, target)
         outcome, chosen = self._attack(claim, evidence, standing, target, gradients)
         self._decide(claim, outcome)
         self._raise_alarms(claim, evidence, target, gradients, outcome, chosen)
@@ -389,12 +391,14 @@ class Examination:
         else:
             self._note("passed", "the same logits alone, in shuffled batches and again")
 
-    def _check_gate(self, model: onnx.ModelProto, evidence: Evidence, target: Target) -> Gradients | None:
+    def _check_gate(self, model: onnx.ModelProto, claim: Claim, evidence: Evidence, target: Target) -> Gradients | None:
         self.step = GATE
         status: Status = "skipped" if self.options.accept_black_box else "undecided"
         natural = evidence.natural()
         try:
-            gradients, gate = open_gradients(target, model, np.concatenate([natural, evidence.adversarial()[0]]))
+            known = np.concatenate([natural, evidence.adversarial()[0]])
+            drawn = draw_inside(natural, claim.threat, derive_seed(self.options.seed, GATE))
+            gradients, gate = open_gradients(target, model, known, drawn)
             if gradients is not None:
                 undone = "; a softmax at its end is undone" if gradients.is_softmax else ""
                 self._note(
@@ -463,6 +467,9 @@ class Examination:
         if gradients is None:
             self._conclude(found, "no sign that the attacks were blinded; there are no gradients to watch")
             return
+        gate = agreement(target.session, gradients.graph, outcome.x_adv)
+        if len(chosen) and not gate.passed:
+            found.append(f"the importer's logits are off by {gate.max_relative_error:.1e} on attacked images")
         found += upsets(outcome)
         natural = evidence.natural()
         standing = chosen[~outcome.broken]

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.files import sha256_bytes
 from exporters.claim import Claim, model_digest, serialise, with_claim
+from exporters.differentiable import GraphModule
 from exporters.evidence import Evidence, evidence_path, to_float
 from exporters.verification import Policies, Verdict, verify
 
@@ -376,3 +378,23 @@ def test_a_part_of_the_images_can_meet_a_threshold(path: Path) -> None:
     result = check(path, samples=60, policies=Policies(min_robust_accuracy=0.9)).policy[0]
     # 0.025 ** (1 / 128) * 0.025 ** (1 / 60), in closed form since none fell
     assert f"{0.025 ** (1 / 128 + 1 / 60):.4f}" in result.detail
+
+
+# The gate
+
+
+def test_the_gate_looks_at_pictures_that_nobody_could_foresee(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An importer that goes wrong only off the grid, as one might where it has a fault that a file knows of.
+    forward = GraphModule.forward
+
+    def faulty(self: GraphModule, x: torch.Tensor) -> torch.Tensor:
+        off = (255 * x - (255 * x).round()).abs().flatten(1).amax(1) > 0.01
+        return forward(self, x) + 0.1 * off.float()[:, None] * torch.tensor([1.0, 0.0, 0.0])
+
+    images, labels = draw(32)
+    plain = make_model([*LINEAR[:2], node("MatMul", ["centred", "weights"], ["y"])])
+    write(path, plain, images, labels, eps="1/1000")
+    assert status(check(path))["gate"] == "passed"
+    monkeypatch.setattr(GraphModule, "forward", faulty)
+    verdict = check(path)
+    assert (verdict.exit_code, status(verdict)["gate"]) == (3, "undecided")
