@@ -13,8 +13,11 @@ import numpy as np
 from compressor.errors import MissingInputError, UnreadableEvidenceError
 from compressor.types import Threat
 
-MAX_BYTES = 4 << 30
+MAX_BYTES = 512 << 20
 """The largest evidence file that is read at all."""
+
+MAX_SAMPLES = 10_000
+"""The most images that evidence may hold."""
 
 LARGE_BYTES = 100 << 20
 """Above this, whoever writes one is warned."""
@@ -213,6 +216,8 @@ def _check_lengths(evidence: Evidence) -> None:
     pairs = ("adversarial_u8", "adversarial_f32")
     matched = all(len(getattr(evidence, name)) == len(getattr(evidence, f"{name}_index")) for name in pairs)
     shapes = {getattr(evidence, name).shape[1:] for name in ("images", *pairs)}
+    if n > MAX_SAMPLES:
+        raise UnreadableEvidenceError(f"the evidence holds {n} images, and at most {MAX_SAMPLES} are read.")
     if lengths != {n} or not matched or len(shapes) != 1:
         raise UnreadableEvidenceError("the arrays of the evidence do not belong together: their lengths differ.")
     for name in pairs:

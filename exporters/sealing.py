@@ -19,7 +19,17 @@ from compressor.suites import get_suite
 from compressor.types import Threat
 from compressor.version import __version__
 from exporters.claim import Claim, model_digest, parse_claim, serialise, with_claim
-from exporters.evidence import Bits, Bytes, Evidence, Floats, evidence_path, inside_ball, to_float
+from exporters.evidence import (
+    MAX_BYTES,
+    MAX_SAMPLES,
+    Bits,
+    Bytes,
+    Evidence,
+    Floats,
+    evidence_path,
+    inside_ball,
+    to_float,
+)
 from exporters.runtime import Provider, Session, open_session
 from exporters.verification.attacks import (
     VERIFY_SUITE,
@@ -130,6 +140,8 @@ def seal(
     """
     if samples < 1:
         raise UsageError(f"a claim of {samples} images claims nothing.", "Ask for 1 or more evidence images.")
+    if samples > MAX_SAMPLES:
+        raise UsageError(f"{samples} images are more than the {MAX_SAMPLES} that a verifier reads.")
     session = open_session(serialise(model), provider=provider, threads=threads)
     drawn = draw_images(dataset, samples)
     _check_fit(session, drawn)
@@ -153,6 +165,10 @@ def seal(
         counts = {name: counts.get(name, 0) + count for name, count in outcome.counts.items()}
     evidence = _evidence(target, threat, drawn, clean=clean, robust=robust, x_adv=x_adv).to_bytes()
 
+    if len(evidence) > MAX_BYTES:
+        raise UsageError(
+            f"the evidence would be {len(evidence)} bytes, more than the {MAX_BYTES} that a verifier reads."
+        )
     provenance = provenance or Provenance()
     claim = Claim(
         samples=len(images),

@@ -31,6 +31,7 @@ from compressor.suites import get_suite
 from compressor.types import DatasetSpec
 from exporters.claim import Claim, ClaimMismatchError, model_digest, read_claim, serialise
 from exporters.differentiable import agreement
+from exporters.differentiable.registry import known_operators
 from exporters.evidence import (
     Evidence,
     Integers,
@@ -250,12 +251,23 @@ class Examination:
         options = self.options
         try:
             model, data, findings = load_untrusted(options.path)
+            self._refuse_unknown_operators(model)
             session = open_session(data, provider=options.provider, threads=options.threads)
         except (MissingInputError, MissingDeviceError, UsageError) as error:
             raise _CallersError(error) from error
         self.canonical = serialise(model) == data
         self._note("passed", "; ".join(finding.detail for finding in findings))
         return model, session
+
+    def _refuse_unknown_operators(self, model: onnx.ModelProto) -> None:
+        """Before anything runs: a few operators can ask for any amount of memory."""
+        unknown = {node.op_type for node in model.graph.node}.difference(known_operators(), {"Constant"})
+        if unknown and not self.options.accept_black_box:
+            self._settle(
+                "undecided",
+                f"the importer has no operator {min(unknown)[:60]!r}, and the file was not run",
+                "Only black-box attacks could be run: verify with --accept-black-box.",
+            )
 
     def _check_digests(self, model: onnx.ModelProto, session: Session) -> tuple[Claim, Evidence]:
         self.step = DIGESTS

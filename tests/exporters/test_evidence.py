@@ -173,3 +173,19 @@ def test_l2_ball() -> None:
     x_adv[0, 0, 0, 0] += 0.2
     x_adv[1, 0, 0, 0] += 0.21
     assert inside_ball(x_adv, x, Threat("L2", "0.2")).tolist() == [True, False]
+
+
+def test_more_images_than_a_verifier_reads_are_refused() -> None:
+    most = replace(
+        make_evidence(0),
+        images=np.zeros((10_000, 3, 4, 4), np.uint8),
+        labels=np.zeros(10_000, np.int64),
+        clean=np.zeros(10_000, bool),
+        robust=np.zeros(10_000, bool),
+    )
+    assert len(parse_evidence(most.to_bytes())) == 10_000
+    grown = {
+        name: np.concatenate([getattr(most, name)] * 2)[:10_001] for name in ("images", "labels", "clean", "robust")
+    }
+    with pytest.raises(UnreadableEvidenceError, match="10001 images"):
+        parse_evidence(replace(most, **grown).to_bytes())

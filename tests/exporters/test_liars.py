@@ -15,7 +15,7 @@ from compressor.files import sha256_bytes
 from exporters.claim import Claim, model_digest, serialise, with_claim
 from exporters.differentiable import GraphModule
 from exporters.evidence import Evidence, evidence_path, to_float
-from exporters.verification import Policies, Verdict, verify
+from exporters.verification import Policies, Verdict, examination, verify
 
 SIDE = 12
 PIXELS = SIDE * SIDE
@@ -398,3 +398,25 @@ def test_the_gate_looks_at_pictures_that_nobody_could_foresee(path: Path, monkey
     monkeypatch.setattr(GraphModule, "forward", faulty)
     verdict = check(path)
     assert (verdict.exit_code, status(verdict)["gate"]) == (3, "undecided")
+
+
+# Memory
+
+
+def test_a_file_that_would_fill_the_memory_is_not_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = draw(4)
+    nodes = [
+        *LINEAR,
+        node("ConstantOfShape", ["many"], ["large"]),
+        node("ReduceSum", ["large"], ["nothing"], keepdims=0),
+        node("Add", ["z", "nothing"], ["y"]),
+    ]
+    write(path, make_model(nodes, many=np.array([2**40])), images, labels)
+
+    def opened(*arguments: object, **options: object) -> None:
+        raise AssertionError("the file was opened")
+
+    monkeypatch.setattr(examination, "open_session", opened)
+    verdict = check(path)
+    assert (verdict.exit_code, status(verdict)) == (3, {"structure": "undecided"})
+    assert "ConstantOfShape" in verdict.checks[0].detail

@@ -163,6 +163,8 @@ def test_fewer_images_than_asked_for_is_all_of_them() -> None:
 def test_data_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UsageError, match="0 images"):
         seal(make_model(), Blobs(), THREAT, samples=0)
+    with pytest.raises(UsageError, match="10001 images"):
+        seal(make_model(), Blobs(), THREAT, samples=10_001)
     with pytest.raises(UnreadableDataError, match="no test images"):
         seal(make_model(), Blobs(0), THREAT, threads=1)
     two = Blobs()
