@@ -156,6 +156,7 @@ def attack_model(
     """Run a suite on (class-balanced, seeded) test images; says before it starts what AutoAttack will take."""
     suite = get_suite(suite_name)
     batch_size = batch_size or (AUTOATTACK_BATCH if suite.uses("autoattack") else EVALUATION_BATCH)
+    model = model.to(memory_format=torch.channels_last)  # what convolutions are fastest in
     with decoding_shown(output, stop):
         test = dataset.load("test")
     split = take_balanced(test, samples, seed) if samples else test
