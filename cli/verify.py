@@ -31,7 +31,9 @@ def verify(
     suite: Annotated[
         str | None,
         typer.Option(
-            "--suite", metavar="NAME", help="verify (default), replay (digests and replay only), or a stronger suite."
+            "--suite",
+            metavar="NAME",
+            help="verify (default); replay: digests and replay only; another one runs after it.",
         ),
     ] = None,
     latest: Annotated[bool, typer.Option("--latest", help="Run the newest version of the suite.")] = False,
