@@ -21,6 +21,7 @@ EPS = "0.1"
 TEACHER = "resnet18-0.25"
 STUDENT = "mobilenetv2-0.25"
 EVIDENCE_SAMPLES = 128
+EVAL_SAMPLES = 200
 PGD_STEPS = 20
 
 
@@ -33,10 +34,10 @@ class _Part:
     settings: dict[str, Any]
 
 
-_COMMON = {"eps": EPS, "seed": 0, "batch_size": 32, "attack_steps": 5, "nesterov": True}
+_COMMON = {"eps": EPS, "seed": 0, "batch_size": 32, "attack_steps": 5, "nesterov": True, "validation_samples": 64}
 _TEACHER = _Part("sat", TEACHER, _COMMON | {"epochs": 5, "learning_rate": 0.05})
-_STUDENT = _Part("rslad", STUDENT, _COMMON | {"epochs": 9, "learning_rate": 0.5})
-_TWIN = _Part("natural", STUDENT, _COMMON | {"epochs": 8, "learning_rate": 0.05})
+_STUDENT = _Part("rslad", STUDENT, _COMMON | {"epochs": 7, "learning_rate": 0.5})
+_TWIN = _Part("natural", STUDENT, _COMMON | {"epochs": 7, "learning_rate": 0.05})
 
 
 def demo(
@@ -68,7 +69,7 @@ def demo(
             run=run / "student",
             resume=True,
             suite="default",
-            eval_samples=None,
+            eval_samples=EVAL_SAMPLES,
             evidence_samples=EVIDENCE_SAMPLES,
         )
         done = distill_run(request, output=output, stop=stop)
