@@ -73,7 +73,7 @@ def demo(
             evidence_samples=EVIDENCE_SAMPLES,
         )
         done = distill_run(request, output=output, stop=stop)
-        output.phase(f"Attacking teacher, student and twin with PGD-{PGD_STEPS} on all test digits")
+        output.phase(f"Attacking teacher, student and twin with PGD-{PGD_STEPS} on {EVAL_SAMPLES} test digits")
         baseline = _measure(twin, inputs)
         measured = {
             f"robust teacher ({TEACHER}, SAT)": _measure(teacher, inputs),
@@ -100,15 +100,16 @@ def _train(part: _Part, inputs: Any, run: Path, output: Output, stop: StopReques
 
 
 def _measure(trained: Trained, inputs: Any) -> Measurement:
-    """Clean and PGD accuracy of a run's best checkpoint on the whole test split."""
+    """Clean and PGD accuracy of a run's best checkpoint on the same test digits for all."""
     import torch
 
     from compressor.checkpoint import load_checkpoint
+    from compressor.datasets import take_balanced
     from compressor.training.measure import measure
 
-    test, device = trained.dataset.load("test"), inputs.device()
+    test, device = take_balanced(trained.dataset.load("test"), EVAL_SAMPLES, seed=0), inputs.device()
     return measure(
-        load_checkpoint(trained.run.best).classifier.to(device),
+        load_checkpoint(trained.run.best).classifier.to(device).to(memory_format=torch.channels_last),
         torch.from_numpy(test.images),
         torch.from_numpy(test.labels),
         trained.recipe.threat,
