@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import ExportError, UnreadableModelError, UsageError
+from exporters import claim
 from exporters.differentiable.gate import compare_logits
 from exporters.runtime import Images, open_session
 
@@ -133,10 +134,9 @@ def serialise(model: onnx.ModelProto) -> bytes:
         ExportError: the model is larger than one file can hold (2 GiB).
     """
     try:
-        data: bytes = model.SerializeToString(deterministic=True)
+        return claim.serialise(model)
     except ValueError as error:
         raise ExportError("the model is larger than one ONNX file can hold (2 GiB).") from error
-    return data
 
 
 def set_metadata(model: onnx.ModelProto, key: str, value: str) -> None:
