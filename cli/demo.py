@@ -51,6 +51,7 @@ def demo(
     """Train a teacher on digits, distil it, and verify the exported file; started again, it goes on."""
     from cli.inputs import Inputs
     from cli.pipeline import Distillation, distill_run
+    from cli.stages import Extras
     from compressor.training.interruption import stop_on_signals
     from compressor.training.session import TeacherRequest
 
@@ -71,8 +72,11 @@ def demo(
             suite="default",
             eval_samples=EVAL_SAMPLES,
             evidence_samples=EVIDENCE_SAMPLES,
+            extras=Extras(),
         )
         done = distill_run(request, output=output, stop=stop)
+        if done is None:
+            return 0
         output.phase(f"Attacking teacher, student and twin with PGD-{PGD_STEPS} on {EVAL_SAMPLES} test digits")
         baseline = _measure(twin, inputs)
         measured = {
@@ -92,11 +96,11 @@ def demo(
 
 
 def _train(part: _Part, inputs: Any, run: Path, output: Output, stop: StopRequest) -> Trained:
-    from cli.stages import make_recipe, train_run
+    from cli.stages import Extras, make_recipe, train_run
 
     recipe = make_recipe(part.method, part.model, None, part.settings, "digits")
     dataset = inputs.open(lambda: "digits", recipe.image_size, output)
-    return train_run(recipe, dataset, inputs, None, run=run, resume=True, output=output, stop=stop)
+    return train_run(recipe, dataset, inputs, None, run=run, resume=True, extras=Extras(), output=output, stop=stop)
 
 
 def _measure(trained: Trained, inputs: Any) -> Measurement:

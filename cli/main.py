@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cli.attack import attack
+from cli.cache import cache
 from cli.demo import demo
 from cli.distill import distill
 from cli.doctor import doctor
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (distill, train, attack, export, verify, inspect, doctor, demo):
+for command in (distill, train, attack, export, verify, inspect, cache, doctor, demo):
     app.command()(command)
 app.command("list")(list_members)
 

@@ -119,6 +119,65 @@ Threads = Annotated[
         rich_help_panel=_COMPUTE,
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="Of the frozen teacher and of the copy that is attacked: auto (measured), fp32 or bf16. Default: auto.",
+        rich_help_panel=_COMPUTE,
+    ),
+]
+OuterPrecision = Annotated[
+    str | None,
+    typer.Option(
+        "--outer-precision",
+        metavar="NAME",
+        help="Of the passes that change the weights: fp32, bf16 or fp16 (autocast). Default: fp32.",
+        rich_help_panel=_COMPUTE,
+    ),
+]
+Accumulation = Annotated[
+    int | None,
+    typer.Option(
+        "--accumulate",
+        min=1,
+        metavar="N",
+        help="Work through a batch in N passes, for less memory.",
+        rich_help_panel=_COMPUTE,
+    ),
+]
+SyncBatchNorm = Annotated[
+    bool | None,
+    typer.Option("--sync-batchnorm", help="Batch statistics over all processes (GPUs only).", rich_help_panel=_COMPUTE),
+]
+Compile = Annotated[
+    bool | None,
+    typer.Option("--compile", help="Run the passes that change the weights compiled.", rich_help_panel=_COMPUTE),
+]
+WarmStart = Annotated[
+    bool | None,
+    typer.Option(
+        "--warm-start",
+        help="Begin each image's attack where it ended an epoch ago; take fewer --attack-steps with it.",
+        rich_help_panel=_TRAINING,
+    ),
+]
+LabelCacheLimit = Annotated[
+    str,
+    typer.Option(
+        "--label-cache-limit",
+        metavar="SIZE",
+        help="Keep the teacher's answers for later epochs and runs if all of them fit into SIZE; 0 keeps none.",
+        rich_help_panel=_COMPUTE,
+    ),
+]
+Profile = Annotated[
+    bool,
+    typer.Option(
+        "--profile", help="Show where a step's time goes, and write it to profile.json.", rich_help_panel=_OUTPUT
+    ),
+]
 ModelName = Annotated[
     str | None,
     typer.Option("--model", metavar="NAME", help="Architecture of a foreign checkpoint, where its keys do not tell."),

@@ -10,20 +10,26 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from compressor import launch
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
 _PLAIN_EVERY_SECONDS = 60.0
 _TERMINAL_EVERY_SECONDS = 0.1
+# What may happen to one process alone; any other error every process has, and the first one says.
+_OF_ONE_PROCESS = ("internal", "memory")
 
 
 class Output:
     """Where a command says things. It is the engine's ``Reporter`` too."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json = as_json
-        self.quiet = quiet
+        # Of several processes the first speaks: the others would say the same.
+        self._mute = launch.rank() != 0
+        self.as_json = as_json or self._mute
+        self.quiet = quiet or self._mute
         self._err = _console(stderr=True)
         self._out = _console(stderr=False)
         self._progress: Progress | None = None
@@ -67,6 +73,8 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Warn; also under ``--quiet``."""
+        if self._mute:
+            return
         self._say(f"[yellow]warning:[/yellow] {_escape(text)}")
 
     # Results.
@@ -96,18 +104,20 @@ class Output:
 
     def json(self, schema: str, fields: Mapping[str, Any]) -> None:
         """Print the one JSON object, if it was asked for."""
-        if self.as_json:
+        if self.as_json and not self._mute:
             self._end_progress()
             sys.stdout.write(json.dumps({"schema": schema, **fields}, allow_nan=False, ensure_ascii=False) + "\n")
             sys.stdout.flush()
 
     def error(self, code: str, message: str, hint: str, exit_code: int) -> None:
         """Print an error: a sentence and a hint, or the JSON error object."""
+        if self._mute and code not in _OF_ONE_PROCESS:
+            return
         self._end_progress()
         self._say(f"[bold red]error:[/bold red] {_escape(message)}")
         if hint:
             self._say(_escape(f"  {hint}"))
-        if self.as_json:
+        if self.as_json and not self._mute:
             body = {"error": {"code": code, "message": message, "hint": hint}, "exit_code": exit_code}
             sys.stdout.write(json.dumps(body, ensure_ascii=False) + "\n")
             sys.stdout.flush()

@@ -11,6 +11,7 @@ from cli.inputs import Inputs, default_data
 from cli.output import Output
 from cli.recipes import resolve_recipe_file
 from cli.stages import (
+    Extras,
     Trained,
     check_before_training,
     evaluate_run,
@@ -19,6 +20,7 @@ from cli.stages import (
     run_folder,
     train_run,
 )
+from compressor import launch
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, normalization_name
 from compressor.devices import set_threads
 from compressor.evaluation import Report
@@ -42,6 +44,7 @@ class Distillation:
     suite: str
     eval_samples: int | None
     evidence_samples: int
+    extras: Extras
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,11 @@ class Distilled:
         return self.trained.to_json(self.report) | {"onnx": self.export["path"], "verdict": self.verdict.answer}
 
 
-def distill_run(request: Distillation, *, output: Output, stop: StopRequest) -> Distilled:
-    """Teacher, training, attacks, export, verification."""
+def distill_run(request: Distillation, *, output: Output, stop: StopRequest) -> Distilled | None:
+    """Teacher, training, attacks, export, verification.
+
+    Under a launcher the processes train and attack together; the first exports and verifies, and the others get None.
+    """
     inputs, wanted = request.inputs, request.flags.get("image_size")
     device = inputs.device()
     recipe_file = resolve_recipe_file(request.recipe_file)
@@ -75,9 +81,12 @@ def distill_run(request: Distillation, *, output: Output, stop: StopRequest) -> 
     teacher = settle(_settled_before(loaded, folder, request), dataset, reporter=output)
 
     trained = train_run(
-        recipe, dataset, inputs, teacher, run=folder.path, resume=request.resume, output=output, stop=stop
-    )
+        recipe, dataset, inputs, teacher,
+        run=folder.path, resume=request.resume, extras=request.extras, output=output, stop=stop,
+    )  # fmt: skip
     report = evaluate_run(trained, request.suite, request.eval_samples, device=device, output=output, stop=stop)
+    if launch.rank() != 0:
+        return None
     export, verdict = export_and_verify(
         load_checkpoint(trained.run.best), dataset, recipe.threat, trained.run.onnx,
         samples=request.evidence_samples, seed=recipe.seed, threads=set_threads(inputs.threads),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,26 @@ from torch import nn
 from cli.inputs import Inputs, decoding_shown
 from cli.output import Output
 from cli.tables import artifact_json, show_artifact, show_report, show_verdict
+from compressor import launch
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint
 from compressor.contracts import Dataset
 from compressor.datasets import take_balanced
 from compressor.errors import CompressError
 from compressor.evaluation import Report, estimate_autoattack_seconds, evaluate
 from compressor.files import sha256_file, write_json
+from compressor.sizes import parse_size
 from compressor.suites import get_suite
+from compressor.team import Team
 from compressor.training.interruption import StopRequest
 from compressor.training.recipe import Recipe, resolve
 from compressor.training.run_folder import RunFolder, default_run_path
-from compressor.training.session import TrainingRequest, TrainingResult, check_request, train
+from compressor.training.session import (
+    DEFAULT_LABEL_CACHE_LIMIT,
+    TrainingRequest,
+    TrainingResult,
+    check_request,
+    train,
+)
 from compressor.types import Threat
 from exporters.artifact import make_artifact
 from exporters.claim import ClaimMismatchError, model_digest, read_claim
@@ -34,6 +44,28 @@ from exporters.verification import Policies, Verdict, verify
 DEFAULT_EVAL_SAMPLES = 1000
 EVALUATION_BATCH = 128
 AUTOATTACK_BATCH = 32  # a batch is what a kill can lose, and one of AutoAttack's takes minutes on a CPU
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a training is told beside its recipe: it changes no result.
+
+    Attributes:
+        label_cache_limit: bytes that a full label cache may take; 0 keeps none.
+        profile: whether to write where the time went.
+    """
+
+    label_cache_limit: int = DEFAULT_LABEL_CACHE_LIMIT
+    profile: bool = False
+
+    @classmethod
+    def parse(cls, label_cache_limit: str, *, profile: bool) -> Extras:
+        """From the options' text.
+
+        Raises:
+            UsageError: the limit is no size.
+        """
+        return cls(parse_size(label_cache_limit), profile)
 
 
 @dataclass(frozen=True)
@@ -86,6 +118,7 @@ def train_run(
     *,
     run: Path | None,
     resume: bool,
+    extras: Extras,
     output: Output,
     stop: StopRequest,
 ) -> Trained:
@@ -98,13 +131,17 @@ def train_run(
         teacher: settled, or None.
         run: the folder, or None for the default one.
         resume: whether the folder may exist.
+        extras: see there.
         output: told of progress.
         stop: asked after every step.
     """
     folder = run_folder(recipe, dataset, run)
-    request = TrainingRequest(recipe, dataset, folder, inputs.device(), resume)
+    request = TrainingRequest(
+        recipe, dataset, folder, inputs.device(), resume, extras.label_cache_limit, extras.profile
+    )
     check_request(request, has_teacher=teacher is not None)
-    with decoding_shown(output, stop), folder.lock():
+    # The processes of one launch share the folder; the first holds it for all.
+    with decoding_shown(output, stop), folder.lock() if launch.rank() == 0 else nullcontext():
         result = train(request, teacher, reporter=output, stop=stop)
     return Trained(recipe, folder, dataset, result)
 
@@ -133,7 +170,8 @@ def evaluate_run(
         output=output,
         stop=stop,
     )
-    write_json(trained.run.evaluation, report.to_json())
+    if launch.rank() == 0:
+        write_json(trained.run.evaluation, report.to_json())
     show_report(report, f"{trained.recipe.model}, best checkpoint (epoch {trained.result.best_epoch})", output)
     return report
 
@@ -183,6 +221,7 @@ def attack_model(
         device=device,
         state=state,
         model_digest=digest,
+        team=Team.current(device),
         on_progress=on_progress,
     )
 

@@ -23,6 +23,8 @@ def ascend(
     step_size: float,
     start: Start = "uniform",
     start_scale: float = 1.0,
+    initial: Tensor | None = None,
+    chunk: int | None = None,
 ) -> Tensor:
     r"""Maximise an objective over a ball by projected steepest ascent.
 
@@ -39,6 +41,9 @@ def ascend(
         start: ``none`` begins at x; ``uniform`` in the ball times ``start_scale``, clipped to [0, 1]; ``gaussian`` at
             ``x + start_scale * N(0, 1)``, not clipped before the first step, as TRADES and RSLAD release it.
         start_scale: a fraction of the radius for ``uniform``, a standard deviation in pixel units for ``gaussian``.
+        initial: where to begin instead, ``[B, C, H, W]`` in the ball; nothing is drawn then.
+        chunk: on how many images at once a gradient is taken; ``None`` takes all. The objective's values are each
+            image's own, so this changes speed and memory, and results by rounding alone.
 
     Returns:
         Images ``[B, C, H, W]`` in the ball and in [0, 1], detached, contiguous.
@@ -46,22 +51,18 @@ def ascend(
     Source: Madry et al. 2018, eq. 3; released code of TRADES and RSLAD for the Gaussian start.
     """
     x = x.detach()
-    x_adv = _start(x, threat, generator, start, start_scale)
+    x_adv = _start(x, threat, generator, start, start_scale) if initial is None else initial.detach()
     standing = torch.arange(len(x), device=x.device)
     for step in range(steps):
         if len(standing) == 0:
             break
         whole = len(standing) == len(x)
-        candidate = (x_adv if whole else x_adv[standing]).detach().requires_grad_()
-        with torch.enable_grad():
-            values = objective(candidate, standing)
-            (gradient,) = torch.autograd.grad(values.sum(), candidate)
-        moved = project(
-            candidate.detach() + step_size * _direction(gradient, threat), x if whole else x[standing], threat
-        )
+        candidate = x_adv if whole else x_adv[standing]
+        values, gradient = _differentiate(objective, candidate, standing, chunk or len(standing))
+        moved = project(candidate + step_size * _direction(gradient, threat), x if whole else x[standing], threat)
         # A Gaussian start may lie outside the ball: a goal reached there is not reached inside, so the image goes on.
-        inside = step > 0 or start != "gaussian"
-        reached = torch.isposinf(values.detach()) & inside
+        inside = step > 0 or initial is not None or start != "gaussian"
+        reached = torch.isposinf(values) & inside
         if bool(reached.any()):
             x_adv = x_adv.clone() if whole else x_adv
             x_adv[standing[~reached]] = moved[~reached]
@@ -71,6 +72,19 @@ def ascend(
         else:
             x_adv[standing] = moved
     return project(x_adv, x, threat).contiguous()
+
+
+def _differentiate(objective: Objective, x_adv: Tensor, index: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """The objective's values ``[b]`` and gradients ``[b, C, H, W]``, detached, a chunk of images after the other."""
+    values: list[Tensor] = []
+    gradients: list[Tensor] = []
+    for part, positions in zip(torch.split(x_adv, chunk), torch.split(index, chunk), strict=True):
+        images = part.detach().requires_grad_()
+        with torch.enable_grad():
+            value = objective(images, positions)
+            gradients += torch.autograd.grad(value.sum(), images)
+        values.append(value.detach())
+    return torch.cat(values), torch.cat(gradients)
 
 
 def project(x_adv: Tensor, x: Tensor, threat: Threat) -> Tensor:

@@ -67,10 +67,48 @@ def apply_variants(images: Tensor, variants: Tensor) -> Tensor:
     Returns:
         float32 ``[B, C, S, S]`` in [0, 1], on the images' device; zero where the crop leaves the picture.
     """
-    batch, channels, side, _ = images.shape
-    padding = crop_padding(side)
-    offsets = 2 * padding + 1
-    device = images.device
+    return to_float(cut_variants(F.pad(images, (crop_padding(images.shape[-1]),) * 4), variants))
+
+
+def cut_variants(frames: Tensor, variants: Tensor) -> Tensor:
+    """Cut each variant out of its padded frame.
+
+    Args:
+        frames: ``[B, C, S + 2p, S + 2p]``, of any type, with ``p = crop_padding(S)``.
+        variants: integers ``[B]``.
+
+    Returns:
+        ``[B, C, S, S]`` of the same type and device.
+    """
+    return frames[_places(frames, variants)]
+
+
+def paste_variants(frames: Tensor, parts: Tensor, variants: Tensor) -> Tensor:
+    """Put each part back where ``cut_variants`` would take it from; the rest of a frame stays.
+
+    Args:
+        frames: ``[B, C, S + 2p, S + 2p]``; not changed.
+        parts: ``[B, C, S, S]`` of the same type.
+        variants: integers ``[B]``.
+    """
+    pasted = frames.clone()
+    pasted[_places(frames, variants)] = parts
+    return pasted
+
+
+def identity_variant(image_size: int) -> int:
+    """The variant that is the picture as it was: cut from the middle, not flipped."""
+    padding = crop_padding(image_size)
+    return (padding * (2 * padding + 1) + padding) * 2
+
+
+def _places(frames: Tensor, variants: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Broadcastable indices, ``[B, C, S, S]`` together, of the pixels that each variant shows."""
+    batch, channels, padded, _ = frames.shape
+    # A frame is S + 2 (S // 8) wide: with S = 8 q + r, that is 10 q + r.
+    side = 8 * (padded // 10) + padded % 10
+    offsets = 2 * crop_padding(side) + 1
+    device = frames.device
     variants = variants.to(device=device, dtype=torch.int64)
     crop, flip = variants.div(2, rounding_mode="floor"), variants.remainder(2).bool()
     dy, dx = crop.div(offsets, rounding_mode="floor"), crop.remainder(offsets)
@@ -78,11 +116,9 @@ def apply_variants(images: Tensor, variants: Tensor) -> Tensor:
     along = torch.arange(side, device=device)
     rows = dy[:, None] + along
     columns = dx[:, None] + torch.where(flip[:, None], along.flip(0), along)
-    padded = F.pad(images, (padding,) * 4)
-    picked = padded[
+    return (
         torch.arange(batch, device=device)[:, None, None, None],
         torch.arange(channels, device=device)[None, :, None, None],
         rows[:, None, :, None],
         columns[:, None, None, :],
-    ]
-    return to_float(picked)
+    )

@@ -82,10 +82,14 @@ class ModelFamily:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Decoded pictures: uint8 ``[N, C, H, W]`` (perhaps memory-mapped) and int64 labels ``[N]``."""
+    """Decoded pictures: uint8 ``[N, C, H, W]`` (perhaps memory-mapped) and int64 labels ``[N]``.
+
+    ``origin`` ``[N]`` says where a part's samples lie in the whole split; ``None`` says that this is the whole.
+    """
 
     images: np.ndarray[Any, np.dtype[np.uint8]]
     labels: np.ndarray[Any, np.dtype[np.int64]]
+    origin: np.ndarray[Any, np.dtype[np.int64]] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from compressor.cache_folder import cache_folder
 from compressor.contracts import Dataset, Split, SplitName
-from compressor.data._cache import cache_folder
 from compressor.data._decoding import OnProgress, watch_decoding
 from compressor.errors import UsageError, WriteError
 from compressor.files import canonical_json
@@ -139,8 +139,9 @@ def take(split: Split, indices: Indices) -> Split:
     """The samples at ``indices`` ``[n]``, copied; to the disk where they would take half of the free memory."""
     shape = (len(indices), *split.images.shape[1:])
     size = int(np.prod(shape))
+    origin = indices.astype(np.int64) if split.origin is None else split.origin[indices]
     if fits_in_memory(size):
-        return Split(split.images[indices], split.labels[indices])
+        return Split(split.images[indices], split.labels[indices], origin)
     folder = cache_folder()
     try:
         # A file without a name: the space comes back when the last array on it goes.
@@ -148,7 +149,7 @@ def take(split: Split, indices: Indices) -> Split:
             for chunk in _chunks(split.images, indices):
                 file.write(chunk.data)
             file.flush()
-            return Split(np.memmap(file, np.uint8, "c", shape=shape), split.labels[indices])
+            return Split(np.memmap(file, np.uint8, "c", shape=shape), split.labels[indices], origin)
     except OSError as error:
         raise WriteError(
             f"cannot write {size:,} bytes to {folder}: {error.strerror or error}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from compressor import launch
 from compressor.errors import MissingDeviceError, UsageError
 from compressor.threads import available_threads
 
@@ -11,22 +12,25 @@ from compressor.threads import available_threads
 def resolve_device(name: str = "auto") -> torch.device:
     """The device that ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` means here.
 
+    Under a launcher, ``auto`` and ``cuda`` mean the GPU of this process's number on its machine.
+
     Raises:
         UsageError: another name. MissingDeviceError: a device that is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return resolve_device("cuda") if torch.cuda.is_available() else torch.device("cpu")
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdigit())):
         raise UsageError(f"the device {name!r} is not known.", "Use auto, cpu, cuda, cuda:N or mps.")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if int(number or 0) >= count:
+        index = int(number) if number else launch.local_rank() or 0
+        if index >= count:
             raise MissingDeviceError(
-                f"the device {name} is not there: PyTorch sees {count} CUDA device(s).",
+                f"the device cuda:{index} is not there: PyTorch sees {count} CUDA device(s).",
                 "Use --device cpu, or see `compress doctor`.",
             )
-        device = torch.device("cuda", int(number or 0))
+        device = torch.device("cuda", index)
         torch.cuda.set_device(device)
         return device
     if kind == "mps" and not torch.backends.mps.is_available():

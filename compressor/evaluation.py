@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,16 @@ from compressor.errors import ClassMismatchError, UnreadableDataError
 from compressor.evaluation_report import Alarm, Bits, Mode, Report
 from compressor.evaluation_state import RIGHT, UNKNOWN, WRONG, EvaluationState
 from compressor.files import canonical_json, sha256_bytes
+from compressor.frozen import chunk_of, in_chunks, twin_or_itself
 from compressor.losses import is_wrong
 from compressor.modes import module_mode
 from compressor.randomness import make_generator
 from compressor.statistics import wilson_interval
 from compressor.suites import Suite, describe
+from compressor.team import Team
 from compressor.types import Threat
+
+LOG = logging.getLogger("compressor.evaluation")
 
 __all__ = ["Alarm", "Report", "estimate_autoattack_seconds", "evaluate"]
 
@@ -35,6 +41,9 @@ AUTOATTACK_FORWARDS = 10_000
 """What AutoAttack costs for an image that it does not break, backward passes counted as two forward passes."""
 
 _CLEAN = "clean"
+# What is computed has changed since version 1, where attacks differentiated the model itself.
+_NUMERICS = 2
+_SAMPLE = 8
 _STEPS_ALLOWANCE = 0.005
 
 
@@ -51,13 +60,17 @@ def evaluate(
     mode: Mode = "alone",
     state: Path | None = None,
     model_digest: str | None = None,
+    team: Team = Team(),  # noqa: B008 - a frozen value
     on_progress: OnProgress | None = None,
 ) -> Report:
     """Attack every image with every attack of a suite.
 
     An image that the model gets wrong unattacked is broken by every attack, and no work is spent on it. The noise of a
     batch is a function of the seed, the column and the batch's place among the images attacked: the same model,
-    images, seed and batch size give the same report, stopped and resumed or not.
+    images, seed and batch size give the same report, stopped and resumed or not, by however many processes.
+
+    Attacks differentiate the model's frozen twin, whose logits differ from the model's by rounding. The model itself
+    judges every image that they find; where the twin alone has fallen, the attack is run again on the model.
 
     Args:
         model: logits ``[B, K]`` from float images in [0, 1]; on ``device`` already; left exactly as it was found.
@@ -73,7 +86,8 @@ def evaluate(
         state: where the bits so far are kept; one that belongs to other inputs is ignored and overwritten.
         model_digest: what tells this model from others in the state's key; by default a digest of its tensors and
             its structure.
-        on_progress: called before the first batch of a column and after each.
+        team: the processes that share the batches out among them; all of them get the same report.
+        on_progress: called, in every process, before the first batch of a column and after each; may raise to stop.
 
     Returns:
         The bits, and everything computed from them.
@@ -90,7 +104,7 @@ def evaluate(
     if state is not None:
         digest = model_digest or _model_digest(model)
         key = _key(digest, pictures, targets, threat, suite, seed=seed, batch_size=batch_size, mode=mode)
-    known = EvaluationState.open(state, key, columns, len(targets))
+    known = EvaluationState.open(state, key, columns, len(targets), rank=team.rank)
     report_progress = on_progress or (lambda name, done, total: None)
 
     def run(name: str, among: NDArray[np.intp], broken: Callable[[Tensor, Tensor, int], Tensor]) -> None:
@@ -98,21 +112,33 @@ def evaluate(
         bits = known.bits[name]
         bits[np.setdiff1d(np.arange(len(bits)), among)] = WRONG
         report_progress(name, int((bits[among] != UNKNOWN).sum()), len(among))
-        for start, index in _batches(among, batch_size):
+        for start, index in list(_batches(among, batch_size))[team.rank :: team.size]:
             if (bits[index] != UNKNOWN).all():
                 continue
             x, y = _on_device(pictures[index], targets[index], device)
             bits[index] = np.where(broken(x, y, start).cpu().numpy(), WRONG, RIGHT)
             known.save()
             report_progress(name, min(start + batch_size, len(among)), len(among))
+        if team.size > 1:
+            team.maximum_(bits)
+            if team.is_main:
+                known.save()
+            report_progress(name, len(among), len(among))
 
-    run(_CLEAN, np.arange(len(targets)), lambda x, y, _: _errs(model, x, y))
+    @cache
+    def attacked() -> nn.Module:
+        """Made when first needed: a finished evaluation makes none."""
+        x, _ = _on_device(pictures[:_SAMPLE], targets[:_SAMPLE], device)
+        return twin_or_itself(model, x)
+
+    run(_CLEAN, np.arange(len(targets)), lambda x, y, _: _errs(model, x, y, chunk_of(attacked())))
     standing = known.bits[_CLEAN] == RIGHT
     for name, attack in attacks:
-        run(name, np.flatnonzero(standing), _breaker(model, attack, threat, (seed, "attack", name)))
+        run(name, np.flatnonzero(standing), _breaker(model, attacked, attack, threat, (seed, "attack", name)))
         if mode == "cascade":
             standing = known.bits[name] == RIGHT
 
+    known.absorb()
     right: dict[str, Bits] = {name: bits == RIGHT for name, bits in known.bits.items()}
     clean = right.pop(_CLEAN)
     alarms = _weaker_with_more_steps(suite, right) if mode == "alone" else ()
@@ -148,18 +174,27 @@ def estimate_autoattack_seconds(
 
 
 def _breaker(
-    model: nn.Module, attack: Attack, threat: Threat, key: tuple[int | str, ...]
+    model: nn.Module, attacked: Callable[[], nn.Module], attack: Attack, threat: Threat, key: tuple[int | str, ...]
 ) -> Callable[[Tensor, Tensor, int], Tensor]:
     def broken(x: Tensor, y: Tensor, start: int) -> Tensor:
-        return attack(model, x, y, threat, make_generator(*key, start)).broken
+        found = attack(attacked(), x, y, threat, make_generator(*key, start))
+        if attacked() is model:
+            return found.broken
+        wrong = _errs(model, found.x_adv, y, chunk_of(attacked()))
+        # An attack stops where the twin errs: by the model's own judgement it may have stopped too soon.
+        unsettled = torch.nonzero(found.broken & ~wrong).squeeze(1)
+        if len(unsettled):
+            LOG.info("%s: %d image(s) break the frozen twin alone; attacking the model itself", key[-1], len(unsettled))
+            again = attack(model, x[unsettled], y[unsettled], threat, make_generator(*key, start, "again"))
+            wrong[unsettled] = again.broken
+        return wrong
 
     return broken
 
 
-@torch.no_grad()
-def _errs(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def _errs(model: nn.Module, x: Tensor, y: Tensor, chunk: int | None = None) -> Tensor:
     with module_mode(model, training=False):
-        logits: Tensor = model(x)
+        logits = in_chunks(model, x, chunk)
     classes = logits.shape[1]
     if int(y.max()) >= classes:
         raise ClassMismatchError(
@@ -214,6 +249,7 @@ def _key(
         "labels": hashlib.sha256(np.ascontiguousarray(targets).data).hexdigest(),
         "threat": [threat.norm, threat.eps],
         "suite": describe(suite),
+        "numerics": _NUMERICS,
         **settings,
     }
     return sha256_bytes(canonical_json(inputs).encode())

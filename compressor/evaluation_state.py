@@ -1,8 +1,12 @@
-"""The bits an evaluation has so far, on disk after every batch: a killed evaluation goes on where it stopped."""
+"""The bits an evaluation has so far, on disk after every batch: a killed evaluation goes on where it stopped.
+
+Of several processes each writes a file of its own beside the first one's, and reads them all when it starts.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.errors import WriteError
 from compressor.files import write_json
 
 _SCHEMA = "compress.evaluation-state/1"
@@ -24,30 +29,63 @@ class EvaluationState:
     """One int8 array ``[N]`` of ``UNKNOWN``, ``WRONG`` or ``RIGHT`` for each column, filled in as work is done.
 
     Attributes:
-        path: where it is kept; ``None`` keeps it in memory only.
+        path: where the first process keeps it; ``None`` keeps it in memory only.
         key: a digest of everything that the bits depend on.
         bits: the arrays by column name.
+        rank: the number of the process that writes.
     """
 
     path: Path | None
     key: str
     bits: Mapping[str, NDArray[np.int8]]
+    rank: int = 0
 
     @classmethod
-    def open(cls, path: Path | None, key: str, columns: Sequence[str], samples: int) -> EvaluationState:
-        """Read the state at ``path``; a missing, damaged or foreign one is ignored, and nothing is known yet."""
-        bits = None if path is None else _read(path, key, columns, samples)
-        return cls(path, key, bits or {column: np.full(samples, UNKNOWN, dtype=np.int8) for column in columns})
+    def open(
+        cls, path: Path | None, key: str, columns: Sequence[str], samples: int, *, rank: int = 0
+    ) -> EvaluationState:
+        """Read what every process has written; a missing, damaged or foreign file is ignored."""
+        bits = {column: np.full(samples, UNKNOWN, dtype=np.int8) for column in columns}
+        for file in () if path is None else (path, *_files_of_others(path)):
+            for column, found in (_read(file, key, columns, samples) or {}).items():
+                np.maximum(bits[column], found, out=bits[column])
+        return cls(path, key, bits, rank)
 
     def save(self) -> None:
-        """Write it atomically.
+        """Write it atomically, to this process's own file.
 
         Raises:
             WriteError: disk full or no permission.
         """
         if self.path is not None:
+            own = self.path if self.rank == 0 else self.path.with_name(f"{self.path.name}.rank{self.rank}")
             bits = {column: _LETTERS[bits + 1].tobytes().decode() for column, bits in self.bits.items()}
-            write_json(self.path, {"schema": _SCHEMA, "key": self.key, "bits": bits})
+            write_json(own, {"schema": _SCHEMA, "key": self.key, "bits": bits})
+
+    def absorb(self) -> None:
+        """Let the first process's file be the only one: these bits hold what all files do.
+
+        Raises:
+            WriteError: disk full or no permission.
+        """
+        if self.path is None or self.rank != 0 or not (others := _files_of_others(self.path)):
+            return
+        self.save()
+        for file in others:
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                hint = "Check the permissions of its folder."
+                raise WriteError(f"cannot remove {file}: {error.strerror}.", hint) from error
+
+
+def _files_of_others(path: Path) -> list[Path]:
+    """What processes other than the first have written beside ``path``, and not been absorbed since."""
+    pattern = re.compile(re.escape(path.name) + r"\.rank\d{1,6}")
+    try:
+        return sorted(file for file in path.parent.iterdir() if pattern.fullmatch(file.name))
+    except OSError:
+        return []
 
 
 def _read(path: Path, key: str, columns: Sequence[str], samples: int) -> dict[str, NDArray[np.int8]] | None:

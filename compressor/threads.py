@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from compressor import launch
+
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_threads() -> int:
-    """Threads this process can keep busy: its CPU affinity, bounded by the whole cores of its container's quota."""
+    """Threads this process can keep busy: its share of the cores.
+
+    The cores are its CPU affinity, bounded by the whole cores of its container's quota; the processes that a launcher
+    started on this machine share them.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_cores(_CGROUP)
-    return max(1, cores if quota is None else min(cores, int(quota)))
+    cores = cores if quota is None else min(cores, int(quota))
+    return max(1, cores // launch.local_world_size())
 
 
 def cgroup_cores(root: Path) -> float | None:

@@ -258,3 +258,61 @@ def assert_in_ball(x_adv: torch.Tensor, x: torch.Tensor, threat: Threat) -> None
         assert (x_adv.numpy() <= x.detach().numpy() + eps).all()
     else:
         assert (norms(x_adv - x.detach()) <= threat.radius * (1 + 1e-6) + 1e-6).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 6, 100])
+@pytest.mark.parametrize("threat", [LINF, L2], ids=str)
+@pytest.mark.parametrize("start", STARTS)
+def test_chunks_change_nothing(start: Start, threat: Threat, chunk: int) -> None:
+    """Images fall at different steps, so that the standing ones are never a whole number of chunks."""
+    x, w = images(11, low=0.3, high=0.7), weights()
+    sizes: list[int] = []
+    dual = w.abs().sum() if threat.norm == "Linf" else w.norm()
+
+    def run(chunk: int | None) -> torch.Tensor:
+        at = linear(w)(x, torch.arange(11))
+
+        def objective(x_adv: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(index))
+            gained = linear(w)(x_adv, index) - at[index]
+            return torch.where(gained > threat.radius * dual * index / 12, torch.inf, gained)
+
+        return ascend(
+            objective, x, threat, make_generator(0), steps=6, step_size=threat.radius / 5, start=start,
+            start_scale=1e-3, chunk=chunk,
+        )  # fmt: skip
+
+    whole = run(None)
+    assert len(set(sizes)) > 2
+    sizes.clear()
+    assert torch.equal(run(chunk), whole)
+    assert max(sizes) == min(chunk, 11)
+
+
+@pytest.mark.parametrize("threat", [LINF, L2], ids=str)
+@pytest.mark.parametrize("start", STARTS)
+def test_a_given_beginning_is_where_it_begins(threat: Threat, start: Start) -> None:
+    x = images(4, low=0.4, high=0.6)
+    initial = project(x + 0.02 * torch.randn(x.shape, generator=make_generator(9)), x, threat)
+    before = initial.clone()
+    generator = make_generator(0)
+    undrawn = generator.get_state()
+    seen: list[torch.Tensor] = []
+
+    def objective(x_adv: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        seen.append(x_adv.detach().clone())
+        # The first image is at its goal already, and keeps its place.
+        return torch.where(index == 0, torch.inf, linear(weights())(x_adv, index))
+
+    x_adv = ascend(objective, x, threat, generator, steps=2, step_size=threat.radius / 4, start=start, initial=initial)
+    assert torch.equal(seen[0], before)
+    assert torch.equal(generator.get_state(), undrawn)
+    assert torch.equal(initial, before)
+    torch.testing.assert_close(x_adv[0], before[0], rtol=0, atol=1e-6)
+    assert not torch.equal(x_adv[1], before[1])
+    for steps in (0, 1):
+        again = ascend(
+            linear(weights()), x, threat, generator, steps=steps, step_size=threat.radius / 4, initial=initial
+        )
+        assert torch.equal(initial, before)
+        assert again.data_ptr() != initial.data_ptr()

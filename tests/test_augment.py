@@ -5,7 +5,17 @@ import pytest
 import torch
 from torchvision.transforms import functional as TF
 
-from compressor.augment import apply_variants, choose_variants, permutation, to_float, variant_count
+from compressor.augment import (
+    apply_variants,
+    choose_variants,
+    crop_padding,
+    cut_variants,
+    identity_variant,
+    paste_variants,
+    permutation,
+    to_float,
+    variant_count,
+)
 
 
 def pictures(batch: int, size: int, channels: int = 3) -> torch.Tensor:
@@ -45,6 +55,54 @@ def test_every_variant_of_a_picture_is_another_picture() -> None:
     image = pictures(1, 32).expand(162, -1, -1, -1)
     results = apply_variants(image, torch.arange(162))
     assert len({result.numpy().tobytes() for result in results}) == 162
+
+
+def frames_of(batch: int, size: int) -> torch.Tensor:
+    """int8 frames as perturbations are kept in: padded, and nowhere zero."""
+    side = size + 2 * crop_padding(size)
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(1, 128, (batch, 3, side, side), dtype=torch.int8, generator=generator)
+
+
+@pytest.mark.parametrize("size", [7, 8, 15, 20, 32])
+def test_what_is_cut_out_of_a_frame_is_what_torchvision_cuts(size: int) -> None:
+    variants = torch.arange(variant_count(size))
+    frames = frames_of(len(variants), size)
+    got = cut_variants(frames, variants)
+    for part, frame, variant in zip(got, frames, variants.tolist(), strict=True):
+        dy, dx = divmod(variant // 2, 2 * crop_padding(size) + 1)
+        cut = TF.crop(frame, dy, dx, size, size)
+        assert torch.equal(part, TF.hflip(cut) if variant % 2 else cut)
+    assert got.dtype == torch.int8
+
+
+@pytest.mark.parametrize("size", [7, 8, 20, 32])
+def test_pasting_undoes_cutting_and_cutting_undoes_pasting(size: int) -> None:
+    variants = torch.arange(variant_count(size))
+    frames = frames_of(len(variants), size)
+    assert torch.equal(paste_variants(frames, cut_variants(frames, variants), variants), frames)
+    parts = -frames_of(len(variants), size)[:, :, :size, :size]
+    assert torch.equal(cut_variants(paste_variants(frames, parts, variants), variants), parts)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_pasting_changes_the_crop_and_nothing_else(size: int) -> None:
+    variants = torch.arange(variant_count(size))
+    frames = frames_of(len(variants), size)
+    before = frames.clone()
+    pasted = paste_variants(frames, torch.zeros(len(variants), 3, size, size, dtype=torch.int8), variants)
+    assert torch.equal(frames, before)
+    for new, old, variant in zip(pasted, frames, variants.tolist(), strict=True):
+        dy, dx = divmod(variant // 2, 2 * crop_padding(size) + 1)
+        expected = old.clone()
+        expected[:, dy : dy + size, dx : dx + size] = 0
+        assert torch.equal(new, expected)
+
+
+@pytest.mark.parametrize("size", [7, 8, 20, 28, 32, 224])
+def test_the_identity_variant_is_the_picture(size: int) -> None:
+    images = pictures(2, size)
+    assert torch.equal(apply_variants(images, torch.tensor([identity_variant(size)] * 2)), to_float(images))
 
 
 def test_grey_pictures_and_empty_batches() -> None:

@@ -14,6 +14,7 @@ from compressor.ascent import Start, ascend
 from compressor.attacks._search import attack_standing
 from compressor.contracts import AttackResult
 from compressor.errors import UsageError
+from compressor.frozen import chunk_of
 from compressor.types import Threat, parse_eps
 
 Loss = Literal["cross_entropy", "cw_margin"]
@@ -67,6 +68,7 @@ class GradientAttack:
                 step_size=self.step_length(threat),
                 start=self.start,
                 start_scale=self.start_scale,
+                chunk=chunk_of(model),
             )
 
         return attack_standing(model, x, y, threat, search)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compressor.ascent import project
 from compressor.contracts import AttackResult
+from compressor.frozen import chunk_of, in_chunks
 from compressor.losses import is_wrong
 from compressor.modes import module_mode
 from compressor.types import Threat
@@ -48,10 +49,11 @@ def attack_standing(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, sear
     return AttackResult(x_adv, broken)
 
 
-@torch.no_grad()
 def errs(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Whether the model gets each image wrong, bool ``[B]``; logits that are not finite are an error."""
-    return is_wrong(model(x), y) if len(x) else torch.zeros(0, dtype=torch.bool, device=x.device)
+    if len(x) == 0:
+        return torch.zeros(0, dtype=torch.bool, device=x.device)
+    return is_wrong(in_chunks(model, x, chunk_of(model)), y)
 
 
 @contextmanager

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
+from compressor.cache_folder import cache_folder, mark_used
 from compressor.data._pictures import Pixels
 from compressor.errors import UnreadableDataError, WriteError
 from compressor.files import atomic_path
@@ -23,6 +25,7 @@ Shape = tuple[int, int, int, int]
 Blocks = Callable[[], Iterator[Pixels]]
 
 _HEADER_BYTES = 1 << 12
+_SHAPE = re.compile(rb"\(([0-9]{1,12}), 3, ([0-9]{1,5}), ([0-9]{1,5})\)")
 
 
 def cached_images(file_name: str, shape: Shape, blocks: Blocks) -> Pixels:
@@ -53,26 +56,51 @@ def cached_images(file_name: str, shape: Shape, blocks: Blocks) -> Pixels:
     return _in_memory(shape, blocks) if images is None else images
 
 
-def cache_folder() -> Path:
-    """``COMPRESS_CACHE_DIR``, else the platform's folder for caches."""
-    chosen = os.environ.get("COMPRESS_CACHE_DIR")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("compress")
+def decoded_shape(path: Path) -> Shape:
+    """The shape ``(N, 3, size, size)`` of a cached file of pictures; reads its header alone, and its length.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not such a file, or is damaged.
+    """
+    with path.open("rb") as file:
+        start = file.read(_HEADER_BYTES)
+        size = os.fstat(file.fileno()).st_size
+    # NumPy's own parser answers damage with errors of many kinds; a header that we wrote can be written again.
+    match = _SHAPE.search(start)
+    if match is None:
+        raise ValueError("its header is damaged, or not of pictures")
+    n, height, width = (int(number) for number in match.groups())
+    shape = n, 3, height, width
+    header = _header(shape)
+    if not start.startswith(header):
+        raise ValueError("its header is damaged, or not of pictures")
+    if size != len(header) + prod(shape):
+        raise ValueError(f"it has {size:,} bytes, not {len(header) + prod(shape):,}")
+    return shape
 
 
 def _open(path: Path, shape: Shape) -> Pixels | None:
     """The cached array, or ``None`` where there is none that can be used."""
     try:
-        # Opened as a map first: that reads the header alone, and fails if the file is shorter than it says.
+        found = decoded_shape(path)
+        if found != shape:
+            raise ValueError(f"it holds {list(found)}, not {list(shape)}")
         # Copy-on-write, so that torch can share the memory and nothing ever changes the file.
-        images: Pixels = np.lib.format.open_memmap(path, mode="c")
-        if images.shape != shape or images.dtype != np.uint8 or not images.flags.c_contiguous:
-            raise ValueError(f"it holds {images.dtype} {list(images.shape)}, not uint8 {list(shape)}")
+        images: Pixels = np.memmap(path, np.uint8, "c", offset=len(_header(shape)), shape=shape)
+        mark_used(path)
         return np.array(images) if fits_in_memory(images.nbytes) else images
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         LOG.warning("the cached pictures %s cannot be used (%s); decoding again", path, error)
         return None
+
+
+def _header(shape: Shape) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 def _check_space(path: Path, size: int) -> None:
@@ -84,8 +112,7 @@ def _check_space(path: Path, size: int) -> None:
 
 def _write(path: Path, shape: Shape, blocks: Blocks) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
+        file.write(_header(shape))
         for block in blocks():
             file.write(block.data)
 

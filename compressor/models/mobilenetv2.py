@@ -53,8 +53,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W] -> [B, channels, H / stride, W / stride]``."""
-        out = torch.relu(self.bn1(self.conv1(x)))
-        out = torch.relu(self.bn2(self.conv2(out)))
+        out = torch.relu_(self.bn1(self.conv1(x)))
+        out = torch.relu_(self.bn2(self.conv2(out)))
         out = cast(Tensor, self.bn3(self.conv3(out)))
         return out + self.shortcut(x) if self.residual else out
 
@@ -87,8 +87,8 @@ class MobileNetV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images ``[B, 3, H, W]`` to logits ``[B, K]``."""
-        out = self.layers(torch.relu(self.bn1(self.conv1(x))))
-        out = torch.relu(self.bn2(self.conv2(out)))
+        out = self.layers(torch.relu_(self.bn1(self.conv1(x))))
+        out = torch.relu_(self.bn2(self.conv2(out)))
         return cast(Tensor, self.linear(pooled(out)))
 
 

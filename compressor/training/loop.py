@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from compressor.ascent import ascend
-from compressor.augment import apply_variants, choose_variants, permutation, to_float
-from compressor.contracts import Batch, Method, Progress
+from compressor.ascent import ascend, project
+from compressor.classifier import Classifier
+from compressor.contracts import Method, Progress, Split
 from compressor.errors import DivergedError
+from compressor.frozen import FrozenTwin, chunk_of
 from compressor.modes import module_mode
 from compressor.randomness import make_generator
 from compressor.reporting import Reporter
+from compressor.team import Team
+from compressor.training.feeder import Feeder, Share
 from compressor.training.interruption import StopRequest
 from compressor.training.measure import Measurement, measure
+from compressor.training.pace import Pace
+from compressor.training.perturbations import Perturbations
 from compressor.training.recipe import Recipe
+from compressor.training.step_losses import StepLosses
+from compressor.training.stopwatch import Stopwatch
 from compressor.training.teacher import FrozenTeacher
 
-_SAVE_EVERY_SECONDS = 300.0
-_ESTIMATE_STEPS = 3
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -44,24 +49,43 @@ class State:
 
 @dataclass(frozen=True)
 class Trainer:
-    """What stays the same while training."""
+    """What stays the same while training.
+
+    Attributes:
+        recipe: what to do.
+        method: its objectives.
+        student: the model whose weights are saved, and whose copy is attacked.
+        forward: the same model as the outer step calls it: wrapped for several processes, or compiled.
+        unsynchronised: a context in which ``forward``'s gradients stay in this process, for all passes but the last.
+        twin: the student's frozen twin, or None where the student itself is attacked.
+        teacher: asked by methods; None where there is none.
+        optimizer: of the student's parameters.
+        scaler: of the loss, for fp16; does nothing in other precisions.
+        feeder: brings the batches.
+        perturbations: where each image's last attack ended; None without a warm start.
+        validation: the images that select the best checkpoint.
+        device: where all this is.
+        team: the processes that train together.
+        watch: told where the time goes.
+        shows_split: whether progress tells where the time goes.
+    """
 
     recipe: Recipe
     method: Method
-    accelerator: Accelerator
-    student: nn.Module
-    optimizer: torch.optim.Optimizer
+    student: Classifier
+    forward: nn.Module
+    unsynchronised: Callable[[], AbstractContextManager[Any]]
+    twin: FrozenTwin | None
     teacher: FrozenTeacher | None
-    images: Tensor
-    labels: Tensor
-    validation_images: Tensor
-    validation_labels: Tensor
-
-    @property
-    def steps(self) -> int:
-        """Steps in an epoch; a last batch of one image is left out, since BatchNorm can't use it."""
-        whole, rest = divmod(len(self.labels), self.recipe.batch_size)
-        return whole + (rest > 1)
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    feeder: Feeder
+    perturbations: Perturbations | None
+    validation: Split
+    device: torch.device
+    team: Team
+    watch: Stopwatch
+    shows_split: bool
 
     def fit(
         self,
@@ -75,7 +99,7 @@ class Trainer:
         """Train from ``state`` to the last epoch.
 
         Args:
-            state: changed in place.
+            state: changed in place; the same in every process.
             save: writes everything that resuming needs; called now and then, and before an interruption.
             on_epoch: called after each epoch's validation, before ``save``, with ``state`` at the epoch's end.
             reporter: told of progress.
@@ -84,64 +108,70 @@ class Trainer:
         Raises:
             DivergedError: the loss is no longer finite. Interrupted: a signal came, and the state is saved.
         """
-        recipe, saved, first_step = self.recipe, time.monotonic(), state.step
-        self.student.train()
-        while state.epoch < recipe.epochs:
-            started, images_before = time.monotonic(), state.images
-            for batch, progress in self._batches(state):
-                x_adv = self._attack(batch, progress)
-                with self._outer_precision():
-                    terms = self.method.outer(self.student, self.teacher, batch, x_adv, progress)
-                self._step(terms["total"], progress)
-                self._account(state, terms, len(batch.y), progress)
-                self._tell(reporter, state, progress)
-                if progress.step - first_step == _ESTIMATE_STEPS:
-                    self._estimate(reporter, progress, (time.monotonic() - started) / (_ESTIMATE_STEPS + 1))
-                self._give_way(state, save, stop)
-                if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
-                    save(state)
-                    saved = time.monotonic()
-            seconds = time.monotonic() - started
-            rate = (state.images - images_before) / seconds
-            validation = self._validate(lambda: self._give_way(state, save, stop))
-            self._close_epoch(state, validation, {"seconds": seconds, "images_per_second": rate})
+        pace = Pace(state.step)
+        self.forward.train()
+        while state.epoch < self.recipe.epochs:
+            pace.start_epoch(state.images)
+            losses = StepLosses()
+            for share in self.feeder.shares(state.epoch, state.step):
+                progress = Progress(state.epoch, self.recipe.epochs, share.step, self.feeder.steps)
+                with self.watch.part("attack"):
+                    if share.is_first and self.twin is not None:
+                        self.twin.refresh()
+                    x_adv = self._attack(share, progress)
+                with self.watch.part("outer"):
+                    self._outer(share, x_adv, progress, losses)
+                    if share.is_last:
+                        means = losses.means(self.team)
+                        self._step(means["total"], progress)
+                if share.is_last:
+                    with self.watch.part("logging"):
+                        self._account(state, means, progress)
+                        self._tell(reporter, state, progress)
+                        pace.estimate(reporter, progress)
+                        self._give_way(state, save, stop, due=self.team.is_main and pace.save_is_due())
+                    losses = StepLosses()
+            timing = pace.end_epoch(state.images) | ({"parts": self.watch.read()} if self.watch.is_exact else {})
+            self.watch.reset()
+            self.feeder.end_epoch(state.epoch)
+            validation = self._validate(lambda: self._give_way_alone(state, save, stop))
+            self._close_epoch(state, validation, timing)
             on_epoch(state, validation)
-            first_step = -_ESTIMATE_STEPS - self.steps  # one estimate a start is enough
             save(state)
-            saved = time.monotonic()
-            stop.raise_if_set()
+            pace.saved()
+            self._raise_together(stop)
 
-    def _batches(self, state: State) -> Iterator[tuple[Batch, Progress]]:
-        """The epoch's remaining batches: augmented on the device, with the teacher's answer if the method wants it."""
-        recipe, device = self.recipe, self.accelerator.device
-        order = torch.from_numpy(permutation(recipe.seed, state.epoch, len(self.labels)))
-        for step in range(state.step, self.steps):
-            index = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            pixels = self.images[index].to(device, non_blocking=True)
-            x = self._augment(pixels, state.epoch, index).contiguous(memory_format=torch.channels_last)
-            y = self.labels[index].to(device, non_blocking=True)
-            asks = self.teacher is not None and self.method.teacher_at == "natural"
-            logits = self.teacher.soft_labels(x) if asks and self.teacher is not None else None
-            yield Batch(x, y, logits), Progress(state.epoch, recipe.epochs, step, self.steps)
+    def snapshot(self) -> dict[str, Any]:
+        """Tensors and numbers that a resumed run needs, beside ``State``."""
+        answers = self.feeder.soft_labels
+        return {
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "label_view": None if answers is None else answers.state(),
+            "perturbations": None if self.perturbations is None else self.perturbations.state_dict(),
+        }
 
-    def _augment(self, pixels: Tensor, epoch: int, index: Tensor) -> Tensor:
-        recipe = self.recipe
-        if recipe.augmentation == "none":
-            return to_float(pixels)
-        flip = recipe.augmentation == "crop-flip"
-        variants = choose_variants(recipe.seed, epoch, index.numpy(), recipe.image_size, flip=flip)
-        return apply_variants(pixels, torch.from_numpy(variants).to(pixels.device))
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Take over a snapshot; the label cache's view was taken when the feeder was made."""
+        self.student.load_state_dict(saved["student"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        if self.perturbations is not None:
+            self.perturbations.load_state_dict(saved["perturbations"])
 
-    def _attack(self, batch: Batch, progress: Progress) -> Tensor:
-        """The inner maximisation, on the unwrapped student in the mode that the method wants."""
-        recipe, threat = self.recipe, self.recipe.threat
-        student = self.accelerator.unwrap_model(self.student)
-        objective = self.method.inner(student, self.teacher, batch)
+    def _attack(self, share: Share, progress: Progress) -> Tensor:
+        """The inner maximisation, on the twin, or on the student in the mode that the method wants."""
+        recipe, threat, batch = self.recipe, self.recipe.threat, share.batch
+        model = self.student if self.twin is None else self.twin
+        objective = self.method.inner(model, self.teacher, batch)
         if objective is None:
             return batch.x
-        generator = make_generator(recipe.seed, "attack", progress.epoch, progress.step, device=batch.x.device)
-        with module_mode(student, training=self.method.attack_mode == "train"):
-            return ascend(
+        generator = make_generator(
+            recipe.seed, "attack", progress.epoch, progress.step, share.number, device=batch.x.device
+        )
+        with module_mode(self.student, training=self.method.attack_mode == "train"):
+            x_adv = ascend(
                 objective,
                 batch.x,
                 threat,
@@ -150,60 +180,99 @@ class Trainer:
                 step_size=recipe.attack_step_size * threat.radius,
                 start=recipe.attack_start,
                 start_scale=recipe.attack_start_scale,
+                initial=self._warm_start(share, progress),
+                chunk=chunk_of(model),
             )
+        if self.perturbations is not None:
+            self.perturbations.keep(*(self.team.gather(t) for t in (share.index, share.variants, x_adv - batch.x)))
+        return x_adv
 
-    def _step(self, loss: Tensor, progress: Progress) -> None:
-        if not math.isfinite(loss.item()):
+    def _warm_start(self, share: Share, progress: Progress) -> Tensor | None:
+        if self.perturbations is None or progress.epoch == 0:
+            return None
+        x = share.batch.x
+        return project(x + self.perturbations.recall(share.index, share.variants).to(x.device), x, self.recipe.threat)
+
+    def _outer(self, share: Share, x_adv: Tensor, progress: Progress, losses: StepLosses) -> None:
+        """The method's forwards and their gradients, added to those of the step's other passes."""
+        passes = self.recipe.accumulation
+        with nullcontext() if share.is_last else self.unsynchronised():
+            with self._outer_precision():
+                terms = self.method.outer(self.forward, self.teacher, share.batch, x_adv, progress)
+            losses.add(terms)
+            self.scaler.scale(terms["total"] / passes).backward()  # type: ignore[no-untyped-call]
+
+    def _step(self, loss: float, progress: Progress) -> None:
+        if not math.isfinite(loss):
             raise DivergedError(
-                f"the loss became {loss.item()} in epoch {progress.epoch + 1}, step {progress.step + 1}.",
+                f"the loss became {loss} in epoch {progress.epoch + 1}, step {progress.step + 1}.",
                 f"Lower the learning rate (now {self.recipe.learning_rate:g}); earlier checkpoints are kept.",
             )
         rate = self.recipe.learning_rate_at(progress.epoch + progress.step / progress.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        self.optimizer.step()
+        # Each process has seen its own share: without this, each would hold, and attack, a model of its own.
+        self.team.average_([b for b in self.student.buffers() if b.is_floating_point()])
 
-    def _account(self, state: State, terms: dict[str, Tensor], images: int, progress: Progress) -> None:
-        for name, value in terms.items():
-            state.sums[name] = state.sums.get(name, 0.0) + value.item() * images
+    def _account(self, state: State, means: dict[str, float], progress: Progress) -> None:
+        images = self.feeder.images_in(progress.step)
+        for name, value in means.items():
+            state.sums[name] = state.sums.get(name, 0.0) + value * images
         state.images += images
         state.step = progress.step + 1
 
     def _tell(self, reporter: Reporter, state: State, progress: Progress) -> None:
-        done = progress.epoch * len(self.labels) + state.images
+        epoch = self.feeder.images_per_epoch
         losses = ", ".join(f"{name} {total / state.images:.4f}" for name, total in state.sums.items())
-        reporter.advance(done, self.recipe.epochs * len(self.labels), f"epoch {progress.epoch + 1}: {losses}")
+        split = f"; {self.watch.split()}" if self.shows_split else ""
+        reporter.advance(
+            progress.epoch * epoch + state.images,
+            self.recipe.epochs * epoch,
+            f"epoch {progress.epoch + 1}: {losses}{split}",
+        )
 
-    def _estimate(self, reporter: Reporter, progress: Progress, seconds_a_step: float) -> None:
-        steps_left = (progress.epochs - progress.epoch) * progress.steps - progress.step - 1
-        minutes = steps_left * seconds_a_step / 60
-        reporter.note(f"training will take about {minutes:.0f} min more, by the first {_ESTIMATE_STEPS + 1} steps")
+    def _outer_precision(self) -> AbstractContextManager[Any]:
+        """Autocast for the outer step where the recipe asks for it; the attack's precision is the twin's."""
+        dtype = _AUTOCAST.get(self.recipe.outer_precision)
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
 
-    def _outer_precision(self) -> torch.autocast:
-        """Autocast for the outer step where the recipe asks for it; the attack's gradients stay in fp32."""
-        wanted = self.recipe.precision == "bf16"
-        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=wanted)
+    def _give_way(self, state: State, save: Callable[[State], None], stop: StopRequest, *, due: bool) -> None:
+        """Save where any process wants it, and stop where any was told to."""
+        signum, wanted = self.team.maximum([stop.signum or 0, int(due)])
+        if signum or wanted:
+            save(state)
+        if signum:
+            stop.signum = signum
+            stop.raise_if_set()
 
-    def _give_way(self, state: State, save: Callable[[State], None], stop: StopRequest) -> None:
-        if stop.is_set:
+    def _give_way_alone(self, state: State, save: Callable[[State], None], stop: StopRequest) -> None:
+        # Validation is shared out: processes don't meet there, and one that left would keep the others waiting.
+        if self.team.size == 1 and stop.is_set:
             save(state)
             stop.raise_if_set()
 
+    def _raise_together(self, stop: StopRequest) -> None:
+        (signum,) = self.team.maximum([stop.signum or 0])
+        stop.signum = signum or None
+        stop.raise_if_set()
+
     def _validate(self, on_batch: Callable[[], None]) -> Measurement:
         return measure(
-            self.accelerator.unwrap_model(self.student),
-            self.validation_images,
-            self.validation_labels,
+            self.student,
+            torch.from_numpy(self.validation.images),
+            torch.from_numpy(self.validation.labels),
             self.recipe.threat,
             steps=self.recipe.selection_steps,
             seed=self.recipe.seed,
-            device=self.accelerator.device,
+            device=self.device,
+            team=self.team,
             on_batch=on_batch,
         )
 
-    def _close_epoch(self, state: State, validation: Measurement, timing: dict[str, float]) -> None:
+    def _close_epoch(self, state: State, validation: Measurement, timing: dict[str, Any]) -> None:
         """Record the finished epoch, note whether it is the best, and turn to the next."""
         score = (validation.robust, validation.clean)
         if self.method.selects_by == "clean":

@@ -10,10 +10,14 @@ from torch import Tensor, nn
 
 from compressor.ascent import ascend
 from compressor.augment import to_float
+from compressor.frozen import FrozenTwin, chunk_of, in_chunks
 from compressor.losses import cross_entropy
 from compressor.modes import module_mode
 from compressor.randomness import make_generator
+from compressor.team import Team
 from compressor.types import Threat
+
+_SAMPLE = 8
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,12 @@ def measure(
     seed: int,
     device: torch.device,
     batch_size: int = 250,
+    team: Team = Team(),  # noqa: B008 - a frozen value
     on_batch: Callable[[], None] = lambda: None,
 ) -> Measurement:
     """Measure ``model`` in eval mode with PGD on cross-entropy: steps of eps/4, uniform start.
+
+    Gradients are those of its frozen twin in float32; the model itself judges.
 
     Args:
         model: a classifier on ``device``; left as it was found.
@@ -59,17 +66,19 @@ def measure(
         seed: of the starts; they are the same at every call, so that epochs are compared on equal terms.
         device: where to compute.
         batch_size: images at a time.
+        team: the processes that share the batches out among them; all get the same counts.
         on_batch: called before each batch; may raise to stop.
     """
     clean = robust = 0
     entropy = 0.0
+    starts = list(range(0, len(labels), batch_size))
     with module_mode(model, training=False):
-        for first in range(0, len(labels), batch_size):
+        attacked = model if isinstance(model, FrozenTwin) else _twin(model, images, device)
+        for first in starts[team.rank :: team.size]:
             on_batch()
             x = to_float(images[first : first + batch_size].to(device))
             y = labels[first : first + batch_size].to(device)
-            with torch.no_grad():
-                logits = model(x)
+            logits = in_chunks(model, x, chunk_of(attacked))
             entropy += _entropy(logits)
             correct = logits.argmax(1) == y
             clean += int(correct.sum())
@@ -79,12 +88,18 @@ def measure(
             generator = make_generator(seed, "measure", first, device=device)
 
             def objective(x_adv: Tensor, index: Tensor, y: Tensor = y) -> Tensor:
-                return cross_entropy(model(x_adv), y[index])
+                return cross_entropy(attacked(x_adv), y[index])
 
-            x_adv = ascend(objective, x, threat, generator, steps=steps, step_size=threat.radius / 4)
-            with torch.no_grad():
-                robust += int((model(x_adv).argmax(1) == y).sum())
-    return Measurement(len(labels), clean, robust, entropy / len(labels))
+            step_size = threat.radius / 4
+            chunk = chunk_of(attacked)
+            x_adv = ascend(objective, x, threat, generator, steps=steps, step_size=step_size, chunk=chunk)
+            robust += int((in_chunks(model, x_adv, chunk_of(attacked)).argmax(1) == y).sum())
+    clean_all, robust_all, entropy_all = team.sum([clean, robust, entropy])
+    return Measurement(len(labels), int(clean_all), int(robust_all), entropy_all / len(labels))
+
+
+def _twin(model: nn.Module, images: Tensor, device: torch.device) -> FrozenTwin:
+    return FrozenTwin(model, to_float(images[:_SAMPLE].to(device)))
 
 
 def _entropy(logits: Tensor) -> float:

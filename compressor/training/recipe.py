@@ -17,7 +17,8 @@ from compressor.registry import METHODS, unknown_name
 from compressor.types import Norm, Threat
 
 Augmentation = Literal["crop-flip", "crop", "none"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
+OuterPrecision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,15 @@ class Recipe:
         attack_start: ``gaussian`` (RSLAD, TRADES), ``uniform`` (SAT) or ``none``.
         attack_start_scale: standard deviation in pixel units for ``gaussian`` (0.001), fraction of eps for ``uniform``.
         selection_steps: PGD steps on the validation images when the best checkpoint is chosen.
-        precision: of the outer step's forwards; ``bf16`` uses autocast. Attack and selection stay in fp32.
+        attack_warm_start: begin each image's perturbation at the one it had an epoch ago (Zheng et al. 2020, ATTA),
+            which fewer steps then improve; the first epoch begins as ``attack_start`` says.
+        accumulation: in how many passes each process works through its share of a batch; the gradients add up.
+        precision: of what takes no weight gradients, the frozen teacher and the frozen twin that is attacked; ``auto``
+            measures at the start and records its choice. Selection is always in fp32.
+        outer_precision: of the outer step's forwards; ``bf16`` and ``fp16`` use autocast, ``fp16`` scales the loss.
+        frozen_twin: attack a folded copy of the model instead of the model itself, wherever its mode allows.
+        sync_batchnorm: BatchNorm uses the statistics of the whole batch, over all processes (GPUs only).
+        compile: run the outer step's forwards through ``torch.compile``.
         seed: names every random number of the run.
     """
 
@@ -76,7 +85,13 @@ class Recipe:
     attack_start: Start = "gaussian"
     attack_start_scale: float = 0.001
     selection_steps: int = 10
-    precision: Precision = "fp32"
+    attack_warm_start: bool = False
+    accumulation: int = 1
+    precision: Precision = "auto"
+    outer_precision: OuterPrecision = "fp32"
+    frozen_twin: bool = True
+    sync_batchnorm: bool = False
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -139,7 +154,7 @@ class Recipe:
 
 _AT_LEAST = {
     "epochs": 1, "batch_size": 2, "train_samples": 0, "validation_samples": 1, "image_size": 8, "momentum": 0,
-    "weight_decay": 0, "attack_steps": 1, "attack_start_scale": 0, "selection_steps": 1, "seed": 0,
+    "weight_decay": 0, "attack_steps": 1, "attack_start_scale": 0, "selection_steps": 1, "accumulation": 1, "seed": 0,
 }  # fmt: skip
 
 

@@ -27,6 +27,8 @@ class RunFolder:
         self.path = path
         self.recipe = path / "recipe.toml"
         self.environment = path / "environment.json"
+        self.choices = path / "choices.json"
+        self.profile = path / "profile.json"
         self.metrics = path / "metrics.jsonl"
         self.timings = path / "timings.jsonl"
         self.last = path / "last.safetensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import platform
 import time
 from dataclasses import dataclass
@@ -11,26 +12,36 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
+from compressor import launch
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, normalization_name, probe, save_checkpoint
-from compressor.classifier import build_classifier, build_empty_network, check_classes, count_parameters
+from compressor.classifier import build_empty_network, check_classes, count_parameters
 from compressor.contracts import Dataset, Split
 from compressor.datasets import split_digest, take_balanced, training_splits
 from compressor.errors import UsageError
+from compressor.files import write_json
+from compressor.memory import keep_freed_memory
 from compressor.reporting import Reporter
+from compressor.training.assembly import Settings, assemble
+from compressor.training.choices import Choices
+from compressor.training.feeder import count_shares
 from compressor.training.interruption import StopRequest
 from compressor.training.loop import State, Trainer
 from compressor.training.measure import Measurement, measure
+from compressor.training.parallel import Parallel
+from compressor.training.profile import profile
 from compressor.training.recipe import Recipe
 from compressor.training.run_folder import RunFolder
-from compressor.training.teacher import FrozenTeacher, teacher_warnings
+from compressor.training.teacher import teacher_warnings
 from compressor.types import ModelSpec
 from compressor.version import __version__
+
+DEFAULT_LABEL_CACHE_LIMIT = 8 * 10**9
 
 _PROBE_IMAGES = 500
 _CHECK_IMAGES = 200
 _CHECK_STEPS = 10
+_SAMPLE = 16
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,8 @@ class TrainingRequest:
     run: RunFolder
     device: torch.device
     resume: bool = False
+    label_cache_limit: int = DEFAULT_LABEL_CACHE_LIMIT
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,84 +121,75 @@ def train(
 ) -> TrainingResult:
     """Train as the recipe says, or go on where the run folder stands.
 
+    Under a launcher every process calls this; process 0 alone writes.
+
     Raises:
         CompressError: see ``RunFolder.start`` and ``Trainer.fit``. Interrupted: a signal came; the state is saved.
     """
     recipe, run = request.recipe, request.run
-    method, spec = recipe.build_method(), check_request(request, has_teacher=teacher is not None)
-    training, validation = _splits(request.dataset, recipe)
+    spec = check_request(request, has_teacher=teacher is not None)
+    parallel = Parallel.enter(request.device)
+    with parallel.team.main_first():  # it decodes, and the others find the decoded pictures
+        training, validation = training_images(request.dataset, recipe)
     inputs = _inputs(request, training, teacher)
-    run.start({**recipe.to_dict(), "inputs": inputs}, resume=request.resume)
+    with parallel.team.main_first():
+        run.start({**recipe.to_dict(), "inputs": inputs}, resume=request.resume or not parallel.team.is_main)
 
-    student = build_classifier(spec, seed=recipe.seed)
     saved = run.load_state()
     state = _restore_state(saved) if saved else State()
-    if saved:
-        student.load_state_dict(saved["student"])
     if saved and state.epoch >= recipe.epochs and run.best.is_file() and run.last.is_file():
         reporter.note(f"training is done already: {run.path}")
         return TrainingResult(run.best, run.last, state.best_epoch + 1, state.records)
     reporter.note(
-        f"student {recipe.model}: {count_parameters(student):,} parameters; {len(training):,} training and "
-        f"{len(validation):,} validation images; {recipe.method}, {recipe.threat}, seed {recipe.seed}"
+        f"student {recipe.model}: {count_parameters(build_empty_network(spec)):,} parameters; {len(training):,} "
+        f"training and {len(validation):,} validation images; {recipe.method}, {recipe.threat}, seed {recipe.seed}"
     )
-    run.write_environment(environment(request.device))
-    frozen = None
-    if teacher is not None:
-        frozen = FrozenTeacher(teacher.classifier.to(request.device).to(memory_format=torch.channels_last))
-    if frozen is not None and not saved:
-        _look_at_teacher(frozen, validation, request, reporter)
-
-    accelerator = Accelerator(cpu=request.device.type == "cpu")
-    optimizer = torch.optim.SGD(
-        student.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-    )
-    # Channels-last is what convolutions of every backend are fastest in; the numbers differ in rounding alone.
-    prepared, prepared_optimizer = accelerator.prepare(student.to(memory_format=torch.channels_last), optimizer)
+    settings = Settings(recipe, request.dataset, inputs, run, request.label_cache_limit, waits_for_gpu=request.profile)
+    trainer, choices = assemble(settings, parallel, spec, teacher, training, validation, saved, reporter)
+    if trainer.team.is_main:
+        run.write_environment(environment(trainer.device, trainer.team.size))
+    if trainer.teacher is not None and not saved:
+        _look_at_teacher(trainer, len(request.dataset.class_names), reporter)
     if saved:
-        prepared_optimizer.load_state_dict(saved["optimizer"])
+        trainer.restore(saved)
 
     def save(state: State) -> None:
-        run.write_records(run.metrics, state.records)
-        run.write_records(run.timings, state.timings)
-        run.save_state(
-            {"state": _state_dict(state), "student": student.state_dict(), "optimizer": prepared_optimizer.state_dict()}
-        )
+        if trainer.team.is_main:
+            run.write_records(run.metrics, state.records)
+            run.write_records(run.timings, state.timings)
+            if request.profile:
+                write_json(run.profile, profile(state.timings, trainer.watch.read()))
+            run.save_state({"state": _state_dict(state), **trainer.snapshot()})
 
     def on_epoch(state: State, validation: Measurement) -> None:
-        metadata = checkpoint_metadata(request, inputs, state.epoch, validation)
-        save_checkpoint(run.last, student, metadata)
-        if state.best_epoch == state.epoch - 1:
-            save_checkpoint(run.best, student, metadata)
+        is_best = state.best_epoch == state.epoch - 1
+        if trainer.team.is_main:
+            metadata = checkpoint_metadata(request, inputs, choices, state.epoch, validation)
+            save_checkpoint(run.last, trainer.student, metadata)
+            if is_best:
+                save_checkpoint(run.best, trainer.student, metadata)
         reporter.note(
             f"epoch {state.epoch}/{recipe.epochs}: validation clean {validation.clean:.1%}, "
-            f"PGD-{recipe.selection_steps} {validation.robust:.1%}"
-            + (" (best so far)" if state.best_epoch == state.epoch - 1 else "")
+            f"PGD-{recipe.selection_steps} {validation.robust:.1%}" + (" (best so far)" if is_best else "")
         )
 
-    trainer = Trainer(
-        recipe=recipe,
-        method=method,
-        accelerator=accelerator,
-        student=prepared,
-        optimizer=prepared_optimizer,
-        teacher=frozen,
-        images=torch.from_numpy(training.images),
-        labels=torch.from_numpy(training.labels),
-        validation_images=torch.from_numpy(validation.images),
-        validation_labels=torch.from_numpy(validation.labels),
-    )
-    reporter.phase(f"Training {recipe.model} with {recipe.method}")
+    among = f" in {trainer.team.size} processes" if trainer.team.size > 1 else ""
+    reporter.phase(f"Training {recipe.model} with {recipe.method}{among}")
+    if trainer.device.type == "cpu":
+        # Only now: what the start has freed goes back first. Traced graphs hold themselves, and wait for the collector.
+        gc.collect()
+        keep_freed_memory()
     trainer.fit(state, save=save, on_epoch=on_epoch, reporter=reporter, stop=stop)
+    if (answers := trainer.feeder.soft_labels) is not None:
+        asked, answered = trainer.team.sum([answers.asked, answers.answered])
+        if asked:
+            reporter.note(f"the label cache gave {answered / asked:.0%} of {asked:,.0f} soft labels")
+    trainer.team.wait()  # what process 0 wrote is there for all
     return TrainingResult(run.best, run.last, state.best_epoch + 1, state.records)
 
 
 def check_request(request: TrainingRequest, *, has_teacher: bool) -> ModelSpec:
-    """Refuse, before anything is written, a model that can't be built or a method without its teacher.
+    """Refuse, before anything is written, what can't be built, parted among the processes, or done on the device.
 
     Returns:
         The spec of the model to train.
@@ -193,17 +197,21 @@ def check_request(request: TrainingRequest, *, has_teacher: bool) -> ModelSpec:
     recipe = request.recipe
     spec = ModelSpec(recipe.model, len(request.dataset.class_names), recipe.image_size)
     build_empty_network(spec)
+    count_shares(recipe, launch.world_size())
+    if recipe.sync_batchnorm and request.device.type != "cuda":
+        raise UsageError("BatchNorm can be synchronised between GPUs only.", "Leave --sync-batchnorm out.")
     if recipe.build_method().teacher_at != "nothing" and not has_teacher:
         raise UsageError(f"the method {recipe.method} needs a teacher.", "Use `compress distill --teacher FILE`.")
     return spec
 
 
 def checkpoint_metadata(
-    request: TrainingRequest, inputs: dict[str, Any], epoch: int, validation: Measurement
+    request: TrainingRequest, inputs: dict[str, Any], choices: Choices, epoch: int, validation: Measurement
 ) -> dict[str, Any]:
     """What a checkpoint says of itself: no time and no path, so that equal work gives equal bytes."""
     return {
         "recipe": request.recipe.to_dict(),
+        "choices": choices.to_dict(),
         "dataset": {
             "name": request.dataset.name,
             "class_names": list(request.dataset.class_names),
@@ -221,8 +229,8 @@ def checkpoint_metadata(
     }
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device and threads: what it takes to judge or repeat a run. Nothing that names the machine."""
+def environment(device: torch.device, processes: int) -> dict[str, Any]:
+    """Versions, device, processes and threads: what it takes to judge a run. Nothing that names the machine."""
     return {
         "compress": __version__,
         "python": platform.python_version(),
@@ -231,11 +239,12 @@ def environment(device: torch.device) -> dict[str, Any]:
         "system": platform.system(),
         "processor": platform.machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "processes": processes,
         "threads": torch.get_num_threads(),
     }
 
 
-def _splits(dataset: Dataset, recipe: Recipe) -> tuple[Split, Split]:
+def training_images(dataset: Dataset, recipe: Recipe) -> tuple[Split, Split]:
     """The training and validation images that the recipe asks for."""
     available = len(dataset.load("train"))
     wanted = min(recipe.train_samples or available, available)
@@ -264,25 +273,28 @@ def _inputs(request: TrainingRequest, training: Split, teacher: LoadedCheckpoint
     return inputs
 
 
-def _look_at_teacher(teacher: FrozenTeacher, validation: Split, request: TrainingRequest, reporter: Reporter) -> None:
+def _look_at_teacher(trainer: Trainer, classes: int, reporter: Reporter) -> None:
+    if trainer.teacher is None:
+        return
     reporter.phase("Looking at the teacher")
-    sample = take_balanced(validation, min(_CHECK_IMAGES, len(validation)), seed=0)
+    sample = take_balanced(trainer.validation, min(_CHECK_IMAGES, len(trainer.validation)), seed=0)
     started = time.monotonic()
     found = measure(
-        teacher,
+        trainer.teacher.classifier,
         torch.from_numpy(sample.images),
         torch.from_numpy(sample.labels),
-        request.recipe.threat,
+        trainer.recipe.threat,
         steps=_CHECK_STEPS,
         seed=0,
-        device=request.device,
+        device=trainer.device,
+        team=trainer.team,
     )
     seconds = time.monotonic() - started
     reporter.note(
         f"teacher on {found.samples} validation images: clean {found.clean:.1%}, "
         f"PGD-{_CHECK_STEPS} {found.robust:.1%}, mean soft-label entropy {found.entropy:.2f} nats ({seconds:.0f} s)"
     )
-    for warning in teacher_warnings(found, len(request.dataset.class_names)):
+    for warning in teacher_warnings(found, classes):
         reporter.warn(warning)
 
 

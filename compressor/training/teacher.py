@@ -7,12 +7,19 @@ import math
 import torch
 from torch import Tensor, nn
 
+from compressor.frozen import chunk_of
 from compressor.statistics import wilson_interval
 from compressor.training.measure import Measurement
 
+_MULTIPLE = 8
+
 
 class FrozenTeacher(nn.Module):
-    """A classifier in eval mode whose parameters take no gradients; gradients still flow through it to its input."""
+    """A classifier in eval mode whose parameters take no gradients; gradients still flow through it to its input.
+
+    Args:
+        classifier: any module, best a ``FrozenTwin`` of the teacher.
+    """
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
@@ -29,9 +36,16 @@ class FrozenTeacher(nn.Module):
 
     @torch.no_grad()
     def soft_labels(self, x: Tensor) -> Tensor:
-        """Logits ``[B, K]`` without a graph, in float32."""
-        logits: Tensor = self(x)
-        return logits.float()
+        """Logits ``[B, K]`` without a graph, in float32; computed on as few images at once as is best."""
+        chunk = chunk_of(self.classifier)
+        return torch.cat([self._labels_of(part) for part in torch.split(x, chunk or max(len(x), 1))])
+
+    def _labels_of(self, x: Tensor) -> Tensor:
+        # A CPU's library makes and keeps code for each new batch size: parts of batches are filled up to a few sizes.
+        missing = -len(x) % _MULTIPLE if x.device.type == "cpu" else 0
+        filled = torch.cat([x, x[-1:].expand(missing, -1, -1, -1)]) if missing and len(x) else x
+        logits: Tensor = self(filled)
+        return logits[: len(x)].float()
 
 
 def teacher_warnings(measurement: Measurement, classes: int) -> tuple[str, ...]:

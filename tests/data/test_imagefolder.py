@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -402,6 +403,10 @@ DAMAGES = {
     "zip": b"PK\x03\x04" + bytes(100),
     "pickle": b"\x80\x04\x95",
     "header": b"\x93NUMPY\x01\x00\xff\xff{",
+    "nested header": b"\x93NUMPY\x01\x00\xb8\x0b" + b"(" * 3000,
+    "huge header": b"\x93NUMPY\x01\x00\x54\x00{'descr': '|u1', 'fortran_order': False, 'shape': (9"
+    + b"9" * 30
+    + b", 3, 8, 8)}",
 }
 
 
@@ -449,9 +454,13 @@ def test_a_full_disk_is_seen_before_decoding(
     assert not cache.exists()
 
 
-def test_the_cache_folder_is_the_platforms_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COMPRESS_CACHE_DIR")
-    assert _cache.cache_folder().name == "compress"
+def test_opening_the_cache_sets_its_time_of_last_use(tmp_path: Path, cache: Path) -> None:
+    root = make_tree(tmp_path / "d")
+    open_folder(root).load("train")
+    (path,) = cached(cache)
+    os.utime(path, (0, 0))
+    open_folder(root).load("train")
+    assert path.stat().st_mtime > 1e9
 
 
 # ---- many pictures

@@ -1,0 +1,6 @@
+"""The frozen twin: a model as attacks see it, its BatchNorm folded away, refreshed when the original moves."""
+
+from compressor.frozen.precision import choose_precision
+from compressor.frozen.twin import FrozenPrecision, FrozenTwin, chunk_of, in_chunks, twin_or_itself
+
+__all__ = ["FrozenPrecision", "FrozenTwin", "choose_precision", "chunk_of", "in_chunks", "twin_or_itself"]

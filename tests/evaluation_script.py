@@ -1,0 +1,111 @@
+"""One of several processes that evaluate together; started by test_evaluation_team.py, which reads what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from compressor.evaluation import evaluate
+from compressor.suites import Column, Suite
+from compressor.team import Team
+from compressor.types import Threat
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--size", type=int, default=1)
+    parser.add_argument("--meeting", type=Path)
+    parser.add_argument("--state", type=Path)
+    parser.add_argument("--mode", default="alone")
+    parser.add_argument("--batch-size", type=int, default=6)
+    parser.add_argument("--kill-at", default="")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.size > 1:
+        dist.init_process_group(
+            "gloo",
+            init_method=f"file://{given.meeting}",
+            rank=given.rank,
+            world_size=given.size,
+            timeout=timedelta(seconds=60),
+        )
+
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    images = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 8), dtype=np.uint8)
+    with torch.no_grad():
+        x = torch.from_numpy(images).float() / 255
+        logits = model(x)
+        model[-1].bias -= logits.mean(0)
+        labels = model(x).argmax(1).numpy()
+    labels[::9] = (labels[::9] + 1) % 3
+    weak = {"steps": 2, "step_size": "0.2eps", "decide": "first"}
+    suite = Suite("t", 1, "", (Column("A", "pgd-sat", weak), Column("B", "fgsm"), Column("C", "pgd-sat", weak)))
+    forwards = 0
+
+    def count(_module: nn.Module, _inputs: object) -> None:
+        nonlocal forwards
+        forwards += 1
+
+    model.register_forward_pre_hook(count)
+    calls: list[tuple[str, int, int]] = []
+
+    def on_progress(name: str, done: int, total: int) -> None:
+        calls.append((name, done, total))
+        if name == given.kill_at and 0 < done == total:
+            raise Killed
+
+    try:
+        report = evaluate(
+            model,
+            images,
+            labels,
+            Threat("Linf", "0.05"),
+            suite,
+            seed=1,
+            batch_size=given.batch_size,
+            mode=given.mode,
+            state=given.state,
+            model_digest="m",
+            team=Team.current(torch.device("cpu")),
+            on_progress=on_progress,
+        )
+    except (Killed, RuntimeError):
+        # The first that is killed leaves the other waiting for it, which ends in the group's own error.
+        if not given.kill_at:
+            raise
+        sys.stdout.write(json.dumps({"killed": True}))
+        return
+    bits = {"clean": report.clean, **report.attacks}
+    sys.stdout.write(
+        json.dumps(
+            {
+                "report": report.to_json(),
+                "bits": {name: column.astype(int).tolist() for name, column in bits.items()},
+                "calls": calls,
+                "forwards": forwards,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What ``test_processes`` runs in each of two processes: one argument, the folder for the runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from compressor import launch
+from compressor.checkpoint import load_checkpoint, save_checkpoint
+from compressor.classifier import build_classifier
+from compressor.contracts import Dataset, Split
+from compressor.datasets import open_dataset
+from compressor.errors import Interrupted
+from compressor.reporting import SilentReporter
+from compressor.training.interruption import StopRequest
+from compressor.training.recipe import Recipe, resolve
+from compressor.training.run_folder import RunFolder
+from compressor.training.session import TrainingRequest, train, training_images
+from compressor.types import DatasetSpec, ModelSpec
+
+MODEL = "wideresnet-10-1"
+
+
+class Watcher(SilentReporter):
+    """Writes down the notes, and asks this process alone to stop after some steps."""
+
+    def __init__(self, stop: StopRequest | None = None, after: int = 0) -> None:
+        self.notes: list[str] = []
+        self._steps, self._stop, self._after = 0, stop, after
+
+    def advance(self, done: int, total: int, detail: str = "") -> None:
+        self._steps += 1
+        if self._stop is not None and self._steps == self._after:
+            self._stop.signum = 15
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def settings_and_images(method: str, **settings: object) -> tuple[Recipe, Split]:
+    """The recipe of a run, and the digits that it trains on."""
+    common = {
+        "epochs": 1, "batch_size": 32, "image_size": 16, "attack_steps": 2, "selection_steps": 2, "precision": "fp32",
+        "augmentation": "crop", "train_samples": 32, "validation_samples": 20,
+    }  # fmt: skip
+    recipe = resolve(method, MODEL, None, {**common, **settings})
+    return recipe, training_images(_digits(), recipe)[0]
+
+
+def run(
+    folder: Path, name: str, method: str, *, resume: bool = False, stop_after: int = 0, **settings: object
+) -> list[str]:
+    """Train on a few digits, and return the notes."""
+    recipe, _ = settings_and_images(method, **settings)
+    teacher = load_checkpoint(folder / "teacher.safetensors") if method == "rslad" else None
+    request = TrainingRequest(recipe, _digits(), RunFolder(folder / name), torch.device("cpu"), resume)
+    stop = StopRequest()
+    watcher = Watcher(stop if stop_after else None, stop_after)
+    train(request, teacher, reporter=watcher, stop=stop)
+    return watcher.notes
+
+
+def _digits() -> Dataset:
+    return open_dataset(DatasetSpec.parse("digits"), image_size=16)
+
+
+def make_teacher(folder: Path) -> None:
+    save_checkpoint(folder / "teacher.safetensors", build_classifier(ModelSpec(MODEL, 10, 16), seed=5), {})
+
+
+def main(folder: Path) -> None:
+    rank = launch.rank()
+    for method in ("natural", "sat", "rslad"):
+        run(folder, f"step-{method}", method, learning_rate=1.0)
+    longer = {"epochs": 2, "train_samples": 128}
+    run(folder, "whole", "rslad", **longer)
+    try:
+        # Process 1 alone is told to stop: both must, at the same step.
+        run(folder, "parts", "rslad", stop_after=3 if rank == 1 else 0, **longer)
+    except Interrupted:
+        (folder / f"interrupted-{rank}").touch()
+    run(folder, "parts", "rslad", resume=True, **longer)
+    notes = run(folder, "again", "rslad", **longer)
+    run(folder, "warm", "sat", attack_warm_start=True, **longer)
+    run(folder, "accumulated", "sat", accumulation=2, **longer)
+    if rank == 0:
+        (folder / "notes.txt").write_text("\n".join(notes))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))
