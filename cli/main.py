@@ -108,4 +108,9 @@ def _can_resume(arguments: Sequence[str]) -> bool:
 
 def run() -> None:
     """The console script."""
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if "torch.distributed" in sys.modules:  # a command that never needed torch has no group to leave
+        from compressor.team import leave
+
+        leave()
+    sys.exit(code)

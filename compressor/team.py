@@ -94,3 +94,13 @@ class Team:
         dist.all_reduce(numbers, op=operation)
         reduced: list[float] = numbers.tolist()
         return reduced
+
+
+def leave() -> None:
+    """End the process group, if there is one: the last thing that a launched process does.
+
+    A group left to the interpreter's end has threads that still run then, which now and then aborts the process: the
+    launcher would call a finished job failed.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

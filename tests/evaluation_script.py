@@ -15,7 +15,7 @@ from torch import nn
 
 from compressor.evaluation import evaluate
 from compressor.suites import Column, Suite
-from compressor.team import Team
+from compressor.team import Team, leave
 from compressor.types import Threat
 
 
@@ -109,3 +109,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

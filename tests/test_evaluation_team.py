@@ -48,7 +48,8 @@ def run(size: int, folder: Path, *options: str) -> list[dict[str, Any]]:
         for process in processes:
             process.kill()
             process.communicate()
-    assert all(code == 0 for *_, code in outcomes), outcomes[0][1]
+    failed = [f"{code}: {error}" for _, error, code in outcomes if code != 0]
+    assert not failed, "\n".join(failed)
     return [json.loads(out) for out, *_ in outcomes]
 
 

@@ -14,6 +14,7 @@ from compressor.contracts import Dataset, Split
 from compressor.datasets import open_dataset
 from compressor.errors import Interrupted
 from compressor.reporting import SilentReporter
+from compressor.team import leave
 from compressor.training.interruption import StopRequest
 from compressor.training.recipe import Recipe, resolve
 from compressor.training.run_folder import RunFolder
@@ -92,3 +93,4 @@ def main(folder: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     main(Path(sys.argv[1]))
+    leave()
