@@ -49,8 +49,8 @@ def attack(
     debug: options.Debug = False,
 ) -> int:
     """Attack a checkpoint or an ONNX file and print one table, each accuracy with its 95 % interval."""
+    from cli.evaluation import attack_images, test_images
     from cli.inputs import Inputs, default_threat, open_checkpoint
-    from cli.stages import attack_model
     from cli.tables import show_report
     from compressor.files import sha256_file
     from compressor.suites import get_suite
@@ -77,10 +77,10 @@ def attack(
                 model=model, normalization=normalization, activation=activation, image_size=image_size,
             )  # fmt: skip
             module, recorded = loaded.classifier.to(where), loaded.metadata.get("threat", {})
-        report = attack_model(
-            module, sha256_file(target), dataset, default_threat(recorded, eps, norm), suite,
-            samples=eval_samples, seed=seed or 0, batch_size=batch_size, device=where, state=state,
-            output=output, stop=stop,
+        images = test_images(dataset, eval_samples, seed or 0, output=output, stop=stop)
+        report = attack_images(
+            module, sha256_file(target), images, default_threat(recorded, eps, norm), suite,
+            seed=seed or 0, batch_size=batch_size, device=where, state=state, output=output, stop=stop,
         )  # fmt: skip
         show_report(report, target.name, output)
         output.json("compress.attack/1", report.to_json())

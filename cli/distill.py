@@ -27,6 +27,7 @@ def distill(
     evidence_samples: options.EvidenceSamples = 256,
 ) -> int:
     """Distil a robust teacher into a small student, attack it, export it, and verify the exported file."""
+    from cli.evaluation import wanted_by
     from cli.pipeline import Distillation, distill_run
     from cli.stages import Extras
     from compressor.training.interruption import stop_on_signals
@@ -42,6 +43,7 @@ def distill(
         suite=shared.suite or "default",
         eval_samples=shared.eval_samples,
         evidence_samples=evidence_samples,
+        evaluate=wanted_by(shared.evaluate),
         extras=Extras.parse(shared.label_cache_limit, profile=shared.profile),
     )
     with Output(as_json=shared.as_json, quiet=shared.quiet) as output, stop_on_signals() as stop:

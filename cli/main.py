@@ -12,6 +12,7 @@ import typer
 
 from cli.attack import attack
 from cli.cache import cache
+from cli.compare import compare
 from cli.demo import demo
 from cli.distill import distill
 from cli.doctor import doctor
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (distill, train, attack, export, verify, inspect, cache, doctor, demo):
+for command in (distill, train, attack, export, verify, inspect, compare, cache, doctor, demo):
     app.command()(command)
 app.command("list")(list_members)
 

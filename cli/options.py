@@ -119,6 +119,15 @@ Threads = Annotated[
         rich_help_panel=_COMPUTE,
     ),
 ]
+Evaluate = Annotated[
+    str,
+    typer.Option(
+        "--evaluate",
+        metavar="WHICH",
+        help="Attack the best checkpoint, or both (best and last): best or both.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Precision = Annotated[
     str | None,
     typer.Option(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.evaluation import Wanted
 from cli.inputs import Inputs, default_data
 from cli.output import Output
 from cli.recipes import resolve_recipe_file
@@ -45,6 +46,7 @@ class Distillation:
     eval_samples: int | None
     evidence_samples: int
     extras: Extras
+    evaluate: Wanted = "best"
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ def distill_run(request: Distillation, *, output: Output, stop: StopRequest) -> 
         recipe, dataset, inputs, teacher,
         run=folder.path, resume=request.resume, extras=request.extras, output=output, stop=stop,
     )  # fmt: skip
-    report = evaluate_run(trained, request.suite, request.eval_samples, device=device, output=output, stop=stop)
+    report = evaluate_run(
+        trained, request.suite, request.eval_samples, wanted=request.evaluate, device=device, output=output, stop=stop
+    )
     if launch.rank() != 0:
         return None
     export, verdict = export_and_verify(

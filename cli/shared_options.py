@@ -38,6 +38,7 @@ class TrainingOptions:
     eval_samples: options.EvalSamples = None
     eps: options.Eps = None
     suite: options.Suite = None
+    evaluate: options.Evaluate = "best"
     seed: options.Seed = None
     device: options.Device = "auto"
     threads: options.Threads = None

@@ -9,21 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+from cli.evaluation import (
+    EVALUATION_SEED,
+    Wanted,
+    checkpoints_of,
+    evaluate_checkpoint,
+    known_evaluations,
+    test_images,
+)
 from cli.inputs import Inputs, decoding_shown
 from cli.output import Output
 from cli.tables import artifact_json, show_artifact, show_report, show_verdict
 from compressor import launch
-from compressor.checkpoint import LoadedCheckpoint, load_checkpoint
+from compressor.checkpoint import LoadedCheckpoint
 from compressor.contracts import Dataset
-from compressor.datasets import take_balanced
 from compressor.errors import CompressError
-from compressor.evaluation import Report, estimate_autoattack_seconds, evaluate
-from compressor.files import sha256_file, write_json
+from compressor.evaluation import Report
+from compressor.files import sha256_file
 from compressor.sizes import parse_size
 from compressor.suites import get_suite
-from compressor.team import Team
 from compressor.training.interruption import StopRequest
 from compressor.training.recipe import Recipe, resolve
 from compressor.training.run_folder import RunFolder, default_run_path
@@ -42,8 +47,6 @@ from exporters.structure import load_untrusted
 from exporters.verification import Policies, Verdict, verify
 
 DEFAULT_EVAL_SAMPLES = 1000
-EVALUATION_BATCH = 128
-AUTOATTACK_BATCH = 32  # a batch is what a kill can lose, and one of AutoAttack's takes minutes on a CPU
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Trained:
             "best_epoch": self.result.best_epoch,
             "metrics": str(self.run.metrics),
             "evaluation": report.to_json(),
+            "evaluations": {"best": str(self.run.evaluation), "last": _path_or_none(self.run.last_evaluation)},
         }
 
 
@@ -151,79 +155,29 @@ def evaluate_run(
     suite: str,
     samples: int | None,
     *,
+    wanted: Wanted = "best",
     device: torch.device,
     output: Output,
     stop: StopRequest,
 ) -> Report:
-    """Attack a run's best checkpoint on test images, write ``evaluation.json`` and print the table."""
-    loaded = load_checkpoint(trained.run.best)
-    report = attack_model(
-        loaded.classifier.to(device),
-        loaded.sha256,
-        trained.dataset,
-        trained.recipe.threat,
-        suite,
-        samples=samples or DEFAULT_EVAL_SAMPLES,
-        seed=trained.recipe.seed,
-        device=device,
-        state=trained.run.evaluation_state,
-        output=output,
-        stop=stop,
-    )
-    if launch.rank() == 0:
-        write_json(trained.run.evaluation, report.to_json())
-    show_report(report, f"{trained.recipe.model}, best checkpoint (epoch {trained.result.best_epoch})", output)
-    return report
+    """Attack a run's best checkpoint on test images, or its best and last, write ``evaluation.json`` and print tables.
 
-
-def attack_model(
-    model: nn.Module,
-    digest: str,
-    dataset: Dataset,
-    threat: Threat,
-    suite_name: str,
-    *,
-    samples: int | None,
-    seed: int,
-    batch_size: int | None = None,
-    device: torch.device,
-    state: Path | None,
-    output: Output,
-    stop: StopRequest,
-) -> Report:
-    """Run a suite on (class-balanced, seeded) test images; says before it starts what AutoAttack will take."""
-    suite = get_suite(suite_name)
-    batch_size = batch_size or (AUTOATTACK_BATCH if suite.uses("autoattack") else EVALUATION_BATCH)
-    model = model.to(memory_format=torch.channels_last)  # what convolutions are fastest in
-    with decoding_shown(output, stop):
-        test = dataset.load("test")
-    split = take_balanced(test, samples, seed) if samples else test
-    output.phase(f"Attacking on {len(split):,} test images: {suite}, {threat}")
-    if suite.uses("autoattack"):
-        seconds = estimate_autoattack_seconds(model, split.images, len(split), batch_size=batch_size, device=device)
-        output.note(
-            f"AutoAttack takes about {seconds / len(split):.0f} s for each image that stands, "
-            f"so at most {seconds / 3600:.1f} h for these; --eval-samples N takes fewer"
+    Returns:
+        The best checkpoint's report.
+    """
+    images = test_images(trained.dataset, samples or DEFAULT_EVAL_SAMPLES, EVALUATION_SEED, output=output, stop=stop)
+    known, reports = known_evaluations(trained.run), {}
+    for which in checkpoints_of(wanted):
+        record = evaluate_checkpoint(
+            trained.run, which, images, trained.recipe.threat, suite,
+            known=known, device=device, output=output, stop=stop,
+        )  # fmt: skip
+        known.append(record)
+        reports[which] = record.report
+        show_report(
+            record.report, f"{trained.recipe.model}, {which} checkpoint (epoch {record.measured.epoch})", output
         )
-
-    def on_progress(name: str, done: int, total: int) -> None:
-        output.advance(done, total, name)
-        stop.raise_if_set()
-
-    return evaluate(
-        model,
-        split.images,
-        split.labels,
-        threat,
-        suite,
-        seed=seed,
-        batch_size=batch_size,
-        device=device,
-        state=state,
-        model_digest=digest,
-        team=Team.current(device),
-        on_progress=on_progress,
-    )
+    return reports["best"]
 
 
 def export_and_verify(
@@ -286,3 +240,7 @@ def is_exported(path: Path, evidence: Path | None, loaded: LoadedCheckpoint, thr
         and claim.model == model_digest(model)
         and claim.evidence == sha256_file(beside)
     )
+
+
+def _path_or_none(path: Path) -> str | None:
+    return str(path) if path.is_file() else None

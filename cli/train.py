@@ -20,12 +20,14 @@ def train(
     method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="Default: sat.")] = None,
 ) -> int:
     """Train a model without a teacher: natural, SAT, ..."""
+    from cli.evaluation import wanted_by
     from cli.recipes import resolve_recipe_file
     from cli.stages import Extras, check_before_training, evaluate_run, make_recipe, run_folder, train_run
     from compressor import launch
     from compressor.training.interruption import stop_on_signals
     from compressor.types import DatasetSpec
 
+    wanted = wanted_by(shared.evaluate)
     extras = Extras.parse(shared.label_cache_limit, profile=shared.profile)
     spec = DatasetSpec.parse(shared.data or "cifar10")
     flags = {"method": method, "model": model, **shared.recipe_flags()}
@@ -38,7 +40,9 @@ def train(
         trained = train_run(
             settings, dataset, inputs, None, run=shared.run, resume=resume, extras=extras, output=output, stop=stop
         )
-        report = evaluate_run(trained, suite, shared.eval_samples, device=where, output=output, stop=stop)
+        report = evaluate_run(
+            trained, suite, shared.eval_samples, wanted=wanted, device=where, output=output, stop=stop
+        )
         if launch.rank() == 0:
             output.json("compress.train/1", trained.to_json(report))
             output.line(shlex.join(["compress", "export", str(trained.run.best), *inputs.words()]))

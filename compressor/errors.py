@@ -101,6 +101,12 @@ class RunExistsError(CompressError):
     exit_code = USAGE
 
 
+class UnreadableRunError(CompressError):
+    """A run folder whose results cannot be used: unfinished, not evaluated, or damaged."""
+
+    exit_code = USAGE
+
+
 class RecipeChangedError(CompressError):
     """A run that was started with another recipe than the one asked for now."""
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from compressor.errors import RecipeChangedError, RunExistsError, UsageError, WriteError
+from compressor.evaluation_record import Which
 from compressor.files import write_bytes, write_json, write_text
 from compressor.training.recipe import to_toml
 
@@ -35,8 +36,20 @@ class RunFolder:
         self.best = path / "best.safetensors"
         self.resume_state = path / "resume.pt"
         self.evaluation = path / "evaluation.json"
-        self.evaluation_state = path / "evaluation.state.json"
+        self.last_evaluation = path / "evaluation.last.json"
         self.onnx = path / "model.onnx"
+
+    def checkpoint_of(self, which: Which) -> Path:
+        """The best or the last checkpoint."""
+        return {"best": self.best, "last": self.last}[which]
+
+    def evaluation_of(self, which: Which) -> Path:
+        """What was measured of the best or the last checkpoint."""
+        return {"best": self.evaluation, "last": self.last_evaluation}[which]
+
+    def evaluation_state_of(self, which: Which, suite: str) -> Path:
+        """The bits so far; one file for each suite, so that a quick look never costs the bits of a long evaluation."""
+        return self.evaluation_of(which).with_suffix(f".{suite}.state.json")
 
     def refuse_unless_enterable(self, *, resume: bool) -> None:
         """Raise RunExistsError where ``start`` would, as far as can be told before anything is computed."""

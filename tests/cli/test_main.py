@@ -13,7 +13,7 @@ import pytest
 
 from cli.main import main
 
-COMMANDS = ["distill", "train", "attack", "export", "verify", "inspect", "list", "cache", "doctor", "demo"]
+COMMANDS = ["distill", "train", "attack", "export", "verify", "inspect", "compare", "list", "cache", "doctor", "demo"]
 
 
 def compress(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

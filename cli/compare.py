@@ -1,0 +1,85 @@
+"""``compress compare``: finished runs side by side, in the layout of a paper's table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import options
+from cli.output import Output
+from compressor.errors import UsageError
+
+_MEASURE = "Measuring what is missing: with --evaluate"
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            "--evaluate",
+            metavar="WHICH",
+            help="Attack the checkpoints that are not yet measured so: best, or both (best and last).",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            "--suite",
+            metavar="NAME",
+            help="Attack suite. Default: what the first run was measured with, else default.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    eval_samples: Annotated[
+        int | None,
+        typer.Option(
+            "--eval-samples",
+            "--samples",
+            min=1,
+            metavar="N",
+            help="Test images. Default: as many as for the first run, else 1,000.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    eps: Annotated[
+        str | None,
+        typer.Option(
+            "--eps",
+            metavar="EPS",
+            help="Perturbation size, such as 8/255. Default: what each run was trained against.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Lay finished runs side by side: best and last checkpoint, every attack, over seeds, with tests."""
+    from cli.inputs import Inputs
+    from cli.measuring import Measuring, measure_runs
+    from compressor.comparison import open_run
+    from compressor.training.interruption import stop_on_signals
+
+    _check_measuring(evaluate, {"--suite": suite, "--eval-samples": eval_samples, "--eps": eps})
+    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
+        opened = [open_run(path) for path in runs]
+        if evaluate is not None:
+            inputs = Inputs(data, data_dir, download, device, threads)
+            asked = Measuring.parse(evaluate, suite, eval_samples, eps)
+            measure_runs(opened, asked, inputs, output=output, stop=stop)
+    return 0
+
+
+def _check_measuring(evaluate: str | None, given: dict[str, object]) -> None:
+    unused = [name for name, value in given.items() if value is not None]
+    if evaluate is None and unused:
+        raise UsageError(f"{unused[0]} says how to measure, and nothing is to be measured.", "Add --evaluate both.")
