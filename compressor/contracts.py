@@ -129,11 +129,20 @@ class OpenDataset(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's images ``[B, C, H, W]``, labels ``[B]`` and, if the method asked, the teacher's logits ``[B, K]``."""
+    """What one step trains on.
+
+    Attributes:
+        x: natural images ``[B, C, H, W]`` in [0, 1].
+        y: labels ``[B]``.
+        teacher_logits: the teacher's on ``x``, ``[B, K]``, if the method asked for them.
+        label_smoothing: how much of a label's probability is spread over all classes, in [0, 1), wherever a loss's
+            cross-entropy uses labels; attacks use the labels as they are.
+    """
 
     x: Tensor
     y: Tensor
     teacher_logits: Tensor | None = None
+    label_smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -146,22 +155,37 @@ class Progress:
     steps: int
 
 
+TeacherAt = Literal["nothing", "natural", "adversarial"]
+AttackMode = Literal["eval", "train", "none"]
+LabelsIn = Literal["nothing", "attack", "loss"]
+SelectsBy = Literal["robust", "clean"]
+
+
 class Method(Protocol):
     """A training method: a frozen dataclass of settings with two pure functions.
 
     It calls no optimizer, switches no mode and moves nothing between devices.
 
     Attributes:
-        teacher_at: on which images the loop asks the teacher for its logits.
-        attack_mode: the student's mode during the inner maximisation; ``train`` moves its BatchNorm statistics.
+        teacher_at: what the teacher is asked about: ``nothing``; ``natural`` images, by the loop, which keeps the
+            answers; ``adversarial`` images, by the method itself, since no answer serves twice.
+        attack_mode: the student's mode during the inner maximisation; ``train`` moves its BatchNorm statistics;
+            ``none`` where there is no attack.
+        labels_in: where labels enter: ``nothing`` takes unlabelled images too; ``attack`` lets them steer the attack
+            or weigh terms; ``loss`` has them in a cross-entropy, which label smoothing acts on. May depend on settings.
         selects_by: which validation accuracy chooses the best checkpoint.
         recipe_defaults: recipe fields that this method's publication sets otherwise than the recipe does.
     """
 
-    teacher_at: ClassVar[Literal["nothing", "natural", "adversarial"]]
-    attack_mode: ClassVar[Literal["eval", "train"]]
-    selects_by: ClassVar[Literal["robust", "clean"]]
+    teacher_at: ClassVar[TeacherAt]
+    attack_mode: ClassVar[AttackMode]
+    selects_by: ClassVar[SelectsBy]
     recipe_defaults: ClassVar[Mapping[str, Any]]
+
+    @property
+    def labels_in(self) -> LabelsIn:
+        """See above."""
+        ...
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective | None:
         """The inner maximisation's objective, or ``None`` where the method trains on natural images."""

@@ -96,7 +96,7 @@ def step_cost(
     x = _images(image_size)
     classes = student.eval()(x).shape[1]
     y = torch.zeros(_BATCH, dtype=torch.int64, device="meta")
-    logits = None if method.teacher_at == "nothing" else torch.empty(_BATCH, classes, device="meta")
+    logits = None if method.teacher_at != "natural" else torch.empty(_BATCH, classes, device="meta")
     batch = Batch(x, y, logits)
     return StepCost(
         teacher=_teacher_operations(method, teacher, image_size, asked),
@@ -119,11 +119,10 @@ def share_of_new_variants(variants: int, epochs: int) -> float:
 
 
 def _teacher_operations(method: Method, teacher: nn.Module | None, image_size: int, asked: float) -> float:
-    if teacher is None or method.teacher_at == "nothing":
+    """What the loop asks; a method that asks about adversarial images does so in its attack and its outer step."""
+    if teacher is None or method.teacher_at != "natural":
         return 0.0
-    # Adversarial images are never the same twice: no cache helps.
-    share = asked if method.teacher_at == "natural" else 1.0
-    return share * forward_operations(teacher, image_size)
+    return asked * forward_operations(teacher, image_size)
 
 
 def _attack_operations(

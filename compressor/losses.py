@@ -6,19 +6,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of each image.
 
-    ``-log softmax(z)_y``
+    ``-(1 - s) log softmax(z)_y - s / K sum_k log softmax(z)_k``
 
     Args:
         logits: ``[B, K]``.
         labels: int64 ``[B]``, in 0 to K - 1.
+        smoothing: s, the share of a label's probability that is spread over all classes, in [0, 1).
 
     Returns:
         ``[B]``, in nats.
+
+    Source: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7, for the smoothing.
     """
-    return F.cross_entropy(logits, labels, reduction="none")
+    return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
 
 
 def is_wrong(logits: Tensor, labels: Tensor) -> Tensor:
@@ -55,8 +58,8 @@ def cw_margin(logits: Tensor, labels: Tensor) -> Tensor:
     return wrong.amax(1) - logits.gather(1, right).squeeze(1)
 
 
-def kl_divergence(target_logits: Tensor, logits: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of ``softmax(logits)`` from ``softmax(target_logits)``, temperature 1.
+def kl_divergence(target_logits: Tensor, logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Kullback-Leibler divergence of ``softmax(logits / t)`` from ``softmax(target_logits / t)``.
 
     ``KL(p || q) = sum_k p_k (log p_k - log q_k)``, with p the target's probabilities and q the model's.
 
@@ -65,6 +68,7 @@ def kl_divergence(target_logits: Tensor, logits: Tensor) -> Tensor:
     Args:
         target_logits: ``[B, K]``, the teacher's.
         logits: ``[B, K]``, the student's.
+        temperature: t, above 0; the result is not multiplied by its square.
 
     Returns:
         ``[B]``, in nats: the sum over classes, which is K times what the released code of RSLAD averages.
@@ -72,6 +76,6 @@ def kl_divergence(target_logits: Tensor, logits: Tensor) -> Tensor:
     Source:
         Zi et al. 2021, "Revisiting Adversarial Robustness Distillation: Robust Soft Labels Make Student Better", eq. 4.
     """
-    target_log_p = F.log_softmax(target_logits, dim=1)
-    log_q = F.log_softmax(logits, dim=1)
+    target_log_p = F.log_softmax(target_logits / temperature, dim=1)
+    log_q = F.log_softmax(logits / temperature, dim=1)
     return F.kl_div(log_q, target_log_p, reduction="none", log_target=True).sum(1)

@@ -29,7 +29,8 @@ def test_methods_declare_what_the_loop_needs() -> None:
     for name in METHODS.members():
         method = METHODS.get(name)
         assert method.teacher_at in ("nothing", "natural", "adversarial")
-        assert method.attack_mode in ("eval", "train")
+        assert method.attack_mode in ("eval", "train", "none")
+        assert method().labels_in in ("nothing", "attack", "loss")
         assert method.selects_by in ("robust", "clean")
         assert method() == method(), "a frozen dataclass whose defaults make it"
 

@@ -166,6 +166,7 @@ class Probing:
     attack_mode = "train"
     selects_by = "robust"
     recipe_defaults = {}  # noqa: RUF012
+    labels_in = "nothing"
 
     def inner(self, student: nn.Module, teacher: nn.Module, batch: Batch) -> Objective:
         natural = student(batch.x).detach()
@@ -182,7 +183,7 @@ def test_what_a_method_does_itself_is_counted_where_it_does_it() -> None:
     method: Method = Probing()  # type: ignore[assignment]
     cost = step_cost(method, student, teacher, image_size=8, attack_steps=7, asked=0.0)
     forward = CONV + HEAD
-    assert cost.teacher == 2 * 192 * 4  # adversarial images are in no cache
+    assert cost.teacher == 0  # the loop asks nothing; the method itself does
     assert cost.attack == forward + 7 * 2 * forward
     assert cost.outer == 2 * CONV + 3 * HEAD + 2 * 192 * 4  # no gradient through the frozen teacher
 

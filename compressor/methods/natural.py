@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch.nn.functional as F
-
-from compressor.contracts import Batch, Progress
+from compressor.contracts import AttackMode, Batch, LabelsIn, Progress, SelectsBy, TeacherAt
+from compressor.losses import cross_entropy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,10 +18,15 @@ if TYPE_CHECKING:
 class Natural:
     """``L = CE(f(x), y)``, the mean over the batch."""
 
-    teacher_at: ClassVar[Literal["nothing", "natural", "adversarial"]] = "nothing"
-    attack_mode: ClassVar[Literal["eval", "train"]] = "eval"
-    selects_by: ClassVar[Literal["robust", "clean"]] = "clean"
+    teacher_at: ClassVar[TeacherAt] = "nothing"
+    attack_mode: ClassVar[AttackMode] = "none"
+    selects_by: ClassVar[SelectsBy] = "clean"
     recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    @property
+    def labels_in(self) -> LabelsIn:
+        """In the only term."""
+        return "loss"
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> None:
         """No inner maximisation: the images stay as they are."""
@@ -31,7 +35,7 @@ class Natural:
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
         """Return the cross-entropy of the logits on ``batch.x`` against the labels."""
-        return {"total": F.cross_entropy(student(batch.x), batch.y)}
+        return {"total": cross_entropy(student(batch.x), batch.y, batch.label_smoothing).mean()}
 
 
 METHOD = Natural

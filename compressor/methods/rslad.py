@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressor.contracts import Batch, Objective, Progress
-from compressor.errors import UsageError
+from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.losses import kl_divergence
+from compressor.methods._terms import KLReduction, check_range, check_reduction, reduce_kl, soft_labels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-KLReduction = Literal["batchmean/10", "batchmean", "mean"]
 
 
 @dataclass(frozen=True)
@@ -26,33 +24,32 @@ class RSLAD:
 
     Attributes:
         alpha: the weight of the adversarial term, in [0, 1]; 5/6 in the released code.
-        reduction: how per-image KL, in nats, becomes the loss. ``batchmean`` is the mean over images; ``mean`` divides
-            it by the number of classes too, as the released CIFAR-10 script does; ``batchmean/10`` divides by ten,
-            which is what both released scripts amount to (the CIFAR-100 one multiplies ``mean`` by ten). With SGD and
-            weight decay this scale is part of the recipe.
+        reduction: of KL; see ``KLReduction``. The released CIFAR-10 script takes the mean over classes too, and the
+            CIFAR-100 one multiplies that by ten: both amount to ``batchmean/10``.
     """
 
     alpha: float = 5 / 6
     reduction: KLReduction = "batchmean/10"
 
-    teacher_at: ClassVar[Literal["nothing", "natural", "adversarial"]] = "natural"
-    attack_mode: ClassVar[Literal["eval", "train"]] = "eval"
-    selects_by: ClassVar[Literal["robust", "clean"]] = "robust"
+    teacher_at: ClassVar[TeacherAt] = "natural"
+    attack_mode: ClassVar[AttackMode] = "eval"
+    selects_by: ClassVar[SelectsBy] = "robust"
     recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"attack_start": "gaussian", "attack_start_scale": 0.001}
     )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise UsageError(f"rslad's alpha {self.alpha} is not between 0 and 1.", "The paper uses 5/6 = 0.8333.")
-        if self.reduction not in ("batchmean/10", "batchmean", "mean"):
-            raise UsageError(
-                f"rslad's reduction {self.reduction!r} is not known.", "Use batchmean/10, batchmean or mean."
-            )
+        check_range(self.alpha, "alpha", "rslad", 0, 1, "5/6 = 0.8333")
+        check_reduction(self.reduction, "rslad")
+
+    @property
+    def labels_in(self) -> LabelsIn:
+        """Nowhere: the soft labels do it all."""
+        return "nothing"
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image ``KL(T(x) || S(x'))`` in nats, to be maximised."""
-        target = _soft_labels(batch)
+        target = soft_labels(batch, "rslad")
 
         def objective(x_adv: Tensor, index: Tensor) -> Tensor:
             return kl_divergence(target[index], student(x_adv))
@@ -63,21 +60,12 @@ class RSLAD:
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
         """Return ``adversarial``, ``natural`` and ``total``; the adversarial forward comes first."""
-        target = _soft_labels(batch)
-        adversarial = self._reduce(kl_divergence(target, student(x_adv)), classes=target.shape[1])
-        natural = self._reduce(kl_divergence(target, student(batch.x)), classes=target.shape[1])
+        target = soft_labels(batch, "rslad")
+        classes = target.shape[1]
+        adversarial = reduce_kl(kl_divergence(target, student(x_adv)), self.reduction, classes)
+        natural = reduce_kl(kl_divergence(target, student(batch.x)), self.reduction, classes)
         total = self.alpha * adversarial + (1 - self.alpha) * natural
         return {"total": total, "adversarial": adversarial, "natural": natural}
-
-    def _reduce(self, per_image: Tensor, classes: int) -> Tensor:
-        divisor = {"batchmean/10": 10, "batchmean": 1, "mean": classes}[self.reduction]
-        return per_image.mean() / divisor
-
-
-def _soft_labels(batch: Batch) -> Tensor:
-    if batch.teacher_logits is None:
-        raise UsageError("rslad needs a teacher, and none was given.", "Name one with --teacher FILE.")
-    return batch.teacher_logits
 
 
 METHOD = RSLAD

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch.nn.functional as F
-
-from compressor.contracts import Batch, Objective, Progress
+from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
+from compressor.losses import cross_entropy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,18 +22,23 @@ class SAT:
     from the outer step's forward alone.
     """
 
-    teacher_at: ClassVar[Literal["nothing", "natural", "adversarial"]] = "nothing"
-    attack_mode: ClassVar[Literal["eval", "train"]] = "eval"
-    selects_by: ClassVar[Literal["robust", "clean"]] = "robust"
+    teacher_at: ClassVar[TeacherAt] = "nothing"
+    attack_mode: ClassVar[AttackMode] = "eval"
+    selects_by: ClassVar[SelectsBy] = "robust"
     recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"attack_start": "uniform", "attack_start_scale": 1.0}
     )
+
+    @property
+    def labels_in(self) -> LabelsIn:
+        """In the only term."""
+        return "loss"
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image cross-entropy of the student's logits against the labels, to be maximised."""
 
         def objective(x_adv: Tensor, index: Tensor) -> Tensor:
-            return F.cross_entropy(student(x_adv), batch.y[index], reduction="none")
+            return cross_entropy(student(x_adv), batch.y[index])
 
         return objective
 
@@ -42,7 +46,7 @@ class SAT:
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
         """Return the cross-entropy of the logits on ``x_adv`` against the labels."""
-        return {"total": F.cross_entropy(student(x_adv), batch.y)}
+        return {"total": cross_entropy(student(x_adv), batch.y, batch.label_smoothing).mean()}
 
 
 METHOD = SAT

@@ -30,7 +30,9 @@ class FrozenTeacher(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]."""
+        """Logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]; where no graph is wanted, as ``soft_labels``."""
+        if not torch.is_grad_enabled():
+            return self.soft_labels(x)
         logits: Tensor = self.classifier(x)
         return logits
 
@@ -44,7 +46,7 @@ class FrozenTeacher(nn.Module):
         # A CPU's library makes and keeps code for each new batch size: parts of batches are filled up to a few sizes.
         missing = -len(x) % _MULTIPLE if x.device.type == "cpu" else 0
         filled = torch.cat([x, x[-1:].expand(missing, -1, -1, -1)]) if missing and len(x) else x
-        logits: Tensor = self(filled)
+        logits: Tensor = self.classifier(filled)
         return logits[: len(x)].float()
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from compressor.contracts import Batch, Progress
 from compressor.methods.natural import Natural
 
 
-def test_no_attack_and_cross_entropy_on_natural_images() -> None:
-    student = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
-    batch = Batch(torch.rand(5, 1, 2, 2), torch.tensor([0, 1, 2, 1, 0]))
-    assert Natural().inner(student, None, batch) is None
-    terms = Natural().outer(student, None, batch, torch.full_like(batch.x, torch.nan), Progress(0, 1, 0, 1))
-    assert torch.equal(terms["total"], F.cross_entropy(student(batch.x), batch.y))
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_cross_entropy_on_natural_images_and_no_attack(worked, smoothing: float) -> None:
+    assert Natural().inner(worked.student, None, worked.batch) is None
+    worked.x_adv = torch.full_like(worked.x, torch.nan)
+    worked.check(
+        Natural(),
+        lambda weight: worked.ce(worked.pixels(worked.x) @ weight.T, smoothing).mean(),
+        label_smoothing=smoothing,
+    )
+    assert worked.saw() == ["natural"]
