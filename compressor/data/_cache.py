@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
@@ -41,19 +42,25 @@ def cached_images(file_name: str, shape: Shape, blocks: Blocks) -> Pixels:
     Returns:
         uint8 of that shape; memory-mapped where it would take more than half of the free memory.
     """
-    path = cache_folder() / "decoded" / file_name
-    images = _open(path, shape)
-    if images is not None:
-        return images
-    LOG.info("decoding %d pictures", shape[0])
-    try:
-        _check_space(path, prod(shape) + _HEADER_BYTES)
-        _write(path, shape, blocks)
-    except WriteError as error:
-        LOG.warning("decoded pictures are not kept for the next run: %s", error.message)
-    else:
-        images = _open(path, shape)
-    return _in_memory(shape, blocks) if images is None else images
+    images = _cached(file_name, shape, blocks)
+    if images is None:
+        return _in_memory(shape, blocks)
+    return np.array(images) if fits_in_memory(images.nbytes) else images
+
+
+def mapped_images(file_name: str, shape: Shape, blocks: Blocks) -> Pixels:
+    """Open pictures as ``cached_images`` does, but never bring them into memory as a whole.
+
+    Where the cache cannot be read or written, a warning says so and a temporary file takes its place.
+
+    Returns:
+        uint8 of that shape, memory-mapped.
+
+    Raises:
+        WriteError: there is no space for a temporary file either.
+    """
+    images = _cached(file_name, shape, blocks)
+    return _in_temporary_file(shape, blocks) if images is None else images
 
 
 def decoded_shape(path: Path) -> Shape:
@@ -80,8 +87,24 @@ def decoded_shape(path: Path) -> Shape:
     return shape
 
 
+def _cached(file_name: str, shape: Shape, blocks: Blocks) -> Pixels | None:
+    """The cached array, decoded into the cache where it is absent; ``None`` where the cache cannot be used."""
+    path = cache_folder() / "decoded" / file_name
+    images = _open(path, shape)
+    if images is not None:
+        return images
+    LOG.info("decoding %d pictures", shape[0])
+    try:
+        _check_space(path, prod(shape) + _HEADER_BYTES)
+        _write(path, shape, blocks)
+    except WriteError as error:
+        LOG.warning("decoded pictures are not kept for the next run: %s", error.message)
+        return None
+    return _open(path, shape)
+
+
 def _open(path: Path, shape: Shape) -> Pixels | None:
-    """The cached array, or ``None`` where there is none that can be used."""
+    """The cached array, memory-mapped, or ``None`` where there is none that can be used."""
     try:
         found = decoded_shape(path)
         if found != shape:
@@ -89,7 +112,7 @@ def _open(path: Path, shape: Shape) -> Pixels | None:
         # Copy-on-write, so that torch can share the memory and nothing ever changes the file.
         images: Pixels = np.memmap(path, np.uint8, "c", offset=len(_header(shape)), shape=shape)
         mark_used(path)
-        return np.array(images) if fits_in_memory(images.nbytes) else images
+        return images
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -115,6 +138,24 @@ def _write(path: Path, shape: Shape, blocks: Blocks) -> None:
         file.write(_header(shape))
         for block in blocks():
             file.write(block.data)
+
+
+def _in_temporary_file(shape: Shape, blocks: Blocks) -> Pixels:
+    folder, size = Path(tempfile.gettempdir()), prod(shape)
+    LOG.warning("%d decoded pictures lie in a temporary file in %s for this run: %d bytes", shape[0], folder, size)
+    _check_space(folder / "pictures", size)
+    try:
+        # A file without a name: the space comes back when the last array on it goes.
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for block in blocks():
+                file.write(block.data)
+            file.flush()
+            return np.memmap(file, np.uint8, "c", shape=shape)
+    except OSError as error:
+        raise WriteError(
+            f"cannot write {size:,} bytes to {folder}: {error.strerror or error}.",
+            "Set COMPRESS_CACHE_DIR to a folder with that much space.",
+        ) from error
 
 
 def _in_memory(shape: Shape, blocks: Blocks) -> Pixels:

@@ -34,6 +34,13 @@ def watch_decoding(on_progress: OnProgress) -> Iterator[None]:
         _on_progress.reset(token)
 
 
+def tell_decoded(done: int, total: int) -> None:
+    """Tell whoever watches this context how many pictures are decoded."""
+    on_progress = _on_progress.get()
+    if on_progress is not None:
+        on_progress(done, total)
+
+
 def decode_files(paths: Sequence[Path], size: int) -> Iterator[Pixels]:
     """Decode picture files to blocks ``[b, 3, size, size]``, in the order of ``paths``.
 
@@ -51,7 +58,6 @@ def resize_arrays(images: Pixels, size: int) -> Iterator[Pixels]:
 
 
 def _blocks(picture: Callable[[int], Pixels], total: int, size: int) -> Iterator[Pixels]:
-    on_progress = _on_progress.get()
     per_block = max(_PIECE, _BLOCK_BYTES // (3 * size * size) // _PIECE * _PIECE)
     with ThreadPoolExecutor(_thread_count(), thread_name_prefix="decode") as pool:
         for start in range(0, total, per_block):
@@ -64,8 +70,7 @@ def _blocks(picture: Callable[[int], Pixels], total: int, size: int) -> Iterator
                 for _ in pool.map(partial(_fill, block, picture, start, stop), pieces):
                     pass
             yield block
-            if on_progress is not None:
-                on_progress(stop, total)
+            tell_decoded(stop, total)
 
 
 def _fill(block: Pixels, picture: Callable[[int], Pixels], start: int, stop: int, first: int) -> None:
