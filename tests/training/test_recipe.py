@@ -1,15 +1,19 @@
-"""The recipe: precedence, types, the published file, and the learning rate's steps."""
+"""The recipe: precedence, types, and the published file."""
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compressor.errors import MissingInputError, UnknownNameError, UsageError
+from compressor.methods._terms import reduce_kl
+from compressor.registry import METHODS
 from compressor.training.recipe import Recipe, read_recipe_file, resolve, to_toml
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -60,15 +64,29 @@ def test_every_recipe_that_comes_along_resolves(path: Path) -> None:
     resolve("rslad", "mobilenetv2", path, {})
 
 
-def test_learning_rate_falls_where_the_paper_says() -> None:
-    recipe = resolve("rslad", "mobilenetv2", None, {})
-    rates = [recipe.learning_rate_at(epoch) for epoch in (0, 214.999, 215, 259, 260, 285, 299)]
-    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.0001, 0.0001])
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("method", sorted(METHODS.members()))
+def test_every_method_has_its_published_recipe_and_every_line_a_source(method: str, dataset: str) -> None:
+    path = RECIPES / f"{method}-{dataset}.toml"
+    recipe = resolve("rslad", "resnet18", path, {})
+    assert recipe.method == method
+    settings = [line for line in path.read_text().splitlines() if " = " in line and not line.startswith("#")]
+    ours = ("validation_samples", "selection_steps")
+    assert all("# " in line or line.startswith(ours) for line in settings), "where does the value come from?"
+    assert set(tomllib.loads(path.read_text())["method_settings"] if recipe.method_settings else ()) == {
+        field.name for field in dataclasses.fields(METHODS.get(method))
+    }
 
 
-def test_milestones_move_in_proportion_with_other_epochs() -> None:
-    recipe = resolve("rslad", "mobilenetv2", None, {"epochs": 30})
-    assert [recipe.learning_rate_at(epoch) for epoch in (21.4, 21.5)] == pytest.approx([0.1, 0.01])
+def test_the_scale_of_kl_on_100_classes_is_that_of_the_released_scripts() -> None:
+    """Per-image KL in nats, to what is minimised: a tenth for RSLAD, all of it for AdaAD and IGDM, 1/100 for ARD."""
+    reductions = {
+        method: resolve(method, "resnet18", RECIPES / f"{method}-cifar100.toml", {}).method_settings["reduction"]
+        for method in ("rslad", "adaad", "igdm", "ard")
+    }
+    per_image = torch.ones(4)
+    scale = {method: float(reduce_kl(per_image, name, classes=100)) for method, name in reductions.items()}
+    assert scale == pytest.approx({"rslad": 0.1, "adaad": 1.0, "igdm": 1.0, "ard": 0.01})
 
 
 def test_toml_round_trip(tmp_path: Path) -> None:
@@ -100,7 +118,15 @@ def test_to_toml_writes_what_tomllib_reads(values: dict[str, object]) -> None:
         ({"milestones": [2, 1]}, "not in rising order"),
         ({"milestones": 5}, "milestones is 5"),
         ({"attack_start": "sideways"}, "attack_start is 'sideways'"),
-        ({"method_settings": {"alpha": 2}}, "alpha 2.0 is not between"),
+        ({"schedule": "linear"}, "schedule is 'linear'"),
+        ({"weight_average": "EMA"}, "weight_average is 'EMA'"),
+        ({"awp_gamma": -0.005}, "awp_gamma is -0.005"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
+        ({"ema_decay": 1.0}, "ema_decay is 1.0"),
+        ({"swa_start": float("nan")}, "swa_start is nan"),
+        ({"rise_fraction": 1.0}, "rise_fraction is 1.0"),
+        ({"method_settings": {"alpha": 2}}, "alpha 2"),
     ],
 )
 def test_bad_values_are_named(values: dict[str, object], message: str) -> None:
