@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from cli.evaluation import Wanted
 from cli.inputs import Inputs, default_data
@@ -23,10 +25,11 @@ from cli.stages import (
 )
 from compressor import launch
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, normalization_name
+from compressor.contracts import Dataset
 from compressor.devices import set_threads
 from compressor.evaluation import Report
 from compressor.training.interruption import StopRequest
-from compressor.training.recipe import read_recipe_file
+from compressor.training.recipe import Recipe, read_recipe_file
 from compressor.training.run_folder import RunFolder
 from compressor.training.session import TeacherRequest, TrainingRequest, check_request, read_teacher, settle
 from exporters.verification import Verdict
@@ -34,7 +37,11 @@ from exporters.verification import Verdict
 
 @dataclass(frozen=True)
 class Distillation:
-    """What ``distill`` and ``demo`` ask for: the whole way from a teacher's file to a verdict."""
+    """What ``distill`` and ``demo`` ask for: the whole way from a teacher's file to a verdict.
+
+    ``run`` is the run's folder, or None for the default one; ``within`` is where the default one lies, if not in
+    ``runs``.
+    """
 
     teacher: TeacherRequest
     inputs: Inputs
@@ -47,6 +54,7 @@ class Distillation:
     evidence_samples: int
     extras: Extras
     evaluate: Wanted = "best"
+    within: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +71,43 @@ class Distilled:
         return self.trained.to_json(self.report) | {"onnx": self.export["path"], "verdict": self.verdict.answer}
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What all runs of one command share, read once: the teacher, as far as its file tells, and the data."""
+
+    teacher: LoadedCheckpoint
+    dataset: Dataset
+    device: torch.device
+    recipe_file: Path | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run, checked as far as it can be before anything is computed."""
+
+    request: Distillation
+    recipe: Recipe
+    folder: RunFolder
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the method asks a teacher anything."""
+        return self.recipe.build_method().teacher_at != "nothing"
+
+
 def distill_run(request: Distillation, *, output: Output, stop: StopRequest) -> Distilled | None:
     """Teacher, training, attacks, export, verification.
 
     Under a launcher the processes train and attack together; the first exports and verifies, and the others get None.
     """
+    opened = open_inputs(request, output)
+    plan = make_plan(request, opened)
+    teacher = settle_teacher(opened, [plan], output)
+    return carry_out(plan, opened, teacher, output=output, stop=stop)
+
+
+def open_inputs(request: Distillation, output: Output) -> Opened:
+    """Read the teacher's file and open the data that goes with it."""
     inputs, wanted = request.inputs, request.flags.get("image_size")
     device = inputs.device()
     recipe_file = resolve_recipe_file(request.recipe_file)
@@ -75,42 +115,72 @@ def distill_run(request: Distillation, *, output: Output, stop: StopRequest) -> 
         wanted = read_recipe_file(recipe_file).get("image_size")
     loaded = read_teacher(request.teacher, image_size=wanted)
     dataset = inputs.open(lambda: default_data(loaded), loaded.spec.image_size, output)
-    flags = {**request.flags, "image_size": loaded.spec.image_size}
-    recipe = make_recipe("rslad", "mobilenetv2", recipe_file, flags, dataset.name)
-    folder = run_folder(recipe, dataset, request.run)
-    check_before_training(dataset, request.suite, folder, resume=request.resume)
-    check_request(TrainingRequest(recipe, dataset, folder, device, request.resume), has_teacher=True)
-    teacher = settle(_settled_before(loaded, folder, request), dataset, reporter=output)
+    return Opened(loaded, dataset, device, recipe_file)
 
+
+def make_plan(request: Distillation, opened: Opened) -> Plan:
+    """Resolve a run's recipe, and refuse now what would otherwise stop it after hours of training."""
+    flags = {**request.flags, "image_size": opened.teacher.spec.image_size}
+    recipe = make_recipe("rslad", "mobilenetv2", opened.recipe_file, flags, opened.dataset.name)
+    folder = run_folder(recipe, opened.dataset, request.run)
+    if request.within is not None:
+        folder = RunFolder(request.within / folder.path.name)
+    check_before_training(opened.dataset, request.suite, folder, resume=request.resume)
+    training = TrainingRequest(
+        recipe, opened.dataset, folder, opened.device, request.resume, extra_data=request.inputs.extra_data
+    )
+    check_request(training, has_teacher=True)
+    return Plan(request, recipe, folder)
+
+
+def settle_teacher(opened: Opened, plans: Sequence[Plan], output: Output) -> LoadedCheckpoint | None:
+    """The teacher with nothing left open, once for all runs; None where no method asks it."""
+    asking = [plan for plan in plans if plan.needs_teacher]
+    for plan in plans:
+        if not plan.needs_teacher:
+            output.note(f"the method {plan.recipe.method} asks no teacher: {plan.folder.path} trains without it")
+    if not asking:
+        return None
+    known = (_settled_before(opened.teacher, plan) for plan in asking)
+    loaded = next((found for found in known if found is not None), opened.teacher)
+    return settle(loaded, opened.dataset, reporter=output)
+
+
+def carry_out(
+    plan: Plan, opened: Opened, teacher: LoadedCheckpoint | None, *, output: Output, stop: StopRequest
+) -> Distilled | None:
+    """Train, attack, export and verify; None in all processes but the first."""
+    request, recipe = plan.request, plan.recipe
     trained = train_run(
-        recipe, dataset, inputs, teacher,
-        run=folder.path, resume=request.resume, extras=request.extras, output=output, stop=stop,
+        recipe, opened.dataset, request.inputs, teacher if plan.needs_teacher else None,
+        run=plan.folder.path, resume=request.resume, extras=request.extras, output=output, stop=stop,
     )  # fmt: skip
     report = evaluate_run(
-        trained, request.suite, request.eval_samples, wanted=request.evaluate, device=device, output=output, stop=stop
-    )
+        trained, request.suite, request.eval_samples, wanted=request.evaluate,
+        device=opened.device, output=output, stop=stop,
+    )  # fmt: skip
     if launch.rank() != 0:
         return None
     export, verdict = export_and_verify(
-        load_checkpoint(trained.run.best), dataset, recipe.threat, trained.run.onnx,
-        samples=request.evidence_samples, seed=recipe.seed, threads=set_threads(inputs.threads),
+        load_checkpoint(trained.run.best), opened.dataset, recipe.threat, trained.run.onnx,
+        samples=request.evidence_samples, seed=recipe.seed, threads=set_threads(request.inputs.threads),
         output=output, stop=stop,
     )  # fmt: skip
     return Distilled(trained, report, export, verdict)
 
 
-def _settled_before(loaded: LoadedCheckpoint, folder: RunFolder, request: Distillation) -> LoadedCheckpoint:
+def _settled_before(loaded: LoadedCheckpoint, plan: Plan) -> LoadedCheckpoint | None:
     """The teacher as an earlier start of the same run settled it, so that nothing is measured twice."""
-    recorded = folder.recorded_inputs()
+    recorded = plan.folder.recorded_inputs()
     if not loaded.open_questions or recorded.get("teacher_sha256") != loaded.sha256:
-        return loaded
+        return None
     for spec in loaded.open_questions:
         settled = normalization_name(spec.normalization), spec.activation
         if settled == (recorded.get("teacher_normalization"), recorded.get("teacher_activation")):
             return load_checkpoint(
-                request.teacher.path,
+                plan.request.teacher.path,
                 normalization=spec.normalization or "none",
                 activation=spec.activation,
                 image_size=spec.image_size,
             )
-    return loaded
+    return None
