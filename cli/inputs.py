@@ -30,6 +30,7 @@ class Inputs:
     download: bool = False
     device_name: str = "auto"
     threads: int | None = None
+    extra_data: Path | None = None
 
     def device(self) -> torch.device:
         """The device asked for, with the threads set."""

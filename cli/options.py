@@ -79,6 +79,24 @@ TrainSamples = Annotated[
         rich_help_panel=_TRAINING,
     ),
 ]
+ExtraData = Annotated[
+    Path | None,
+    typer.Option(
+        "--extra-data",
+        metavar="FILE.npz",
+        help="Mix generated images into each batch: arrays image, uint8 [N, H, W, 3], and label, [N].",
+        rich_help_panel=_TRAINING,
+    ),
+]
+ExtraFraction = Annotated[
+    float | None,
+    typer.Option(
+        "--extra-fraction",
+        metavar="X",
+        help="How much of each batch comes from --extra-data, between 0 and 1, such as 0.7.",
+        rich_help_panel=_TRAINING,
+    ),
+]
 EvalSamples = Annotated[
     int | None,
     typer.Option(
@@ -101,6 +119,15 @@ Suite = Annotated[
     str | None,
     typer.Option("--suite", metavar="NAME", help="Attack suite; `compress list suites` shows them."),
 ]
+Evaluate = Annotated[
+    str,
+    typer.Option(
+        "--evaluate",
+        metavar="WHICH",
+        help="Attack the best checkpoint, or both (best and last): best or both.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="Names every random number.")]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_COMPUTE)
@@ -117,15 +144,6 @@ Threads = Annotated[
         metavar="N",
         help="CPU threads. Default: all this process may use.",
         rich_help_panel=_COMPUTE,
-    ),
-]
-Evaluate = Annotated[
-    str,
-    typer.Option(
-        "--evaluate",
-        metavar="WHICH",
-        help="Attack the best checkpoint, or both (best and last): best or both.",
-        rich_help_panel=_OUTPUT,
     ),
 ]
 Precision = Annotated[

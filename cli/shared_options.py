@@ -35,10 +35,12 @@ class TrainingOptions:
     attack_steps: options.AttackSteps = None
     attack_warm_start: options.WarmStart = None
     train_samples: options.TrainSamples = None
+    extra_data: options.ExtraData = None
+    extra_fraction: options.ExtraFraction = None
     eval_samples: options.EvalSamples = None
+    evaluate: options.Evaluate = "best"
     eps: options.Eps = None
     suite: options.Suite = None
-    evaluate: options.Evaluate = "best"
     seed: options.Seed = None
     device: options.Device = "auto"
     threads: options.Threads = None
@@ -58,6 +60,7 @@ class TrainingOptions:
         names = (
             "epochs", "batch_size", "learning_rate", "attack_steps", "attack_warm_start", "train_samples", "eps",
             "seed", "image_size", "precision", "outer_precision", "accumulation", "sync_batchnorm", "compile",
+            "extra_fraction",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -65,7 +68,7 @@ class TrainingOptions:
         """Where to compute, and on what."""
         from cli.inputs import Inputs
 
-        return Inputs(data, self.data_dir, self.download, self.device, self.threads)
+        return Inputs(data, self.data_dir, self.download, self.device, self.threads, self.extra_data)
 
 
 def with_options(group: type[G]) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -141,7 +141,7 @@ def train_run(
     """
     folder = run_folder(recipe, dataset, run)
     request = TrainingRequest(
-        recipe, dataset, folder, inputs.device(), resume, extras.label_cache_limit, extras.profile
+        recipe, dataset, folder, inputs.device(), resume, extras.label_cache_limit, extras.profile, inputs.extra_data
     )
     check_request(request, has_teacher=teacher is not None)
     # The processes of one launch share the folder; the first holds it for all.

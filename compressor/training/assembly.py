@@ -13,6 +13,7 @@ from compressor.augment import to_float, variant_count
 from compressor.checkpoint import LoadedCheckpoint
 from compressor.classifier import build_classifier
 from compressor.contracts import Dataset, Method, Split
+from compressor.extra_data import ExtraData
 from compressor.frozen import FrozenTwin
 from compressor.reporting import Reporter
 from compressor.training.choices import Choices, make_choices, read_choices, write_choices
@@ -43,6 +44,7 @@ class Settings:
         run: where automatic choices are written.
         label_cache_limit: bytes that a full label cache may take; 0 switches it off.
         waits_for_gpu: whether the split of a step's time must be exact on a GPU.
+        extra: generated images to mix in, or None.
     """
 
     recipe: Recipe
@@ -51,6 +53,7 @@ class Settings:
     run: RunFolder
     label_cache_limit: int
     waits_for_gpu: bool
+    extra: ExtraData | None = None
 
 
 def assemble(
@@ -109,7 +112,7 @@ def assemble(
             weight_decay=recipe.weight_decay,
         ),
         scaler=torch.amp.GradScaler(device.type, enabled=recipe.outer_precision == "fp16"),
-        feeder=Feeder(recipe, training, device, team, soft_labels, watch),
+        feeder=Feeder(recipe, training, device, team, soft_labels, watch, settings.extra),
         perturbations=_perturbations(recipe, training),
         validation=validation,
         device=device,

@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.augment import apply_variants, choose_variants, identity_variant, permutation, to_float
+from compressor.augment import apply_variants, permutation, to_float
 from compressor.contracts import Batch, Split
 from compressor.errors import UsageError
+from compressor.extra_data import ExtraData
 from compressor.sampling import Indices
 from compressor.team import Team
+from compressor.training.mixture import Mixture
 from compressor.training.recipe import Recipe
-from compressor.training.soft_labels import Found, SoftLabels
+from compressor.training.soft_labels import NOWHERE, Found, SoftLabels
 from compressor.training.stopwatch import Stopwatch
+from compressor.training.variants import recipe_variants
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Share:
         number: of the share within the batch, over all processes; names its noise.
         is_first: whether it is this process's first of the step.
         is_last: whether it is its last.
-        index: ``[B]``, positions among the training images.
+        index: ``[B]``, positions among the training images; ``NOWHERE`` for extra ones, which come last.
         variants: ``[B]``, how each was augmented.
     """
 
@@ -52,6 +56,7 @@ class _Fetched:
     """What can be got ready without the device."""
 
     index: Indices
+    origin: Indices
     variants: Indices
     pixels: Tensor
     labels: Tensor
@@ -77,6 +82,9 @@ def count_shares(recipe: Recipe, processes: int) -> int:
 class Feeder:
     """Knows which images come when; the same for any number of processes.
 
+    The training images are shown in laps: each lap shows all of them, in an order and in variants of its own. An epoch
+    is a lap, but for extra data: it then takes a part of each batch, an epoch keeps its steps, and a lap takes longer.
+
     Args:
         recipe: batch size, seed, augmentation.
         training: the images that are trained on, perhaps memory-mapped.
@@ -84,6 +92,7 @@ class Feeder:
         team: whose shares there are.
         soft_labels: asked for each image where the method wants the teacher's view of natural images.
         stopwatch: told how long fetching and the teacher take.
+        extra: generated images, of which each share has the recipe's fraction.
 
     Raises:
         UsageError: see ``count_shares``.
@@ -97,12 +106,16 @@ class Feeder:
         team: Team,
         soft_labels: SoftLabels | None,
         stopwatch: Stopwatch,
+        extra: ExtraData | None = None,
     ) -> None:
         self._recipe, self._device, self._team = recipe, device, team
         self._images, self._labels = training.images, training.labels
         self._origin = np.arange(len(training)) if training.origin is None else training.origin
         self.soft_labels, self._watch = soft_labels, stopwatch
         self._shares = count_shares(recipe, team.size)
+        self._mixture = None if extra is None else Mixture(recipe, extra)
+        n = len(training)
+        self._lap = lru_cache(maxsize=2)(lambda lap: permutation(recipe.seed, lap, n))
 
     @property
     def steps(self) -> int:
@@ -122,28 +135,21 @@ class Feeder:
 
     def shares(self, epoch: int, first_step: int) -> Iterator[Share]:
         """This process's shares of an epoch, from a step on, in order."""
-        recipe, passes = self._recipe, self._recipe.accumulation
-        order = permutation(recipe.seed, epoch, len(self._labels))
+        passes = self._recipe.accumulation
         numbers = range(self._team.rank * passes, (self._team.rank + 1) * passes)
         plan = [(step, number) for step in range(first_step, self.steps) for number in numbers]
 
-        def fetch(step: int, number: int) -> _Fetched:
-            size = self.images_in(step) // self._shares
-            start = step * recipe.batch_size + number * size
-            return self._fetch(epoch, order[start : start + size])
-
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feeder") as ahead:
-            coming = [ahead.submit(fetch, *plan[0])] if plan else []
+            coming = [ahead.submit(self._fetch, epoch, *plan[0])] if plan else []
             for position, (step, number) in enumerate(plan):
                 with self._watch.part("data"):
                     fetched = coming.pop().result()
-                    coming = [ahead.submit(fetch, *plan[position + 1])] if position + 1 < len(plan) else []
+                    coming = [ahead.submit(self._fetch, epoch, *after) for after in plan[position + 1 : position + 2]]
                     x, y = self._to_device(fetched)
                 logits = None
                 if self.soft_labels is not None:
                     with self._watch.part("teacher"):
-                        origin = self._origin[fetched.index]
-                        logits = self.soft_labels.answer(x, origin, fetched.variants, fetched.found)
+                        logits = self.soft_labels.answer(x, fetched.origin, fetched.variants, fetched.found)
                 yield Share(
                     batch=Batch(x, y, logits),
                     step=step,
@@ -157,21 +163,53 @@ class Feeder:
     def end_epoch(self, epoch: int) -> None:
         """Tell the soft labels which answers every process may count on from now on."""
         if self.soft_labels is not None:
-            order = permutation(self._recipe.seed, epoch, len(self._labels))
-            used = [order[s * self._recipe.batch_size :][: self.images_in(s)] for s in range(self.steps)]
-            index = np.concatenate(used)
-            self.soft_labels.end_epoch(self._origin[index], self._variants(epoch, index))
+            start = self._start(epoch, 0)
+            index, variants = self._visits(start, start + self._real_per_epoch)
+            self.soft_labels.end_epoch(self._origin[index], variants)
 
-    def _fetch(self, epoch: int, index: Indices) -> _Fetched:
+    @property
+    def _real_per_epoch(self) -> int:
+        return (self.steps - 1) * self._real_in(0) + self._real_in(self.steps - 1) if self.steps else 0
+
+    def _real_in(self, step: int) -> int:
+        """How many of the step's images are real, over all processes."""
+        size = self.images_in(step) // self._shares
+        return (size - self._extra_in(size)) * self._shares
+
+    def _extra_in(self, size: int) -> int:
+        return 0 if self._mixture is None else self._mixture.count(size)
+
+    def _start(self, epoch: int, step: int) -> int:
+        """Where in the sequence of all laps the step's first real image stands."""
+        per_epoch = len(self._labels) if self._mixture is None else self._real_per_epoch
+        return epoch * per_epoch + step * self._real_in(0)
+
+    def _visits(self, start: int, stop: int) -> tuple[Indices, Indices]:
+        """Indices and variants of the real images from ``start`` to before ``stop`` in the sequence of all laps."""
+        n, parts = len(self._labels), []
+        for lap in range(start // n, -(-stop // n)):
+            index = self._lap(lap)[max(start - lap * n, 0) : stop - lap * n]
+            parts.append((index, self._variants(lap, index)))
+        return np.concatenate([index for index, _ in parts]), np.concatenate([variants for _, variants in parts])
+
+    def _fetch(self, epoch: int, step: int, number: int) -> _Fetched:
         """The part that needs no device and no torch arithmetic: a second thread of that would fight over the cores."""
-        variants = self._variants(epoch, index)
-        pixels, labels = torch.from_numpy(self._images[index]), torch.from_numpy(self._labels[index])
+        size = self.images_in(step) // self._shares
+        extra = self._extra_in(size)
+        start = self._start(epoch, step) + number * (size - extra)
+        index, variants = self._visits(start, start + size - extra)
+        images, classes, origin = self._images[index], self._labels[index], self._origin[index]
+        if self._mixture is not None:
+            drawn = self._mixture.draw(epoch, step, number * extra, extra)
+            nowhere = np.full(extra, NOWHERE)
+            index, origin = np.concatenate([index, nowhere]), np.concatenate([origin, nowhere])
+            images, classes = np.concatenate([images, drawn.pixels]), np.concatenate([classes, drawn.labels])
+            variants = np.concatenate([variants, drawn.variants])
+        pixels, labels = torch.from_numpy(images), torch.from_numpy(classes)
         if self._device.type == "cuda":
             pixels, labels = pixels.pin_memory(), labels.pin_memory()
-        found = None
-        if self.soft_labels is not None:
-            found = self.soft_labels.look_up(self._origin[index], variants)
-        return _Fetched(index, variants, pixels, labels, found)
+        found = None if self.soft_labels is None else self.soft_labels.look_up(origin, variants)
+        return _Fetched(index, origin, variants, pixels, labels, found)
 
     def _to_device(self, fetched: _Fetched) -> tuple[Tensor, Tensor]:
         pixels = fetched.pixels.to(self._device, non_blocking=True)
@@ -182,9 +220,5 @@ class Feeder:
         y = fetched.labels.to(self._device, non_blocking=True)
         return x.contiguous(memory_format=torch.channels_last), y
 
-    def _variants(self, epoch: int, index: Indices) -> Indices:
-        recipe = self._recipe
-        if recipe.augmentation == "none":
-            return np.full(len(index), identity_variant(recipe.image_size), dtype=np.int64)
-        flip = recipe.augmentation == "crop-flip"
-        return choose_variants(recipe.seed, epoch, index, recipe.image_size, flip=flip)
+    def _variants(self, lap: int, index: Indices) -> Indices:
+        return recipe_variants(self._recipe, self._recipe.seed, lap, index)

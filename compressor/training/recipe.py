@@ -34,6 +34,7 @@ class Recipe:
         train_samples: how many training images, drawn class-balanced by seed; 0 means all.
         validation_samples: images carved from train to select the best checkpoint, at most a tenth of those used; a
             dataset's own validation split takes its place.
+        extra_fraction: of each batch, how much is generated images (0.7: Wang et al. 2023, with 1M); 0 for none.
         image_size: side of the square input, in pixels.
         augmentation: ``crop-flip`` pads by an eighth, crops at random and flips; ``crop`` does not flip (digits).
         learning_rate: of SGD, at the start (0.1: RSLAD).
@@ -69,6 +70,7 @@ class Recipe:
     batch_size: int = 128
     train_samples: int = 0
     validation_samples: int = 1000
+    extra_fraction: float = 0.0
     image_size: int = 32
     augmentation: Augmentation = "crop-flip"
     learning_rate: float = 0.1
@@ -101,6 +103,8 @@ class Recipe:
         for name in ("learning_rate", "schedule_epochs", "attack_step_size", "decay"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} is {getattr(self, name)}.", "It must be above zero.")
+        if not 0 <= self.extra_fraction < 1:
+            raise UsageError(f"extra_fraction is {self.extra_fraction}.", "It must be at least 0 and below 1.")
         if self.image_size % 8:
             raise UsageError(f"image_size {self.image_size} is not a multiple of 8.", "The networks halve it thrice.")
         if list(self.milestones) != sorted(self.milestones):

@@ -19,6 +19,7 @@ from compressor.classifier import build_empty_network, check_classes, count_para
 from compressor.contracts import Dataset, Split
 from compressor.datasets import split_digest, take_balanced, training_splits
 from compressor.errors import UsageError
+from compressor.extra_data import ExtraData, check_extra_data, open_extra_data
 from compressor.files import write_json
 from compressor.memory import keep_freed_memory
 from compressor.reporting import Reporter
@@ -28,6 +29,7 @@ from compressor.training.feeder import count_shares
 from compressor.training.interruption import StopRequest
 from compressor.training.loop import State, Trainer
 from compressor.training.measure import Measurement, measure
+from compressor.training.mixture import check_mixture, describe_mixture
 from compressor.training.parallel import Parallel
 from compressor.training.profile import profile
 from compressor.training.recipe import Recipe
@@ -65,6 +67,7 @@ class TrainingRequest:
     resume: bool = False
     label_cache_limit: int = DEFAULT_LABEL_CACHE_LIMIT
     profile: bool = False
+    extra_data: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ def train(
     parallel = Parallel.enter(request.device)
     with parallel.team.main_first():  # it decodes, and the others find the decoded pictures
         training, validation = training_images(request.dataset, recipe)
-    inputs = _inputs(request, training, teacher)
+        extra = _open_extra(request, parallel.team.size, reporter)
+    inputs = _inputs(request, training, teacher, extra)
     with parallel.team.main_first():
         run.start({**recipe.to_dict(), "inputs": inputs}, resume=request.resume or not parallel.team.is_main)
 
@@ -144,7 +148,9 @@ def train(
         f"student {recipe.model}: {count_parameters(build_empty_network(spec)):,} parameters; {len(training):,} "
         f"training and {len(validation):,} validation images; {recipe.method}, {recipe.threat}, seed {recipe.seed}"
     )
-    settings = Settings(recipe, request.dataset, inputs, run, request.label_cache_limit, waits_for_gpu=request.profile)
+    settings = Settings(
+        recipe, request.dataset, inputs, run, request.label_cache_limit, waits_for_gpu=request.profile, extra=extra
+    )
     trainer, choices = assemble(settings, parallel, spec, teacher, training, validation, saved, reporter)
     if trainer.team.is_main:
         run.write_environment(environment(trainer.device, trainer.team.size))
@@ -197,7 +203,9 @@ def check_request(request: TrainingRequest, *, has_teacher: bool) -> ModelSpec:
     recipe = request.recipe
     spec = ModelSpec(recipe.model, len(request.dataset.class_names), recipe.image_size)
     build_empty_network(spec)
-    count_shares(recipe, launch.world_size())
+    check_mixture(recipe, count_shares(recipe, launch.world_size()), has_data=request.extra_data is not None)
+    if request.extra_data is not None:
+        check_extra_data(request.extra_data, image_size=recipe.image_size, needs_labels=_needs_labels(recipe))
     if recipe.sync_batchnorm and request.device.type != "cuda":
         raise UsageError("BatchNorm can be synchronised between GPUs only.", "Leave --sync-batchnorm out.")
     if recipe.build_method().teacher_at != "nothing" and not has_teacher:
@@ -256,13 +264,34 @@ def training_images(dataset: Dataset, recipe: Recipe) -> tuple[Split, Split]:
     return training, validation
 
 
-def _inputs(request: TrainingRequest, training: Split, teacher: LoadedCheckpoint | None) -> dict[str, Any]:
+def _needs_labels(recipe: Recipe) -> bool:
+    return recipe.build_method().labels_in != "nothing"
+
+
+def _open_extra(request: TrainingRequest, processes: int, reporter: Reporter) -> ExtraData | None:
+    if request.extra_data is None:
+        return None
+    extra = open_extra_data(
+        request.extra_data,
+        image_size=request.recipe.image_size,
+        classes=len(request.dataset.class_names),
+        needs_labels=_needs_labels(request.recipe),
+    )
+    reporter.note(describe_mixture(request.recipe, processes, extra))
+    return extra
+
+
+def _inputs(
+    request: TrainingRequest, training: Split, teacher: LoadedCheckpoint | None, extra: ExtraData | None
+) -> dict[str, Any]:
     """What the run depends on beside the recipe: digests, and how the teacher was settled."""
     inputs: dict[str, Any] = {
         "dataset": request.dataset.name,
         "train_sha256": split_digest(request.dataset, "train"),
         "train_images": len(training),
     }
+    if extra is not None:
+        inputs |= {"extra_sha256": extra.sha256, "extra_images": len(extra)}
     if teacher is not None:
         inputs |= {
             "teacher": teacher.spec.name,

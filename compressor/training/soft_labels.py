@@ -13,6 +13,9 @@ from compressor.training.label_cache import LabelCache, LabelView, round_labels
 from compressor.training.label_file import Logits, Mask
 from compressor.training.teacher import FrozenTeacher
 
+NOWHERE = -1
+"""The index of an image that is none of the dataset's: the teacher is asked about it each time, nothing is kept."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -39,13 +42,16 @@ class SoftLabels:
         """What the cache has for these images; reads the disk, and may run beside the computation.
 
         Args:
-            index: ``[B]``, positions in the dataset's whole training split.
+            index: ``[B]``, positions in the dataset's whole training split, or ``NOWHERE``.
             variants: ``[B]``.
         """
         if self._cache is None or self._view is None:
             return None
-        logits, there = self._cache.read(index, variants)
-        return Found(logits, there & self._view.knows(index, variants))
+        kept = np.flatnonzero(index != NOWHERE)
+        answers, there = self._cache.read(index[kept], variants[kept])
+        logits, known = np.zeros((len(index), answers.shape[1]), answers.dtype), np.zeros(len(index), np.bool_)
+        logits[kept], known[kept] = answers, there & self._view.knows(index[kept], variants[kept])
+        return Found(logits, known)
 
     def answer(self, x: Tensor, index: Indices, variants: Indices, found: Found | None) -> Tensor:
         """Logits ``[B, K]`` of natural images ``[B, C, H, W]``, float32, rounded alike whether kept or new."""
@@ -60,7 +66,9 @@ class SoftLabels:
             new = round_labels(self._teacher.soft_labels(x[rows]))
             logits[rows] = new
             if self._cache is not None:
-                self._cache.write(index[missing], variants[missing], new.cpu().numpy().astype(np.float16))
+                keep = index[missing] != NOWHERE
+                kept = missing[keep]
+                self._cache.write(index[kept], variants[kept], new.cpu().numpy()[keep].astype(np.float16))
         return logits
 
     def end_epoch(self, index: Indices, variants: Indices) -> None:
