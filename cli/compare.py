@@ -54,6 +54,19 @@ def compare(
             rich_help_panel=_MEASURE,
         ),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="RUN", help="The run that the others are compared with. Default: the first."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="NAME", help="table, markdown, csv or json. Default: what --output ends in, or table."
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there instead of printing it.")
+    ] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,
@@ -64,18 +77,34 @@ def compare(
     debug: options.Debug = False,
 ) -> int:
     """Lay finished runs side by side: best and last checkpoint, every attack, over seeds, with tests."""
+    from cli.comparison_formats import SCHEMA, format_by, selection_warnings, show_comparison, to_text
     from cli.inputs import Inputs
     from cli.measuring import Measuring, measure_runs
-    from compressor.comparison import open_run
+    from compressor.comparison import compare_runs, open_run
+    from compressor.files import write_text
     from compressor.training.interruption import stop_on_signals
 
+    chosen = format_by(layout, to.suffix if to else None)
+    as_json = as_json or (chosen == "json" and to is None)
     _check_measuring(evaluate, {"--suite": suite, "--eval-samples": eval_samples, "--eps": eps})
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
         opened = [open_run(path) for path in runs]
+        baseline = open_run(against) if against else None
         if evaluate is not None:
             inputs = Inputs(data, data_dir, download, device, threads)
             asked = Measuring.parse(evaluate, suite, eval_samples, eps)
-            measure_runs(opened, asked, inputs, output=output, stop=stop)
+            measure_runs([*opened, *([baseline] if baseline else [])], asked, inputs, output=output, stop=stop)
+        comparison = compare_runs(opened, baseline)
+        for warning in selection_warnings(comparison):
+            output.warn(warning)
+        if to is not None:
+            write_text(to, to_text(comparison, chosen))
+            output.note(f"written: {to}")
+        elif chosen == "table":
+            show_comparison(comparison, output)
+        elif not as_json:
+            output.text(to_text(comparison, chosen))
+        output.json(SCHEMA, comparison.to_json())
     return 0
 
 

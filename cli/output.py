@@ -79,8 +79,16 @@ class Output:
 
     # Results.
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, figures: bool = True) -> None:
-        """Print a result as a table; with ``figures``, all columns but the first are aligned to the right."""
+    def table(
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        figures: bool = True,
+        labels: int = 1,
+    ) -> None:
+        """Print a result as a table; with ``figures``, all columns after the labels are aligned to the right."""
         if self.as_json:
             return
         from rich import box
@@ -91,7 +99,7 @@ class Output:
         self._out.print(f"\n[bold]{_escape(title)}[/bold]", soft_wrap=True)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for number, column in enumerate(columns):
-            table.add_column(column, justify="right" if figures and number else "left", overflow="fold")
+            table.add_column(column, justify="right" if figures and number >= labels else "left", overflow="fold")
         for row in rows:
             table.add_row(*(_escape(cell) for cell in row))
         self._out.print(table)
@@ -101,6 +109,12 @@ class Output:
         if not self.as_json:
             self._end_progress()
             self._out.print(_escape(text), style=style or None, soft_wrap=True)
+
+    def text(self, text: str) -> None:
+        """Print a result that is laid out already, byte for byte."""
+        if not self.as_json:
+            self._end_progress()
+            sys.stdout.write(text)
 
     def json(self, schema: str, fields: Mapping[str, Any]) -> None:
         """Print the one JSON object, if it was asked for."""

@@ -82,7 +82,7 @@ class EvaluationRecord:
             "threat": str(self.report.threat),
             "images": self.report.samples,
             "test images' digest": self.test_sha256,
-            "seed": self.report.seed,
+            "evaluation seed": self.report.seed,
             "mode": self.report.mode,
         }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +128,152 @@ def test_a_stopped_measurement_goes_on(copy: Path, monkeypatch: pytest.MonkeyPat
     assert main(["compare", "sat-1", "--evaluate", "both", *DATA]) == 0
     assert evaluation("sat-1", "evaluation.last.json")["bits"]["clean"] == bits["clean"]
     assert len(judged) == 2, "one batch for each attack, none for the natural images again"
+
+
+def measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *RUNS, "--evaluate", "both", "--quiet", *DATA]) == 0
+    capsys.readouterr()
+
+
+def test_the_table_has_a_row_for_each_method_and_a_block_for_each_checkpoint(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured(capsys)
+    assert main(["compare", *RUNS]) == 0
+    out = capsys.readouterr().out
+    assert out.index("best checkpoint") < out.index("last checkpoint") < out.index("costs")
+    assert out.count(" sat ") == out.count(" natural ") == 3, "a row in each block"
+    assert "the same 40 test images" in out
+    assert "± is the standard deviation over the seeds" in out
+    assert "validation, 4 images, PGD-10 (sat); validation, 4 images, clean accuracy (natural)" in out
+    assert "McNemar" in out
+    assert "not measured" not in out
+
+
+def test_what_is_not_measured_is_a_dash_and_the_way_out_is_said(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "sat-0", "natural-0", "--format", "markdown"]) == 0
+    out = capsys.readouterr().out
+    head, _, first, second = out.splitlines()[:4]
+    assert head.startswith(
+        "| student | method | best: clean | best: FGSM | best: PGD-10 | best: worst case | last: clean"
+    )
+    assert " - " not in first
+    assert second.count(" - ") == 4
+    assert "--evaluate both RUN... does it: natural-0" in out
+
+
+def test_csv_holds_the_same_numbers_as_json(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured(capsys)
+    code, value = answer(["compare", *RUNS], capsys)
+    assert code == 0
+    assert value["schema"] == "compress.compare/1"
+    assert main(["compare", *RUNS, "--format", "csv"]) == 0
+    lines = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(line["method"], line["checkpoint"]) for line in lines] == [
+        ("sat", "best"), ("sat", "last"), ("natural", "best"), ("natural", "last"),
+    ]  # fmt: skip
+    for line in lines:
+        row = next(row for row in value["rows"] if row["method"] == line["method"])  # type: ignore[attr-defined]
+        cell = row[line["checkpoint"]]["worst case"]
+        assert float(line["worst case"]) == cell["mean"]
+        assert line["worst case std"] == ("" if cell["std"] is None else str(cell["std"]))
+        assert int(line["macs"]) == row["macs"] > 0
+        assert line["seeds"] == " ".join(map(str, row["seeds"]))
+    assert {row["name"]: row["seeds"] for row in value["rows"]} == {  # type: ignore[attr-defined]
+        "wideresnet-10-1 sat": [0, 1], "wideresnet-10-1 natural": [0],
+    }  # fmt: skip
+
+
+def test_the_format_json_is_the_json_of_the_command(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, value = answer(["compare", *RUNS], capsys)
+    assert main(["compare", *RUNS, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == value
+    assert main(["compare", *RUNS, "--output", "table.json"]) == 0
+    assert capsys.readouterr().out == ""
+    assert json.loads(Path("table.json").read_text()) == value
+
+
+def test_a_file_gets_the_format_of_its_name(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, start in (("table.md", "| student "), ("table.csv", "student,")):
+        assert main(["compare", *RUNS, "--output", name]) == 0
+        assert Path(name).read_text().startswith(start)
+    assert not [path for path in copy.iterdir() if path.name.startswith(".")], "nothing temporary is left"
+
+
+def test_a_checkpoint_chosen_on_test_images_is_warned_of(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    value = evaluation("sat-1")
+    value["checkpoint"]["selection"] = {"split": "test", "samples": 40}
+    Path("sat-1/evaluation.json").write_text(json.dumps(value))
+    assert main(["compare", *RUNS, "--quiet"]) == 0
+    assert "sat-1 chose its best checkpoint on test images" in capsys.readouterr().err
+
+
+def break_json(run: Path) -> None:
+    (run / "evaluation.json").write_text("{")
+
+
+def forget(run: Path) -> None:
+    (run / "evaluation.json").unlink()
+
+
+def unfinish(run: Path) -> None:
+    (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text().splitlines()[0] + "\n")
+
+
+def train_on(run: Path) -> None:
+    shutil.copy("natural-0/best.safetensors", run / "best.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (break_json, "evaluation.json is damaged"),
+        (forget, "there is no sat-1"),
+        (unfinish, "is not finished: it has done 1 of 2 epochs"),
+        (train_on, "is about another best.safetensors"),
+    ],
+)
+def test_a_run_that_cannot_be_used_is_one_sentence_and_exit_2(
+    harm: Callable[[Path], None], says: str, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harm(Path("sat-1"))
+    code, value = answer(["compare", *RUNS], capsys)
+    assert code == 2
+    assert value["error"]["code"] == "unreadable-run"  # type: ignore[index]
+    assert says in value["error"]["message"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere"], "there is no folder nowhere"),
+        (["pictures"], "pictures is not a run folder"),
+        (["sat-0", "sat-0"], "the same run twice"),
+        (["sat-0", "--against", "nowhere"], "there is no folder nowhere"),
+        (["sat-0", "--format", "latex"], "there is no format 'latex'"),
+        (["sat-0", "--output", "table.txt"], "a table is for a terminal"),
+        (["sat-0", "--suite", "paper"], "--suite says how to measure"),
+        (["sat-0", "--evaluate", "all"], "--evaluate is 'all'"),
+        (["sat-0", "--evaluate", "both", "--suite", "papers"], "there is no suite 'papers'"),
+        (["sat-0", "--evaluate", "both", "--eps", "8/0"], "eps '8/0' is not a number"),
+        (["sat-0", "--evaluate", "both"], "a file does not record where that is"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_2(
+    arguments: list[str], says: str, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("sat-0/evaluation.last.json").unlink()
+    code, value = answer(["compare", *arguments], capsys)
+    assert code == 2
+    assert says in value["error"]["message"]  # type: ignore[index]
+
+
+def test_unlike_evaluations_are_refused_and_measured_alike_they_compare(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "sat-0", "--evaluate", "best", "--eval-samples", "10", *DATA]) == 0
+    code, value = answer(["compare", *RUNS], capsys)
+    assert code == 2
+    assert "images 10 and 40" in value["error"]["message"]  # type: ignore[index]
+    code, value = answer(["compare", *RUNS, "--evaluate", "best", *DATA], capsys)
+    assert (code, value["samples"]) == (0, 10), "as the first run was"
