@@ -42,12 +42,17 @@ def format_by(text: str | None, suffix: str | None) -> Format:
 
 def show_comparison(comparison: Comparison, output: Output) -> None:
     """Best, last and costs one under the other, since a terminal is narrow, and the footnotes."""
-    rows, head = [_label_cells(comparison, row) for row in comparison.rows], _labels(comparison)
+    students = {row.model for row in comparison.rows}
+    # One student stands in the title, and its column is left to the figures.
+    skipped, of = (1, f" of {min(students)}") if len(students) == 1 else (0, "")
+    head = _labels(comparison)[skipped:]
+    rows = [_label_cells(comparison, row)[skipped:] for row in comparison.rows]
     for which in _blocks(comparison):
         cells = [[*label, *_cells(comparison, which, row)] for label, row in zip(rows, comparison.rows, strict=True)]
-        output.table(f"{which} checkpoint: accuracy, %", [*head, *comparison.columns], cells, labels=2)
+        output.table(f"{which} checkpoint{of}: accuracy, %", [*head, *comparison.columns], cells, labels=2 - skipped)
     costs, of_rows = _costs(comparison)
-    output.table("costs", [*head, *costs], [[*a, *b] for a, b in zip(rows, of_rows, strict=True)], labels=2)
+    cells = [[*label, *spent] for label, spent in zip(rows, of_rows, strict=True)]
+    output.table(f"costs{of}", [*head, *costs], cells, labels=2 - skipped)
     for line in footnotes(comparison):
         output.line(line)
 
@@ -64,7 +69,8 @@ def to_markdown(comparison: Comparison) -> str:
     lines = [[*head, *costs], *([*row, *more] for row, more in zip(rows, of_rows, strict=True))]
     table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     table.insert(1, "|" + "---|" * len(lines[0]))
-    return "\n".join([*table, "", *(f"- {line}" for line in footnotes(comparison))]) + "\n"
+    notes = (f"- {line}".replace("- * ", "- \\* ") for line in footnotes(comparison))  # a bare star starts a list
+    return "\n".join([*table, "", *notes]) + "\n"
 
 
 def to_text(comparison: Comparison, chosen: Format) -> str:
@@ -218,8 +224,10 @@ def _tests(comparison: Comparison) -> Iterator[str]:
     }
     tests = " or ".join(text for name, text in names.items() if name in used)
     count = max(len(rows) for rows in comparison.differences.values())
+    marked = any(difference.marked for columns in block for difference in columns.values())
+    says, sign = ("* differs from", "<") if marked else ("Nothing is marked as differing from", ">=")
     yield (
-        f"* differs from {comparison.baseline.name}, p < {LEVEL:g} in {tests}, two-sided, by Holm's correction over "
+        f"{says} {comparison.baseline.name}, p {sign} {LEVEL:g} in {tests}, two-sided, by Holm's correction over "
         f"the {count} row{'s' if count > 1 else ''} compared in each column."
     )
     for which, rows in comparison.differences.items():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cli.comparison_formats import to_markdown
 from compressor.comparison import Comparison, FinishedRun, compare_runs, open_run
 from compressor.errors import MissingInputError, UnreadableRunError, UsageError
 from compressor.evaluation_record import EvaluationRecord, Measured, Which
@@ -297,3 +298,30 @@ def test_its_json_is_json(tmp_path: Path) -> None:
     assert row["best"]["AA"]["difference"]["pairs"] == [{"seeds": [0, 0], "discordant": [7, 0]}]
     assert row["last"] is None
     assert (row["parameters"], row["macs"], row["onnx_bytes"]) == (700_000, 35_000_000, None)
+
+
+def test_footnotes_name_the_test_the_baseline_and_the_correction(tmp_path: Path) -> None:
+    found = three_rows(tmp_path)
+    text = to_markdown(found)
+    assert "| 47.0* |" in text
+    (note,) = [line for line in text.splitlines() if "McNemar" in line]
+    assert note.startswith("- \\* differs from resnet18-0.25 sat, p < 0.05 in McNemar's exact test")
+    assert "Holm's correction over the 2 rows" in note
+    plain = compare_runs([found.rows[0].runs[0], make_run(tmp_path / "d", method="kd", best=SOME)])
+    assert "Nothing is marked as differing from resnet18-0.25 sat, p >= 0.05" in to_markdown(plain)
+    assert "*" not in to_markdown(plain)
+
+
+def test_a_t_interval_is_told(tmp_path: Path) -> None:
+    runs = [
+        make_run(
+            tmp_path / f"{m}{s}", method=m, seed=s, best=block(SOME["clean"], SOME["FGSM"], right(range(k + s * j)))
+        )
+        for m, k, j in (("sat", 40, 1), ("trades", 46, 2))
+        for s in (0, 1, 2)
+    ]
+    text = to_markdown(compare_runs(runs))
+    assert "a t test of the seeds, in pairs" in text
+    # Differences 6, 7, 8: mean 7, deviation 1, t(2) = 4.303, so 7 +- 2.48.
+    assert "resnet18-0.25 trades, best, worst case: +7.0 points, 95 % interval +4.5 to +9.5." in text
+    assert "| 41.0 ± 1.0 |" in text

@@ -92,11 +92,10 @@ def open_run(path: Path) -> FinishedRun:
 
 def _parse(folder: RunFolder, values: dict[str, Any]) -> FinishedRun:
     inputs = values.pop("inputs", {})
-    defaults = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
     settings = values.get("method_settings", {})
     recipe: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in {**defaults, **values, "method_settings": settings}.items()
+        for name, value in {**_defaults(), **values, "method_settings": settings}.items()
     }
     for name, kind in (("method", str), ("model", str), ("seed", int), ("epochs", int), ("image_size", int)):
         if type(recipe.get(name)) is not kind:
@@ -106,6 +105,16 @@ def _parse(folder: RunFolder, values: dict[str, Any]) -> FinishedRun:
     run = FinishedRun(folder, recipe, inputs)
     _ = run.threat
     return run
+
+
+def _defaults() -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    for field in dataclasses.fields(Recipe):
+        if field.default is not dataclasses.MISSING:
+            known[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            known[field.name] = field.default_factory()
+    return known
 
 
 def _epochs_done(folder: RunFolder) -> int:

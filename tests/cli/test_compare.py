@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cli.main import main
+from compressor.training.run_folder import RunFolder
 
 DATA = ["--data", "imagefolder:pictures", "--threads", "1", "--device", "cpu"]
 RUNS = ["sat-0", "sat-1", "natural-0"]
@@ -142,7 +143,9 @@ def test_the_table_has_a_row_for_each_method_and_a_block_for_each_checkpoint(
     assert main(["compare", *RUNS]) == 0
     out = capsys.readouterr().out
     assert out.index("best checkpoint") < out.index("last checkpoint") < out.index("costs")
-    assert out.count(" sat ") == out.count(" natural ") == 3, "a row in each block"
+    rows = [line.split()[0] for line in out.splitlines() if line.split()[:1] in (["sat"], ["natural"])]
+    assert rows == ["sat", "natural"] * 3, "a row in each block"
+    assert "best checkpoint of wideresnet-10-1: accuracy, %" in out
     assert "the same 40 test images" in out
     assert "± is the standard deviation over the seeds" in out
     assert "validation, 4 images, PGD-10 (sat); validation, 4 images, clean accuracy (natural)" in out
@@ -191,6 +194,21 @@ def test_the_format_json_is_the_json_of_the_command(copy: Path, capsys: pytest.C
     assert main(["compare", *RUNS, "--output", "table.json"]) == 0
     assert capsys.readouterr().out == ""
     assert json.loads(Path("table.json").read_text()) == value
+
+
+def test_training_says_where_both_evaluations_are(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, value = answer([*train("sat", 0), "--evaluate", "both", "--resume"], capsys)
+    assert code == 0
+    assert value["evaluations"] == {"best": "sat-0/evaluation.json", "last": "sat-0/evaluation.last.json"}
+    code, value = answer([*train("sat", 1), "--resume"], capsys)
+    assert value["evaluations"] == {"best": "sat-1/evaluation.json", "last": None}
+
+
+def test_a_folder_that_another_process_holds_is_not_measured(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunFolder(Path("sat-1")).lock():
+        code, value = answer(["compare", "sat-1", "--evaluate", "both", *DATA], capsys)
+    assert code == 2
+    assert "another process" in value["error"]["message"]  # type: ignore[index]
 
 
 def test_a_file_gets_the_format_of_its_name(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
