@@ -119,7 +119,7 @@ def read_evaluation(path: Path) -> EvaluationRecord:
     Raises:
         UnreadableRunError: absent, damaged, or written by a version that kept no bits.
     """
-    way_out = "Measure again: compress compare --evaluate both RUN."
+    way_out = f"Measure it: compress compare --evaluate both {path.parent}."
     if not path.is_file():
         raise UnreadableRunError(f"there is no {path}.", way_out)
     try:
