@@ -65,8 +65,8 @@ def test_every_recipe_that_comes_along_resolves(path: Path) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
-@pytest.mark.parametrize("method", sorted(METHODS.members()))
-def test_every_method_has_its_published_recipe_and_every_line_a_source(method: str, dataset: str) -> None:
+@pytest.mark.parametrize("method", ["natural", "kd", "sat", "trades", "mart", "ard", "iad", "rslad", "adaad", "igdm"])
+def test_every_published_method_has_its_recipe_and_every_line_a_source(method: str, dataset: str) -> None:
     path = RECIPES / f"{method}-{dataset}.toml"
     recipe = resolve("rslad", "resnet18", path, {})
     assert recipe.method == method
