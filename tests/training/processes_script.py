@@ -22,6 +22,10 @@ from compressor.training.session import TrainingRequest, train, training_images
 from compressor.types import DatasetSpec, ModelSpec
 
 MODEL = "wideresnet-10-1"
+# One step of each: without a teacher or with, attacked in eval or train mode, forwards whose result is not used.
+STEPS: dict[str, dict[str, object]] = {
+    "natural": {}, "sat": {}, "rslad": {}, "trades": {}, "iad": {"method_settings": {"begin": 0.0}}, "adaad": {},
+}  # fmt: skip
 
 
 class Watcher(SilentReporter):
@@ -55,7 +59,8 @@ def run(
 ) -> list[str]:
     """Train on a few digits, and return the notes."""
     recipe, _ = settings_and_images(method, **settings)
-    teacher = load_checkpoint(folder / "teacher.safetensors") if method == "rslad" else None
+    has_teacher = recipe.build_method().teacher_at != "nothing"
+    teacher = load_checkpoint(folder / "teacher.safetensors") if has_teacher else None
     request = TrainingRequest(recipe, _digits(), RunFolder(folder / name), torch.device("cpu"), resume)
     stop = StopRequest()
     watcher = Watcher(stop if stop_after else None, stop_after)
@@ -73,8 +78,8 @@ def make_teacher(folder: Path) -> None:
 
 def main(folder: Path) -> None:
     rank = launch.rank()
-    for method in ("natural", "sat", "rslad"):
-        run(folder, f"step-{method}", method, learning_rate=1.0)
+    for method, settings in STEPS.items():
+        run(folder, f"step-{method}", method, learning_rate=1.0, **settings)
     longer = {"epochs": 2, "train_samples": 128}
     run(folder, "whole", "rslad", **longer)
     try:
