@@ -41,7 +41,7 @@ _DTYPES = frozenset(
 class _Step:
     operation: Operation
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     label: str
     released: tuple[str, ...]  # values that nothing reads after this step
 
@@ -70,11 +70,12 @@ class GraphModule(nn.Module):
         values |= {name: self.get_buffer(buffer) for name, buffer in self._buffer_names.items()}
         for step in self._steps:
             try:
-                values[step.output] = step.operation(*(values[name] for name in step.inputs))
+                result = step.operation(*(values[name] for name in step.inputs))
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, IndexError, ValueError, TypeError, OverflowError) as error:
                 raise UnreadableModelError(f"the values do not fit together at {step.label}.") from error
+            values.update(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=True))
             for name in step.released:
                 del values[name]
         logits = values[self._output]
@@ -106,12 +107,13 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False) -> G
     for position, proto in enumerate(nodes):
         operation = build(proto, opset, straight_through=straight_through)
         label = describe(proto, opset)
-        if not known.issuperset(proto.input) or proto.output[0] in known:
+        outputs = tuple(name for name in proto.output if name)
+        if not known.issuperset(proto.input) or not known.isdisjoint(outputs) or len(set(outputs)) != len(outputs):
             raise UnreadableModelError(f"the graph is not in order at {label}.")
-        known.add(proto.output[0])
+        known.update(outputs)
         # The buffers live on in the module; dropping them here only forgets the name.
         done = {name for name in proto.input if name and last_read[name] == position and name != output}
-        steps.append(_Step(operation, tuple(proto.input), proto.output[0], label, tuple(sorted(done))))
+        steps.append(_Step(operation, tuple(proto.input), outputs, label, tuple(sorted(done))))
     if output not in known:
         raise UnreadableModelError(f"nothing computes the model's output {output[:60]!r}.")
     return GraphModule(tuple(steps), constants, image, output)

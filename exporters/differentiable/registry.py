@@ -14,8 +14,8 @@ from compressor.errors import UnreadableModelError, UnsupportedOperatorError
 AttributeType = onnx.AttributeProto.AttributeType
 
 
-Operation = Callable[..., Tensor]
-"""What an operator becomes: its input values, absent optional ones being ``None``, to its only output."""
+Operation = Callable[..., Tensor | tuple[Tensor, ...]]
+"""What an operator becomes: its input values, absent optional ones being ``None``, to its output or outputs."""
 
 
 @dataclass
@@ -51,6 +51,11 @@ class Node:
         """The value of a text attribute."""
         value = self._value(name, AttributeType.STRING, default)
         return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs it has."""
+        return len(self.proto.output)
 
     def has(self, name: str) -> bool:
         """Whether the node gives this attribute."""
@@ -90,10 +95,16 @@ Builder = Callable[[Node], Operation]
 
 _HINT = "The importer knows the operators of the files that this project exports; verify with --accept-black-box."
 _BUILDERS: dict[str, tuple[frozenset[int], Builder]] = {}
+_WITH_SEVERAL_OUTPUTS: set[str] = set()
 
 
-def operator(name: str, *versions: int) -> Callable[[Builder], Builder]:
+def operator(name: str, *versions: int, several_outputs: bool = False) -> Callable[[Builder], Builder]:
     """Register the builder of an operator of the default domain, for the versions of it that it implements.
+
+    Args:
+        name: of the operator.
+        versions: the opsets in which these meanings of it began.
+        several_outputs: whether its operation gives a tuple; all other outputs but the first are refused elsewhere.
 
     Raises:
         ValueError: the operator is registered already.
@@ -103,6 +114,8 @@ def operator(name: str, *versions: int) -> Callable[[Builder], Builder]:
         if name in _BUILDERS:
             raise ValueError(f"the operator {name!r} is registered twice")
         _BUILDERS[name] = (frozenset(versions), builder)
+        if several_outputs:
+            _WITH_SEVERAL_OUTPUTS.add(name)
         return builder
 
     return register
@@ -128,7 +141,10 @@ def build(proto: onnx.NodeProto, opset: int, *, straight_through: bool) -> Opera
     node = Node(proto, opset, schema.since_version, straight_through)
     if not schema.min_input <= len(proto.input) <= schema.max_input:
         raise UnreadableModelError(f"{node} takes another number of inputs than {len(proto.input)}.")
-    node.require(sum(map(bool, proto.output)) == 1 and bool(proto.output[0]), "more than one output")
+    if proto.op_type in _WITH_SEVERAL_OUTPUTS:
+        node.require(len(proto.output) > 0 and all(proto.output), "an output that has no name")
+    else:
+        node.require(sum(map(bool, proto.output)) == 1 and bool(proto.output[0]), "more than one output")
     operation = builder(node)
     node.refuse_the_rest()
     return operation

@@ -86,6 +86,9 @@ CASES: list[tuple[str, dict[int, np.ndarray], dict[str, Any]]] = [
     ("BatchNormalization", STATISTICS, {"epsilon": 1e-3, "momentum": 0.5}),
     ("Relu", {}, {}),
     ("Sigmoid", {}, {}),
+    ("HardSigmoid", {}, {}),
+    ("HardSigmoid", {}, {"alpha": 1.5, "beta": 0.25}),
+    ("HardSwish", {}, {}),
     ("Clip", {1: one(-0.3), 2: one(0.6)}, {}),
     ("Clip", {1: one(0.1)}, {}),
     ("Clip", {2: one(0.1)}, {}),
@@ -104,6 +107,8 @@ CASES: list[tuple[str, dict[int, np.ndarray], dict[str, Any]]] = [
     ("AveragePool", {}, {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]}),
     ("MaxPool", {}, {"kernel_shape": [3, 3], "pads": [0, 1, 2, 1], "strides": [2, 2]}),
     ("MaxPool", {}, {"kernel_shape": [2, 2], "dilations": [2, 2]}),
+    ("MaxPool", {}, {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    ("MaxPool", {}, {"kernel_shape": [3, 2], "strides": [3, 2], "ceil_mode": 1}),
     ("GlobalAveragePool", {}, {}),
     ("ReduceMean", {1: ints(-1, -2)}, {"keepdims": 0}),
     ("ReduceMean", {1: ints(2, 3)}, {"keepdims": 1, "noop_with_empty_axes": 0}),
@@ -259,6 +264,46 @@ def test_a_cast_to_integers_and_back_truncates_and_passes_the_gradient():
     assert torch.equal(gradient, torch.ones_like(x))
 
 
+@pytest.mark.parametrize(
+    ("attributes", "sizes"), [({"num_outputs": 3}, None), ({}, ints(1, 5, 2)), ({"num_outputs": 3, "axis": -1}, None)]
+)
+def test_split_gives_onnxruntime_s_parts_in_order(attributes, sizes):
+    axis = attributes.get("axis", 2)
+    inputs = ["x"] if sizes is None else ["x", "sizes"]
+    nodes = [
+        helper.make_node("Split", inputs, ["a", "b", "c"], **{"axis": axis, **attributes}),
+        helper.make_node("Concat", ["c", "a", "b", "a"], ["y"], axis=axis),
+    ]
+    value = helper.make_tensor_value_info
+    weights = [] if sizes is None else [numpy_helper.from_array(sizes, "sizes")]
+    ends = [value("x", TensorProto.FLOAT, IMAGES)], [value("y", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "g", *ends, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", NODE_OPSET)], ir_version=8)
+    x = normal(2, 3, 8, 8)
+    imported = import_graph(model)
+    assert np.array_equal(imported(torch.from_numpy(x)).numpy(), by_onnxruntime(model, x))
+    assert torch.autograd.gradcheck(imported.double(), torch.from_numpy(x).double().requires_grad_(), fast_mode=True)
+
+
+def test_an_output_of_split_that_stands_for_nothing_or_for_another_value_is_refused():
+    model = node_model("Split", [IMAGES], {}, num_outputs=2, axis=2)
+    for name, error in (("", UnsupportedOperatorError), ("y", UnreadableModelError), ("x", UnreadableModelError)):
+        del model.graph.node[0].output[1:]
+        model.graph.node[0].output.append(name)
+        with pytest.raises(error):
+            import_graph(model)
+
+
+@pytest.mark.parametrize("straight_through", [False, True])
+def test_hard_sigmoid_masks_the_gradient_where_it_saturates_unless_asked_otherwise(straight_through):
+    model = node_model("HardSigmoid", [IMAGES], {}, alpha=1.0, beta=0.5)
+    x = torch.from_numpy(normal(1, 3, 8, 8)).requires_grad_()
+    (gradient,) = torch.autograd.grad(import_graph(model, straight_through=straight_through)(x).sum(), x)
+    inside = (x.abs() < 0.5).float()
+    assert 0 < inside.mean() < 1
+    assert torch.equal(gradient, torch.ones_like(x) if straight_through else inside)
+
+
 @pytest.mark.parametrize("straight_through", [False, True])
 def test_clip_masks_the_gradient_where_it_saturates_unless_asked_otherwise(straight_through):
     model = node_model("Clip", [IMAGES], {1: one(-0.5), 2: one(0.5)})
@@ -274,7 +319,8 @@ def test_clip_masks_the_gradient_where_it_saturates_unless_asked_otherwise(strai
 @pytest.mark.parametrize(
     ("op", "attributes"),
     [
-        ("MaxPool", {"kernel_shape": [2, 2], "ceil_mode": 1}),
+        ("MaxPool", {"kernel_shape": [2, 2], "ceil_mode": 1, "pads": [0, 0, 1, 1]}),
+        ("MaxPool", {"kernel_shape": [2, 2], "ceil_mode": 1, "strides": [3, 3]}),
         ("MaxPool", {"kernel_shape": [2, 2], "storage_order": 1}),
         ("AveragePool", {"kernel_shape": [2, 2], "ceil_mode": 1}),
         ("AveragePool", {"kernel_shape": [2, 2], "dilations": [2, 2]}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from exporters.differentiable.operators.rounding import straight_through
@@ -49,6 +50,25 @@ def relu(node: Node) -> Operation:
 def sigmoid(node: Node) -> Operation:
     """``1 / (1 + exp(-x))``."""
     return torch.sigmoid
+
+
+@operator("HardSigmoid", 6, 22)
+def hard_sigmoid(node: Node) -> Operation:
+    """``min(max(alpha x + beta, 0), 1)``; where it saturates, as for Clip."""
+    alpha, beta = node.real("alpha", 0.2), node.real("beta", 0.5)
+
+    def run(x: Tensor) -> Tensor:
+        line = alpha * x + beta
+        clamped = torch.clamp(line, 0, 1)
+        return straight_through(line, clamped) if node.straight_through else clamped
+
+    return run
+
+
+@operator("HardSwish", 14, 22)
+def hard_swish(node: Node) -> Operation:
+    """``x min(max(x / 6 + 1/2, 0), 1)``, with its own gradient: beyond the bend it is ReLU, and no saturation."""
+    return F.hardswish
 
 
 @operator("Clip", 11, 12, 13)

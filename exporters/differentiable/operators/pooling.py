@@ -16,6 +16,7 @@ from exporters.differentiable.registry import Node, Operation, operator
 def average_pool(node: Node) -> Operation:
     """The mean of each window; padding counts as zeros, or not at all, as ``count_include_pad`` says."""
     window, kernel = _window(node, dilations=node.has("dilations"))
+    node.require(node.integer("ceil_mode", 0) == 0, "ceil_mode")
     node.require(window.dilations == (1, 1), "dilations")
     include = node.integer("count_include_pad", 0)
     node.require(include in (0, 1), "a count_include_pad that is neither 0 nor 1")
@@ -37,11 +38,17 @@ def max_pool(node: Node) -> Operation:
     """The largest value of each window; padding never wins."""
     window, kernel = _window(node, dilations=True)
     node.require(node.integer("storage_order", 0) == 0, "storage_order")
+    ceil = node.integer("ceil_mode", 0)
+    node.require(ceil in (0, 1), "a ceil_mode that is neither 0 nor 1")
+    # Runtimes differ on a last window that would start in the padding or beyond the image; here there is none.
+    plain = window.auto_pad == "NOTSET" and not any(window.pads) and window.dilations == (1, 1)
+    short = all(stride <= size for stride, size in zip(window.strides, kernel, strict=True))
+    node.require(not ceil or (plain and short), "ceil_mode together with padding, dilations or gaps")
 
     def run(x: Tensor) -> Tensor:
         require_images(x)
         padded = F.pad(x, window.padding(x, kernel), value=-math.inf)
-        return F.max_pool2d(padded, kernel, window.strides, 0, window.dilations)
+        return F.max_pool2d(padded, kernel, window.strides, 0, window.dilations, ceil_mode=bool(ceil))
 
     return run
 
@@ -78,5 +85,4 @@ def reduce_mean(node: Node) -> Operation:
 def _window(node: Node, *, dilations: bool) -> tuple[Window, list[int]]:
     kernel = node.integers("kernel_shape")
     node.require(len(kernel) == 2 and min(kernel) >= 1, "a kernel that is not of two dimensions")
-    node.require(node.integer("ceil_mode", 0) == 0, "ceil_mode")
     return Window.read(node, dilations=dilations), kernel

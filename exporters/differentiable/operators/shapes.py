@@ -91,6 +91,25 @@ def concat(node: Node) -> Operation:
     return run
 
 
+@operator("Split", 13, 18, several_outputs=True)
+def split(node: Node) -> Operation:
+    """Consecutive parts along one axis: of the given sizes, else equal ones, of which the last may be shorter."""
+    axis, count = node.integer("axis", 0), node.outputs
+    if node.version >= 18 and node.has("num_outputs"):
+        node.require(node.integer("num_outputs") == count, "another number of outputs than num_outputs")
+
+    def run(x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+        along = range(x.dim())[axis]
+        each = -(-x.shape[along] // count)
+        wanted = each if sizes is None else [int(size) for size in sizes.tolist()]
+        parts = torch.split(x, wanted, along)
+        if len(parts) != count:
+            raise ValueError("the parts are not as many as the outputs")
+        return parts
+
+    return run
+
+
 @operator("Shape", 1, 13, 15, 19, 21)
 def shape_(node: Node) -> Operation:
     """The sizes of a tensor, or a slice of them."""
