@@ -77,7 +77,7 @@ def compare(
     debug: options.Debug = False,
 ) -> int:
     """Lay finished runs side by side: best and last checkpoint, every attack, over seeds, with tests."""
-    from cli.comparison_formats import SCHEMA, format_by, selection_warnings, show_comparison, to_text
+    from cli.comparison_formats import SCHEMA, format_by, show_comparison, to_text
     from cli.inputs import Inputs
     from cli.measuring import Measuring, measure_runs
     from compressor.comparison import compare_runs, open_run
@@ -95,7 +95,7 @@ def compare(
             asked = Measuring.parse(evaluate, suite, eval_samples, eps)
             measure_runs([*opened, *([baseline] if baseline else [])], asked, inputs, output=output, stop=stop)
         comparison = compare_runs(opened, baseline)
-        for warning in selection_warnings(comparison):
+        for warning in comparison.warnings:
             output.warn(warning)
         if to is not None:
             write_text(to, to_text(comparison, chosen))

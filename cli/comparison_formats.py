@@ -69,7 +69,8 @@ def to_markdown(comparison: Comparison) -> str:
     lines = [[*head, *costs], *([*row, *more] for row, more in zip(rows, of_rows, strict=True))]
     table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     table.insert(1, "|" + "---|" * len(lines[0]))
-    notes = (f"- {line}".replace("- * ", "- \\* ") for line in footnotes(comparison))  # a bare star starts a list
+    said = [*footnotes(comparison), *comparison.warnings]
+    notes = (f"- {line}".replace("- * ", "- \\* ") for line in said)  # a bare star starts a list
     return "\n".join([*table, "", *notes]) + "\n"
 
 
@@ -126,14 +127,6 @@ def footnotes(comparison: Comparison) -> Iterator[str]:
     if missing:
         yield f"Last checkpoint not measured; compress compare --evaluate both RUN... does it: {', '.join(missing)}."
     yield from comparison.notes
-
-
-def selection_warnings(comparison: Comparison) -> Iterator[str]:
-    """One sentence for each run whose best checkpoint was chosen by the test images."""
-    for row in comparison.rows:
-        for run, record in zip(row.runs, row.records["best"], strict=True):
-            if record and record.measured.selection.get("split") == "test":
-                yield f"{run.name} chose its best checkpoint on test images: that block flatters it."
 
 
 def _blocks(comparison: Comparison) -> list[Which]:

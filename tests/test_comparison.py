@@ -16,7 +16,7 @@ from cli.comparison_formats import to_markdown
 from compressor.comparison import Comparison, FinishedRun, compare_runs, open_run
 from compressor.errors import MissingInputError, UnreadableRunError, UsageError
 from compressor.evaluation_record import EvaluationRecord, Measured, Which
-from compressor.evaluation_report import Report
+from compressor.evaluation_report import Alarm, Report
 from compressor.files import write_json, write_text
 from compressor.statistics import holm, mcnemar, paired_t_interval, welch_t_interval
 from compressor.training.recipe import Recipe, to_toml
@@ -252,6 +252,19 @@ def test_a_last_checkpoint_measured_otherwise_is_left_out_with_a_note(tmp_path: 
     found = compare_runs([run])
     assert not found.has("last")
     assert "quick@1" in found.notes[0]
+
+
+def test_alarms_and_a_choice_on_test_images_are_warned_of(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", best=SOME, last=SOME)
+    make_record("best", SOME, split="test").write(run.folder.evaluation)
+    record = make_record("last", SOME)
+    alarmed = dataclasses.replace(record.report, alarms=(Alarm("more-steps-weaker", "gradients may be masked"),))
+    dataclasses.replace(record, report=alarmed).write(run.folder.last_evaluation)
+    found = compare_runs([run])
+    distrusted, chosen = found.warnings
+    assert "chose its best checkpoint on test images" in chosen
+    assert "last: not trustworthy: more-steps-weaker: gradients may be masked" in distrusted
+    assert chosen in to_markdown(found)
 
 
 def test_the_same_run_twice_is_refused(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from compressor.statistics import (
+    TInterval,
     binomial_tail,
     clopper_pearson,
     fisher_one_sided,
@@ -160,11 +164,11 @@ def test_t_intervals_equal_scipy(first: list[int], second: list[int]) -> None:
         check_against_scipy(paired_t_interval(*pairs), stats.ttest_rel(*pairs))
 
 
-def check_against_scipy(found: object, expected: object) -> None:
-    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-8, abs=1e-14)  # type: ignore[attr-defined]
-    assert found.freedom == pytest.approx(expected.df)  # type: ignore[attr-defined]
-    interval = expected.confidence_interval(0.95)  # type: ignore[attr-defined]
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-9, abs=1e-9)  # type: ignore[attr-defined]
+def check_against_scipy(found: TInterval, expected: Any) -> None:
+    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-8, abs=1e-14)
+    assert found.freedom == pytest.approx(expected.df)
+    interval = expected.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-9, abs=1e-9)
 
 
 def test_a_paired_t_interval_by_hand() -> None:
@@ -174,11 +178,11 @@ def test_a_paired_t_interval_by_hand() -> None:
 
 
 @pytest.mark.parametrize("test", [paired_t_interval, welch_t_interval])
-def test_what_does_not_vary_cannot_be_judged(test: object) -> None:
-    found = test([4, 4, 4], [1, 1, 1])  # type: ignore[operator]
+def test_what_does_not_vary_cannot_be_judged(test: Callable[..., TInterval]) -> None:
+    found = test([4, 4, 4], [1, 1, 1])
     assert (found.difference, found.low, found.high, found.p_value) == (3, 3, 3, 1)
     with pytest.raises(ValueError, match="no spread"):
-        test([4], [1])  # type: ignore[operator]
+        test([4], [1])
 
 
 def test_holm_by_hand() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ class Comparison:
         baseline: the row that the others are compared with.
         differences: by checkpoint, row name and column.
         notes: what was left out of the table, and why.
+        warnings: why some of the numbers are not to be trusted.
     """
 
     reference: EvaluationRecord
@@ -34,6 +35,7 @@ class Comparison:
     baseline: Row
     differences: Mapping[Which, Mapping[str, Mapping[str, Difference]]]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     def has(self, which: Which) -> bool:
         """Whether any row has these checkpoints measured."""
@@ -58,6 +60,7 @@ class Comparison:
             "against": self.baseline.name,
             "rows": [self._row_json(row) for row in self.rows],
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
     def _row_json(self, row: Row) -> dict[str, Any]:
@@ -122,7 +125,18 @@ def compare_runs(runs: Sequence[FinishedRun], against: FinishedRun | None = None
     return Comparison(
         reference, columns, rows, baseline,
         {which: differences(rows, baseline, which, columns) for which in WHICHES}, tuple(notes),
+        tuple(_warnings(entries)),
     )  # fmt: skip
+
+
+def _warnings(entries: Sequence[tuple[FinishedRun, Found]]) -> Iterator[str]:
+    for run, found in entries:
+        for which, record in found.items():
+            for alarm in record.report.alarms if record else ():
+                yield f"{run.name}, {which}: not trustworthy: {alarm.name}: {alarm.detail}."
+        best = found["best"]
+        if best and best.measured.selection.get("split") == "test":
+            yield f"{run.name} chose its best checkpoint on test images: that block flatters it."
 
 
 def _require_alike(first: tuple[FinishedRun, EvaluationRecord], other: tuple[FinishedRun, EvaluationRecord]) -> None:
