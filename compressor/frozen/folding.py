@@ -48,7 +48,7 @@ def fold(model: nn.Module, dtype: torch.dtype) -> Folded:
         Exception: of any kind that tracing raises; the caller has another way.
     """
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
-    graph = fx.symbolic_trace(frozen)
+    graph = fx.GraphModule(frozen, _Tracer().trace(frozen))
     layers = dict(graph.named_modules())
     calls = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
     updates: list[Callable[[], None]] = []
@@ -87,6 +87,13 @@ def fold(model: nn.Module, dtype: torch.dtype) -> Folded:
 
     refresh()
     return Folded(graph, refresh)
+
+
+class _Tracer(fx.Tracer):
+    """Leaves linear layers whole, a library's own kinds of them too, whose forward reads their weights."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Linear) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Converting(nn.Module):

@@ -157,12 +157,16 @@ def _move(model: nn.Module) -> None:
 
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
-            tensor.mul_(1.05 + 0.1 * noise(tensor))
+            tensor.mul_(0.95 + 0.1 * noise(tensor))  # one on average: a deep network multiplies what its layers add
     for module in model.modules():
         if isinstance(module, _BatchNorm):
-            for shift in (module.running_mean, module.bias):
-                if shift is not None:
-                    shift.add_(0.2 * noise(shift) - 0.1)
+            # In units of what is normalised: a tenth of nothing in particular would swamp a layer of small values, and
+            # the network would be so chaotic that rounding alone looked like a wrong graph.
+            if module.running_mean is not None and module.running_var is not None:
+                spread = (module.running_var + module.eps).sqrt()
+                module.running_mean.add_(spread * (0.2 * noise(module.running_mean) - 0.1))
+            if module.bias is not None:
+                module.bias.add_(0.2 * noise(module.bias) - 0.1)
             for scale in (module.running_var, module.weight):
                 if scale is not None:
                     scale.mul_(0.75 + 0.5 * noise(scale))
