@@ -22,7 +22,13 @@ def distill(
     shared: TrainingOptions,
     teacher: Annotated[Path, typer.Option("--teacher", metavar="FILE", help="The robust teacher's checkpoint.")],
     student: Annotated[
-        str | None, typer.Option("--student", metavar="NAME", help="See `compress list models`. Default: mobilenetv2.")
+        str | None,
+        typer.Option(
+            "--student",
+            metavar="NAME",
+            callback=options.allow_code,
+            help="See `compress list models`. Default: mobilenetv2.",
+        ),
     ] = None,
     method: Annotated[
         str | None,

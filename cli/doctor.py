@@ -14,7 +14,10 @@ from compressor.errors import DONE, FAILED
 from compressor.version import __version__
 
 _NEEDED = ("torch", "torchvision", "numpy", "onnx", "onnxscript", "accelerate", "safetensors", "pyautoattack")
-_OPTIONAL = {"sklearn": ("scikit-learn", "the demo and --data digits: pip install 'robust-compress[demo]'")}
+_OPTIONAL = {
+    "sklearn": ("scikit-learn", "the demo and --data digits: pip install 'robust-compress[demo]'"),
+    "timm": ("timm", "models timm:NAME: pip install 'robust-compress[timm]'"),
+}
 
 Status = Literal["ok", "missing", "problem", "absent"]
 

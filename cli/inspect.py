@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import options
 from cli.output import Output
+
+if TYPE_CHECKING:
+    from compressor.types import ModelSpec
 
 
 def inspect(
@@ -40,9 +43,14 @@ def inspect(
 
 
 def _describe_checkpoint(path: Path) -> dict[str, Any]:
-    from compressor.checkpoint import load_checkpoint, normalization_name
+    from compressor.checkpoint import load_checkpoint, normalization_name, read_state
+    from compressor.checkpoint.own_format import parse_own
     from compressor.classifier import count_parameters, family_name
+    from compressor.own_code import is_own_code
 
+    own = parse_own(path, read_state(path).metadata)
+    if own is not None and is_own_code(own[0].name):
+        return _describe_own_code(own[0])
     loaded = load_checkpoint(path)
     spec = loaded.spec
     candidates = {normalization_name(candidate.normalization) for candidate in loaded.open_questions}
@@ -56,6 +64,25 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
         "normalization": "unknown" if len(candidates) > 1 else normalization_name(spec.normalization),
         "claim": None,
         "notes": list(loaded.notes),
+    }
+
+
+def _describe_own_code(spec: ModelSpec) -> dict[str, Any]:
+    """What the file says of a network that is someone's code: to build it would be to run that code."""
+    from compressor.checkpoint import normalization_name
+    from compressor.classifier import family_name
+
+    return {
+        "kind": "checkpoint",
+        "family": family_name(spec.name),
+        "model": spec.name,
+        "source_sha256": spec.source_sha256,
+        "parameters": None,
+        "classes": spec.classes,
+        "image_size": spec.image_size,
+        "normalization": normalization_name(spec.normalization),
+        "claim": None,
+        "notes": ["the network is code that was not run, so its parameters are not counted"],
     }
 
 

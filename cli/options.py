@@ -7,6 +7,16 @@ from typing import Annotated
 
 import typer
 
+from compressor.own_code import allow
+
+
+def allow_code(name: str | None) -> str | None:
+    """The user wrote this name, so its code may run; what only a file names never gets here."""
+    if name is not None:
+        allow(name)
+    return name
+
+
 _INPUT, _COMPUTE, _OUTPUT, _TRAINING = "Input", "Computing", "Output", "Training"
 
 Data = Annotated[
@@ -207,11 +217,23 @@ Profile = Annotated[
 ]
 ModelName = Annotated[
     str | None,
-    typer.Option("--model", metavar="NAME", help="Architecture of a foreign checkpoint, where its keys do not tell."),
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        callback=allow_code,
+        help="The checkpoint's architecture, where its keys do not tell (torchvision:NAME, timm:NAME) or where it is "
+        "code that you trust (python:package.module:factory).",
+    ),
 ]
 TeacherModel = Annotated[
     str | None,
-    typer.Option("--teacher-model", metavar="NAME", help="The teacher's architecture.", rich_help_panel=_INPUT),
+    typer.Option(
+        "--teacher-model",
+        metavar="NAME",
+        callback=allow_code,
+        help="The teacher's architecture, as for --model of `compress attack`.",
+        rich_help_panel=_INPUT,
+    ),
 ]
 TeacherNormalization = Annotated[
     str | None,

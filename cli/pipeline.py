@@ -179,6 +179,7 @@ def _settled_before(loaded: LoadedCheckpoint, plan: Plan) -> LoadedCheckpoint | 
         if settled == (recorded.get("teacher_normalization"), recorded.get("teacher_activation")):
             return load_checkpoint(
                 plan.request.teacher.path,
+                model=plan.request.teacher.model,
                 normalization=spec.normalization or "none",
                 activation=spec.activation,
                 image_size=spec.image_size,

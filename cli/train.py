@@ -7,15 +7,23 @@ from typing import Annotated
 
 import typer
 
+from cli import options
 from cli.output import Output
 from cli.shared_options import TrainingOptions, with_options
+from compressor.own_code import is_own_code
 
 
 @with_options(TrainingOptions)
 def train(
     shared: TrainingOptions,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="See `compress list models`. Default: resnet18.")
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            callback=options.allow_code,
+            help="See `compress list models`. Default: resnet18.",
+        ),
     ] = None,
     method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="Default: sat.")] = None,
 ) -> int:
@@ -45,5 +53,6 @@ def train(
         )
         if launch.rank() == 0:
             output.json("compress.train/1", trained.to_json(report))
-            output.line(shlex.join(["compress", "export", str(trained.run.best), *inputs.words()]))
+            code = ["--model", settings.model] if is_own_code(settings.model) else []  # consent holds for one command
+            output.line(shlex.join(["compress", "export", str(trained.run.best), *code, *inputs.words()]))
     return 0

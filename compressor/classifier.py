@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from compressor.contracts import ModelFamily
 from compressor.errors import ClassMismatchError, UsageError
+from compressor.own_code import is_own_code, load_own_code
 from compressor.randomness import derive_seed
 from compressor.registry import MODELS, unknown_name
 from compressor.types import ModelSpec
@@ -23,7 +25,7 @@ class Classifier(nn.Module):
     are not persistent: they come from the spec, and a state dict holds the network alone, under ``network.``.
 
     Attributes:
-        spec: what the classifier was built from.
+        spec: what the classifier was built from, the source's digest among it where the code is the user's own.
         network: takes normalised images.
     """
 
@@ -32,7 +34,7 @@ class Classifier(nn.Module):
 
     def __init__(self, spec: ModelSpec, network: nn.Module) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec = _with_source(spec)
         self.network = network
         mean, std = _RAW if spec.normalization is None else (spec.normalization.mean, spec.normalization.std)
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
@@ -44,6 +46,12 @@ class Classifier(nn.Module):
         if self.spec.normalization is not None:
             x = (x - self.mean) / self.std
         return cast(Tensor, self.network(x))
+
+
+def _with_source(spec: ModelSpec) -> ModelSpec:
+    if not is_own_code(spec.name) or spec.source_sha256 is not None:
+        return spec
+    return replace(spec, source_sha256=load_own_code(spec.name).sha256)
 
 
 def build_classifier(spec: ModelSpec, *, seed: int | None = None) -> Classifier:
@@ -80,15 +88,16 @@ def build_empty_network(spec: ModelSpec) -> nn.Module:
 
 
 def family_name(name: str) -> str:
-    """The family in a model's name: the longest family name that starts it, before a hyphen or the end.
+    """The family in a model's name: what stands before a colon, else the longest family before a hyphen or the end.
 
     Raises:
         UnknownNameError: no family has this name; near misses are suggested.
     """
     members = MODELS.members()
-    fitting = [family for family in members if name == family or name.startswith(f"{family}-")]
+    head, colon, _ = name.partition(":")
+    fitting = [family for family in members if head == family or (not colon and head.startswith(f"{family}-"))]
     if not fitting:
-        raise unknown_name(MODELS.kind, name, list(members))
+        raise unknown_name(MODELS.kind, head, list(members))
     return max(fitting, key=len)
 
 

@@ -92,6 +92,7 @@ class ModelSpec:
         image_size: the side of its square input, in pixels.
         normalization: applied inside the model; ``None`` means it takes raw [0, 1].
         activation: ``relu`` or ``silu``; most families know only ``relu``.
+        source_sha256: of the user's own source file, where the name is ``python:...``; ``None`` while it is not known.
     """
 
     name: str
@@ -99,3 +100,4 @@ class ModelSpec:
     image_size: int = 32
     normalization: Normalization | None = None
     activation: Literal["relu", "silu"] = "relu"
+    source_sha256: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from compressor.classifier import build_empty_network
+from compressor.classifier import build_classifier, build_empty_network
 from compressor.errors import UnknownArchitectureError
 from compressor.types import ModelSpec
 
@@ -28,8 +28,15 @@ def fill_network(spec: ModelSpec, state: Mapping[str, Tensor]) -> nn.Module:
     counters = {key: torch.zeros((), dtype=torch.int64) for key in expected if key.endswith(_COUNTER)}
     complete = counters | dict(state)
     _check(spec.name, expected, complete)
+    if _keeps_more_than_its_state(network, expected):
+        # What no state dict holds has no values on the meta device: it is made along with weights that are replaced.
+        network = build_classifier(spec, seed=0).network
     network.load_state_dict(complete, strict=True, assign=True)
     return network.eval()
+
+
+def _keeps_more_than_its_state(network: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    return any(name not in state and buffer.is_meta for name, buffer in network.named_buffers())
 
 
 def _check(name: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

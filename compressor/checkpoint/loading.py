@@ -11,7 +11,7 @@ from compressor.checkpoint.fitting import fill_network
 from compressor.checkpoint.normalizations import named_normalization, normalization_name, plausible_normalizations
 from compressor.checkpoint.own_format import parse_own
 from compressor.checkpoint.reading import ForeignState, read_state
-from compressor.checkpoint.recognising import recognise
+from compressor.checkpoint.recognising import is_named_by_user, recognise, recognise_as
 from compressor.classifier import Classifier
 from compressor.contracts import Recognition
 from compressor.errors import UnknownArchitectureError, UsageError
@@ -19,6 +19,8 @@ from compressor.files import sha256_file
 from compressor.types import ModelSpec, Normalization
 
 Activation = Literal["relu", "silu"]
+
+_IMAGE_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def load_checkpoint(
     Raises:
         MissingInputError, UnreadableCheckpointError, UnsafeCheckpointError: as ``read_state``.
         UnknownArchitectureError: its keys fit no family, or its tensors do not fit the family.
+        UnsafeCheckpointError: its network is code that the user did not name; see ``compressor.own_code``.
         UsageError: what was asked for contradicts what the file records.
     """
     if image_size is not None and image_size < 8:
@@ -81,17 +84,17 @@ def load_checkpoint(
         spec = replace(recorded, image_size=image_size or recorded.image_size)
         classifier = Classifier(spec, fill_network(spec, foreign.state)).eval()
         return LoadedCheckpoint(classifier, spec, metadata, sha256_file(path), foreign.notes, ())
-    recognition = _recognise(path, foreign, model)
+    recognition = _recognise(path, foreign, model, image_size or _IMAGE_SIZE)
     normalizations = _normalizations(foreign, recognition, asked, given=normalization is not None)
     candidates = tuple(
-        ModelSpec(recognition.name, recognition.classes, image_size or 32, norm, act)
+        ModelSpec(recognition.name, recognition.classes, image_size or _IMAGE_SIZE, norm, act)
         for act in ((activation,) if activation else recognition.activations)
         for norm in normalizations
     )
     classifier = Classifier(candidates[0], fill_network(candidates[0], recognition.state)).eval()
     return LoadedCheckpoint(
         classifier=classifier,
-        spec=candidates[0],
+        spec=classifier.spec,
         metadata={},
         sha256=sha256_file(path),
         notes=(f"recognised as {recognition.name} with {recognition.classes} classes", *foreign.notes),
@@ -99,8 +102,11 @@ def load_checkpoint(
     )
 
 
-def _recognise(path: Path, foreign: ForeignState, model: str | None) -> Recognition:
-    recognition = recognise(foreign.state)
+def _recognise(path: Path, foreign: ForeignState, model: str | None, image_size: int) -> Recognition:
+    if model is not None and is_named_by_user(model):
+        recognition = recognise_as(model, foreign.state, image_size)
+    else:
+        recognition = recognise(foreign.state)
     if model is not None and model != recognition.name:
         raise UnknownArchitectureError(
             f"{path} holds {recognition.name}, not {model}.", "Leave the model out, or give the other file."

@@ -6,6 +6,7 @@ It holds no time and no path, so equal work gives equal bytes.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from compressor.checkpoint.reading import parse_json
+from compressor.checkpoint.reading import OWN_KEY, parse_json
 from compressor.classifier import Classifier
 from compressor.errors import UnreadableCheckpointError, WriteError
 from compressor.files import atomic_path, canonical_json
+from compressor.own_code import is_own_code
 from compressor.types import ModelSpec, Normalization
 
 SCHEMA = "compress.checkpoint/1"
-_KEY = "compress"
 _MOST = 1_000_000
 
 
@@ -43,7 +44,7 @@ def save_checkpoint(path: Path, classifier: Classifier, metadata: Mapping[str, A
     }
     with atomic_path(path) as temporary:
         try:
-            save_file(state, temporary, metadata={_KEY: header})
+            save_file(state, temporary, metadata={OWN_KEY: header})
         except SafetensorError as error:
             raise WriteError(f"cannot write {path}: {error}.", "Free some space or choose another folder.") from error
 
@@ -58,9 +59,9 @@ def parse_own(path: Path, header: Mapping[str, str]) -> tuple[ModelSpec, dict[st
     Raises:
         UnreadableCheckpointError: it is ours and damaged, or of a schema that this version does not know.
     """
-    if _KEY not in header:
+    if OWN_KEY not in header:
         return None
-    document = parse_json(path, header[_KEY])
+    document = parse_json(path, header[OWN_KEY])
     if not isinstance(document, dict):
         raise _damaged(path, "its description is not an object")
     if document.get("schema") != SCHEMA:
@@ -74,14 +75,16 @@ def parse_own(path: Path, header: Mapping[str, str]) -> tuple[ModelSpec, dict[st
 
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
-    """A spec as JSON values."""
+    """A spec as JSON values; a source's digest is there only where there is a source."""
     normalization = spec.normalization
+    source = {} if spec.source_sha256 is None else {"source_sha256": spec.source_sha256}
     return {
         "name": spec.name,
         "classes": spec.classes,
         "image_size": spec.image_size,
         "normalization": normalization and {"mean": list(normalization.mean), "std": list(normalization.std)},
         "activation": spec.activation,
+        **source,
     }
 
 
@@ -96,12 +99,16 @@ def spec_from_json(path: Path, value: Any) -> ModelSpec:
     name, activation = value.get("name"), value.get("activation")
     if not isinstance(name, str) or activation not in ("relu", "silu"):
         raise _damaged(path, "its model's name or activation is wrong")
+    source = value.get("source_sha256")
+    if is_own_code(name) != (isinstance(source, str) and re.fullmatch("[0-9a-f]{64}", source) is not None):
+        raise _damaged(path, "its model's source digest is missing, wrong or of no use")
     return ModelSpec(
         name=name,
         classes=_count(path, value, "classes", least=2),
         image_size=_count(path, value, "image_size", least=1),
         normalization=_normalization(path, value.get("normalization")),
         activation=activation,
+        source_sha256=source,
     )
 
 

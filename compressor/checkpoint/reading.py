@@ -1,4 +1,4 @@
-"""Reading a checkpoint of unknown origin: no code from it runs, and what comes out is plain float32 tensors."""
+"""Reading a checkpoint of unknown origin: no code from it runs, and what comes out is plain tensors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from compressor.checkpoint.unwrapping import unwrap
+from compressor.checkpoint.unwrapping import Unwrapped, unwrap
 from compressor.errors import MissingInputError, UnreadableCheckpointError, UnsafeCheckpointError
 from compressor.types import Normalization
 
+OWN_KEY = "compress"
+"""Where our own files describe themselves, in the text metadata of safetensors."""
+
 _LARGEST_HEADER = 16 << 20
+_EXACT = (torch.int64, torch.bool)
 _FORMATS = "Give a PyTorch state dict (.pt, .pth, .ckpt) or a safetensors file; if it is one, fetch it again."
 _STATE_DICT_ONLY = (
     "Load it where it is trusted, save only its weights with torch.save(model.state_dict(), FILE), and give that file."
@@ -38,7 +42,7 @@ class ForeignState:
     """What a checkpoint file holds, before anyone has asked which network it is.
 
     Attributes:
-        state: float32 tensors (and int64 ``num_batches_tracked``) by the network's own names.
+        state: float32 tensors, and int64 or bool ones (counters, positions, masks), by the network's own names.
         metadata: the text a safetensors file carries; empty for other files.
         classes: how many classes the file itself says it has, or ``None``.
         normalization: what the file itself says its input is normalised with, or ``None`` where it says nothing.
@@ -55,6 +59,8 @@ class ForeignState:
 def read_state(path: Path) -> ForeignState:
     """Read safetensors or a PyTorch file, take off what is wrapped around its state dict, and check every tensor.
 
+    Our own files wrap nothing: names in them that look like a wrapper's are the network's.
+
     Raises:
         MissingInputError: no such file, or a folder.
         UnreadableCheckpointError: empty, truncated, damaged, not a checkpoint, or with weights that are not finite.
@@ -68,15 +74,16 @@ def read_state(path: Path) -> ForeignState:
         if start[:4] == b"PK\x03\x04":
             _check_zip(path)
             document = _torch_load(path, mmap=True)
+        elif start[8:9] == b"{" and not (start[:1] == b"\x80" and _header_bytes(start) > _LARGEST_HEADER):
+            # The length of a safetensors header may begin with the byte that a pickle begins with, but it is small.
+            document, metadata = _read_safetensors(path, _header_bytes(start))
         elif start[:1] == b"\x80":
             document = _torch_load(path, mmap=False)
-        elif start[8:9] == b"{":
-            document, metadata = _read_safetensors(path, struct.unpack("<Q", start[:8])[0])
         else:
             raise UnreadableCheckpointError(f"{path} is not a checkpoint: it starts like no known format.", _FORMATS)
     except OSError as error:
         raise UnreadableCheckpointError(f"{path} cannot be read: {error.strerror or error}.", _FORMATS) from error
-    unwrapped = unwrap(document, path)
+    unwrapped = Unwrapped(document, None, None, ()) if OWN_KEY in metadata else unwrap(document, path)
     _check_size(path, unwrapped.state)
     state = {key: _plain(path, key, tensor) for key, tensor in unwrapped.state.items()}
     return ForeignState(state, metadata, unwrapped.classes, unwrapped.normalization, unwrapped.notes)
@@ -89,6 +96,10 @@ def _require_file(path: Path) -> None:
         raise MissingInputError(f"there is no file {path}.", "Check the path of the checkpoint.")
     if path.stat().st_size == 0:
         raise UnreadableCheckpointError(f"{path} is empty.", _FORMATS)
+
+
+def _header_bytes(start: bytes) -> int:
+    return int(struct.unpack("<Q", start[:8])[0])
 
 
 def _read_safetensors(path: Path, header_bytes: int) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -142,11 +153,13 @@ def _check_size(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def _plain(path: Path, key: str, tensor: Tensor) -> Tensor:
-    """A contiguous tensor of its own memory on the CPU: float32, or int64 for a batch counter."""
+    """A contiguous tensor of its own memory on the CPU: float32, or int64 and bool for what is no weight."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         raise UnreadableCheckpointError(f"{path} holds {key!r} in a form that is not a plain tensor.", _STATE_DICT_ONLY)
     if key.endswith("num_batches_tracked"):
         return tensor.detach().to(torch.int64, copy=True).reshape(())
+    if tensor.dtype in _EXACT:
+        return tensor.detach().contiguous().clone()
     if not tensor.is_floating_point():
         kind = str(tensor.dtype).removeprefix("torch.")
         raise UnreadableCheckpointError(

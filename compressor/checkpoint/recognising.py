@@ -7,9 +7,12 @@ from typing import cast
 
 from torch import Tensor
 
+from compressor.checkpoint.unwrapping import strip_prefixes
+from compressor.classifier import build_empty_network
 from compressor.contracts import ModelFamily, Recognition
 from compressor.errors import UnknownArchitectureError
 from compressor.registry import MODELS
+from compressor.types import ModelSpec
 
 # Keys that tell an architecture, and what to call it; the first that fits is taken, the narrower ones come first.
 _SIGHTS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -41,9 +44,42 @@ def recognise(state: Mapping[str, Tensor]) -> Recognition:
             return recognition
     stranger = _known_by_sight(state)
     if stranger:
-        raise UnknownArchitectureError(f"the checkpoint holds {stranger}, which cannot be loaded.", _way_out())
+        raise UnknownArchitectureError(
+            f"the checkpoint holds {stranger}, whose keys do not tell which one it is.", _way_out()
+        )
     keys = ", ".join(list(state)[:3])
     raise UnknownArchitectureError(f"the checkpoint is of no known family: its keys start with {keys}.", _way_out())
+
+
+def is_named_by_user(model: str) -> bool:
+    """Whether a model's state dict is recognised by no key, so that the user must say what it is of."""
+    return ":" in model
+
+
+def recognise_as(model: str, state: Mapping[str, Tensor], image_size: int) -> Recognition:
+    """Take the user's word for a network whose keys tell nothing; what the tensors do tell is the number of classes.
+
+    Args:
+        model: ``torchvision:NAME``, ``timm:NAME`` or ``python:package.module:factory``.
+        state: tensors by the network's own names, without outer keys or prefixes.
+        image_size: the side of its images, in pixels.
+
+    Raises:
+        UnknownArchitectureError: the state dict has no last layer of that network.
+        UnknownNameError, UsageError: there is no such network.
+    """
+    # The last layer is where two such networks of other class counts differ.
+    few, more = (build_empty_network(ModelSpec(model, classes, image_size)).state_dict() for classes in (2, 3))
+    # Reading took off prefixes that wrappers put on; a network may have one of its own.
+    own_names = dict(zip(strip_prefixes(few), few, strict=True))
+    named = {own_names.get(key, key): tensor for key, tensor in state.items()}
+    for key, tensor in few.items():
+        for axis, (size, other) in enumerate(zip(tensor.shape, more[key].shape, strict=True)):
+            if size != other and key in named and named[key].dim() == tensor.dim():
+                return Recognition(model, named[key].shape[axis], named)
+    raise UnknownArchitectureError(
+        f"the checkpoint does not fit {model}: it lacks the last layer.", "Name the network that it was saved from."
+    )
 
 
 def _families() -> dict[str, ModelFamily]:
@@ -52,7 +88,10 @@ def _families() -> dict[str, ModelFamily]:
 
 def _way_out() -> str:
     forms = ", ".join(family.form for family in _families().values())
-    return f"Give a checkpoint of one of these families: {forms}."
+    return (
+        f"Give a checkpoint of one of these families: {forms}. Where the name has a colon, give it with --model (of a "
+        "teacher: --teacher-model)."
+    )
 
 
 def _known_by_sight(state: Mapping[str, Tensor]) -> str | None:

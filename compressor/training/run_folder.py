@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -171,8 +172,8 @@ class RunFolder:
 
 
 def default_run_path(method: str, model: str, dataset: str, seed: int) -> Path:
-    """``runs/METHOD-MODEL-DATASET-sSEED``."""
-    return Path("runs") / f"{method}-{model}-{dataset}-s{seed}"
+    """``runs/METHOD-MODEL-DATASET-sSEED``, without the signs in a model's name that some file systems refuse."""
+    return Path("runs") / f"{method}-{re.sub('[:+]', '-', model)}-{dataset}-s{seed}"
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from compressor.errors import UsageError
 from compressor.extra_data import ExtraData, check_extra_data, open_extra_data
 from compressor.files import write_json
 from compressor.memory import keep_freed_memory
+from compressor.own_code import is_own_code, load_own_code
 from compressor.reporting import Reporter
 from compressor.training.assembly import Settings, assemble
 from compressor.training.choices import Choices
@@ -290,6 +291,8 @@ def _inputs(
         "train_sha256": split_digest(request.dataset, "train"),
         "train_images": len(training),
     }
+    if is_own_code(request.recipe.model):
+        inputs["source_sha256"] = load_own_code(request.recipe.model).sha256
     if extra is not None:
         inputs |= {"extra_sha256": extra.sha256, "extra_images": len(extra)}
     if teacher is not None:

@@ -124,3 +124,15 @@ def test_a_description_of_another_network_is_an_error_of_ours(tmp_path, state_of
     safetensors.torch.save_file(state_of("resnet18-0.125"), path, metadata={"compress": text})
     with pytest.raises(CompressError):
         load_checkpoint(path)
+
+
+def test_a_header_of_any_length_is_ours(tmp_path):
+    # Its length is the file's first number, and headers are padded to 8 bytes: 32 lengths give all first bytes.
+    classifier, path = build_classifier(SPECS[0], seed=1), tmp_path / "a.safetensors"
+    firsts = set()
+    for padding in range(0, 256, 8):
+        save_checkpoint(path, classifier, {"padding": "x" * padding})
+        firsts.add(path.read_bytes()[0])
+        assert load_checkpoint(path).metadata["padding"] == "x" * padding
+    assert 0x80 in firsts
+    assert len(firsts) == 32

@@ -9,6 +9,7 @@ from compressor.checkpoint import load_checkpoint, recognise
 from compressor.checkpoint.unwrapping import OUTER_KEYS, PREFIXES
 from compressor.classifier import family_name
 from compressor.errors import UnknownArchitectureError
+from compressor.models._foreign import recognise_nothing
 from compressor.registry import MODELS
 
 MEMBERS = {
@@ -20,8 +21,9 @@ MEMBERS = {
 }
 
 
-def test_every_family_is_among_those_tried_here():
-    assert {family_name(name) for name in MEMBERS} == set(MODELS.members())
+def test_every_family_that_keys_tell_is_among_those_tried_here():
+    by_keys = {name for name in MODELS.members() if MODELS.get(name).recognise is not recognise_nothing}
+    assert {family_name(name) for name in MEMBERS} == by_keys
 
 
 @pytest.mark.parametrize("name", MEMBERS)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressor import own_code
 from compressor.classifier import build_classifier
 from compressor.frozen import FrozenTwin, chunk_of, in_chunks, twin_or_itself
 from compressor.registry import MODELS
@@ -30,6 +31,9 @@ _SIGNS = 0.85
 @pytest.fixture(params=MODELS.members())
 def classifier(request: Any, settled: Callable[..., nn.Module]) -> nn.Module:
     """Each family's example behind a normalisation, in train mode, its BatchNorm as after training."""
+    if request.param == "timm":
+        pytest.importorskip("timm")
+    own_code.allow(MODELS.get(request.param).example)
     spec = ModelSpec(MODELS.get(request.param).example, 10, normalization=NORMALIZATION)
     return settled(build_classifier(spec, seed=0))
 

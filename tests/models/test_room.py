@@ -9,15 +9,21 @@ import onnxruntime
 import pytest
 import torch
 
+from compressor import own_code
 from compressor.classifier import build_classifier, family_of
 from compressor.errors import UsageError
+from compressor.models._foreign import recognise_nothing
 from compressor.registry import MODELS
 from compressor.types import ModelSpec, Normalization
 
 FAMILIES = sorted(MODELS.members())
+RECOGNISED = [name for name in FAMILIES if family_of(name).recognise is not recognise_nothing]
 
 
 def example(name: str, **changes: object) -> ModelSpec:
+    if name == "timm":
+        pytest.importorskip("timm")
+    own_code.allow(family_of(name).example)
     return ModelSpec(family_of(name).example, 6, **changes)
 
 
@@ -39,7 +45,7 @@ def test_each_image_is_judged_by_itself(name):
         torch.testing.assert_close(model(x)[2:3], model(x[2:3]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", RECOGNISED)
 def test_it_recognises_itself_and_nobody_else_does(name):
     spec = example(name)
     state = build_classifier(spec, seed=0).network.state_dict()
@@ -48,6 +54,12 @@ def test_it_recognises_itself_and_nobody_else_does(name):
     assert recognitions[name].name == spec.name
     assert recognitions[name].classes == 6
     assert set(recognitions[name].state) == set(state)
+
+
+@pytest.mark.parametrize("name", sorted({*FAMILIES} - {*RECOGNISED}))
+def test_a_network_written_elsewhere_is_recognised_by_nobody(name):
+    state = build_classifier(example(name), seed=0).network.state_dict()
+    assert not [other for other in FAMILIES if family_of(other).recognise(state)]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from compressor.errors import RecipeChangedError, RunExistsError, UsageError, WriteError
-from compressor.training.run_folder import RunFolder
+from compressor.training.run_folder import RunFolder, default_run_path
 
 DESCRIPTION = {"method": "rslad", "epochs": 3, "milestones": [1.0, 2.0], "inputs": {"train_sha256": "ab"}}
 
@@ -85,3 +85,9 @@ def test_a_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monkeypa
         run.write_records(run.metrics, [{"epoch": 1}, {"epoch": 2}])
     assert run.metrics.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_model_s_name_makes_a_folder_on_every_file_system() -> None:
+    path = default_run_path("rslad", "torchvision:resnet18+small", "cifar10", 3)
+    assert path == Path("runs/rslad-torchvision-resnet18-small-cifar10-s3")
+    assert default_run_path("sat", "python:mine.nets:tiny", "digits", 0).name == "sat-python-mine.nets-tiny-digits-s0"
