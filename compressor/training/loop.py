@@ -17,7 +17,7 @@ from compressor.contracts import Method, Progress, Split
 from compressor.errors import DivergedError
 from compressor.frozen import FrozenTwin, chunk_of
 from compressor.modes import module_mode
-from compressor.randomness import make_generator
+from compressor.randomness import drawing_from, make_generator
 from compressor.reporting import Reporter
 from compressor.team import Team
 from compressor.training.feeder import Feeder, Share
@@ -170,7 +170,8 @@ class Trainer:
         generator = make_generator(
             recipe.seed, "attack", progress.epoch, progress.step, share.number, device=batch.x.device
         )
-        with module_mode(self.student, training=self.method.attack_mode == "train"):
+        is_training = self.method.attack_mode == "train"
+        with module_mode(self.student, training=is_training), self._drawing("attack", share, progress):
             x_adv = ascend(
                 objective,
                 batch.x,
@@ -196,7 +197,7 @@ class Trainer:
     def _outer(self, share: Share, x_adv: Tensor, progress: Progress, losses: StepLosses) -> None:
         """The method's forwards and their gradients, added to those of the step's other passes."""
         passes = self.recipe.accumulation
-        with nullcontext() if share.is_last else self.unsynchronised():
+        with nullcontext() if share.is_last else self.unsynchronised(), self._drawing("outer", share, progress):
             with self._outer_precision():
                 terms = self.method.outer(self.forward, self.teacher, share.batch, x_adv, progress)
             losses.add(terms)
@@ -233,6 +234,11 @@ class Trainer:
             self.recipe.epochs * epoch,
             f"epoch {progress.epoch + 1}: {losses}{split}",
         )
+
+    def _drawing(self, part: str, share: Share, progress: Progress) -> AbstractContextManager[None]:
+        """Dropout and stochastic depth draw the same numbers in a resumed run: a function of seed, epoch and step."""
+        key = (self.recipe.seed, "dropout", part, progress.epoch, progress.step, share.number)
+        return drawing_from(*key, device=self.device)
 
     def _outer_precision(self) -> AbstractContextManager[Any]:
         """Autocast for the outer step where the recipe asks for it; the attack's precision is the twin's."""
