@@ -54,6 +54,15 @@ def compare(
             rich_help_panel=_MEASURE,
         ),
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Code that a run's network is made by and that you trust: python:package.module:factory; repeatable.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option("--against", metavar="RUN", help="The run that the others are compared with. Default: the first."),
@@ -82,11 +91,14 @@ def compare(
     from cli.measuring import Measuring, measure_runs
     from compressor.comparison import compare_runs, open_run
     from compressor.files import write_text
+    from compressor.own_code import allow
     from compressor.training.interruption import stop_on_signals
 
     chosen = format_by(layout, to.suffix if to else None)
     as_json = as_json or (chosen == "json" and to is None)
-    _check_measuring(evaluate, {"--suite": suite, "--eval-samples": eval_samples, "--eps": eps})
+    _check_measuring(evaluate, {"--suite": suite, "--eval-samples": eval_samples, "--eps": eps, "--model": model})
+    for name in model or ():
+        allow(name)
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
         opened = [open_run(path) for path in runs]
         baseline = open_run(against) if against else None

@@ -296,3 +296,31 @@ def test_unlike_evaluations_are_refused_and_measured_alike_they_compare(
     assert "images 10 and 40" in value["error"]["message"]
     code, value = answer(["compare", *RUNS, "--evaluate", "best", *DATA], capsys)
     assert (code, value["samples"]) == (0, 10), "as the first run was"
+
+
+def test_code_of_ones_own_runs_only_where_it_is_named(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("own_network.py").write_text(
+        "from torch import nn\n\n\n"
+        "def tiny(num_classes):\n"
+        "    layers = nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)\n"
+        "    return nn.Sequential(*layers)\n"
+    )
+    monkeypatch.setattr("compressor.own_code._allowed", set())
+    monkeypatch.syspath_prepend(str(copy))
+    name = "python:own_network:tiny"
+    command = train("natural", 0)
+    command[command.index("--model") + 1] = name
+    command[command.index("--run") + 1] = "own"
+    assert main(command) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("compressor.own_code._allowed", set())
+    assert answer(["compare", "own"], capsys)[0] == 0, "reading what was measured runs no code"
+    measure = ["compare", "own", "--evaluate", "both", *DATA]
+    code, value = answer(measure, capsys)
+    assert code == 2
+    assert value["error"]["code"] == "unsafe-checkpoint"
+    code, value = answer([*measure, "--model", name], capsys)
+    assert code == 0
+    assert value["rows"][0]["last"] is not None
