@@ -31,8 +31,8 @@ Wanted = Literal["best", "both"]
 
 # Not the run's own seed: runs that differ in it are attacked on the same images with the same noise.
 EVALUATION_SEED = 0
+# A batch is what a kill can lose; but of AutoAttack's few images stand for long, and a few at once are slow.
 EVALUATION_BATCH = 128
-AUTOATTACK_BATCH = 32  # a batch is what a kill can lose, and one of AutoAttack's takes minutes on a CPU
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def attack_images(
 ) -> Report:
     """Run a suite on test images; says before it starts what AutoAttack will take."""
     suite, split = get_suite(suite_name), images.split
-    batch_size = batch_size or (AUTOATTACK_BATCH if suite.uses("autoattack") else EVALUATION_BATCH)
+    batch_size = batch_size or EVALUATION_BATCH
     model = model.to(memory_format=torch.channels_last)  # what convolutions are fastest in
     output.phase(f"Attacking on {len(split):,} test images: {suite}, {threat}")
     if suite.uses("autoattack"):
