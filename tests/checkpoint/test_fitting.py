@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+from compressor import classifier
 from compressor.checkpoint import fill_network
+from compressor.contracts import ModelFamily
 from compressor.errors import UnknownArchitectureError
 from compressor.types import ModelSpec
 
@@ -38,3 +41,20 @@ def test_nothing_may_be_extra(state_of):
 def test_shapes_must_agree(state_of):
     with pytest.raises(UnknownArchitectureError, match=r"fc\.bias is \[7\] and should be \[10\]"):
         fill_network(SPEC, {**state_of(), "fc.bias": torch.zeros(7)})
+
+
+def test_buffers_that_no_state_dict_holds_have_their_values(monkeypatch):
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(2, 3)
+            self.register_buffer("order", torch.tensor([1, 0]), persistent=False)
+
+    family = ModelFamily("turned", "turned", lambda spec: Turned(), lambda state: None)
+    monkeypatch.setattr(classifier, "family_of", lambda name: family)
+    state = Turned().state_dict()
+    before = torch.get_rng_state()
+    network = fill_network(ModelSpec("turned", 3), state)
+    assert torch.equal(network.order, torch.tensor([1, 0]))
+    assert torch.equal(network.head.weight, state["head.weight"])
+    assert torch.equal(torch.get_rng_state(), before)

@@ -54,6 +54,7 @@ def test_what_cannot_be_built_is_a_sentence_and_nothing_is_fetched(name, error, 
         build_empty_network(ModelSpec(name, 10))
 
 
+@pytest.mark.slow
 def test_buffers_that_no_state_dict_holds_are_made_anew(tmp_path):
     timm = pytest.importorskip("timm")
     # A windowed transformer keeps which pixels look at which in buffers beside its state dict.

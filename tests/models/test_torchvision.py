@@ -35,9 +35,10 @@ def test_the_small_stem_keeps_pictures_large_and_changes_no_tensor(name):
     pool, layer, large, small = SMALL_STEMS[name]
     assert side_before(f"torchvision:{name}", layer) == large
     assert side_before(f"torchvision:{name}+small", layer) == small
-    plain, shrunk = (build_classifier(ModelSpec(f"torchvision:{name}{end}", 10), seed=3) for end in ("", "+small"))
-    assert all(torch.equal(plain.state_dict()[key], value) for key, value in shrunk.state_dict().items())
-    assert pool is None or isinstance(shrunk.network.get_submodule(pool), nn.Identity)
+    plain, shrunk = (build_empty_network(ModelSpec(f"torchvision:{name}{end}", 10)) for end in ("", "+small"))
+    shapes, small_shapes = ({key: t.shape for key, t in one.state_dict().items()} for one in (plain, shrunk))
+    assert shapes == small_shapes
+    assert pool is None or isinstance(shrunk.get_submodule(pool), nn.Identity)
 
 
 def test_it_is_the_library_s_own_network_with_random_weights():
@@ -83,7 +84,7 @@ def test_the_activation_is_the_network_s_own():
         build_classifier(ModelSpec("torchvision:resnet18", 10, activation="silu"))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "swin_t"])
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", pytest.param("swin_t", marks=pytest.mark.slow)])
 def test_a_plain_state_dict_loads_under_the_name_that_the_user_gives(tmp_path, name):
     size = 64
     theirs = models.get_model(name, weights=None, num_classes=7).eval()
