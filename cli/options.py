@@ -79,6 +79,48 @@ AttackSteps = Annotated[
         "--attack-steps", min=1, metavar="N", help="Steps of the inner maximisation.", rich_help_panel=_TRAINING
     ),
 ]
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        "--schedule",
+        metavar="NAME",
+        help="Of the learning rate: milestones, cosine or one-cycle. Default: milestones.",
+        rich_help_panel=_TRAINING,
+    ),
+]
+WeightAverage = Annotated[
+    str | None,
+    typer.Option(
+        "--weight-average",
+        metavar="NAME",
+        help="Validate, save and export an average of the weights: none, ema or swa. Default: none.",
+        rich_help_panel=_TRAINING,
+    ),
+]
+EmaDecay = Annotated[
+    float | None,
+    typer.Option(
+        "--ema-decay", metavar="X", help="Of --weight-average ema. Default: 0.995.", rich_help_panel=_TRAINING
+    ),
+]
+Awp = Annotated[
+    float | None,
+    typer.Option(
+        "--awp",
+        metavar="GAMMA",
+        help="Take each step at weights moved against the loss by GAMMA of their norm, such as 0.005.",
+        rich_help_panel=_TRAINING,
+    ),
+]
+LabelSmoothing = Annotated[
+    float | None,
+    typer.Option(
+        "--label-smoothing",
+        metavar="X",
+        help="Spread X of each label over all classes, where a loss uses labels.",
+        rich_help_panel=_TRAINING,
+    ),
+]
 TrainSamples = Annotated[
     int | None,
     typer.Option(

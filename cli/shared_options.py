@@ -34,6 +34,11 @@ class TrainingOptions:
     learning_rate: options.LearningRate = None
     attack_steps: options.AttackSteps = None
     attack_warm_start: options.WarmStart = None
+    schedule: options.Schedule = None
+    weight_average: options.WeightAverage = None
+    ema_decay: options.EmaDecay = None
+    awp_gamma: options.Awp = None
+    label_smoothing: options.LabelSmoothing = None
     train_samples: options.TrainSamples = None
     extra_data: options.ExtraData = None
     extra_fraction: options.ExtraFraction = None
@@ -60,7 +65,7 @@ class TrainingOptions:
         names = (
             "epochs", "batch_size", "learning_rate", "attack_steps", "attack_warm_start", "train_samples", "eps",
             "seed", "image_size", "precision", "outer_precision", "accumulation", "sync_batchnorm", "compile",
-            "extra_fraction",
+            "extra_fraction", "schedule", "weight_average", "ema_decay", "awp_gamma", "label_smoothing",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 

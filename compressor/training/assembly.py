@@ -16,11 +16,13 @@ from compressor.contracts import Dataset, Method, Split
 from compressor.extra_data import ExtraData
 from compressor.frozen import FrozenTwin
 from compressor.reporting import Reporter
+from compressor.training.averaging import make_average
 from compressor.training.choices import Choices, make_choices, read_choices, write_choices
 from compressor.training.feeder import Feeder
 from compressor.training.label_cache import LabelView, open_label_cache
 from compressor.training.label_file import LabelKey
 from compressor.training.loop import Trainer
+from compressor.training.optimizer import make_optimizer
 from compressor.training.parallel import Parallel
 from compressor.training.perturbations import Perturbations
 from compressor.training.recipe import Recipe
@@ -28,6 +30,7 @@ from compressor.training.run_folder import RunFolder
 from compressor.training.soft_labels import SoftLabels
 from compressor.training.stopwatch import Stopwatch
 from compressor.training.teacher import FrozenTeacher
+from compressor.training.validator import Validator
 from compressor.types import ModelSpec
 
 _SAMPLE = 32
@@ -96,25 +99,21 @@ def assemble(
             team.wait()  # nobody writes while another still reads what is there
     forward, unsynchronised = parallel.wrap(student, recipe)
     watch = Stopwatch(device, wait=settings.waits_for_gpu)
+    feeder = Feeder(recipe, training, device, team, soft_labels, watch, settings.extra)
     trainer = Trainer(
         recipe=recipe,
         method=method,
         student=student,
+        average=make_average(student, recipe, feeder.images, team),
         forward=forward,
         unsynchronised=unsynchronised,
         twin=None if choices.twin is None else FrozenTwin(student, sample, choices.twin),
         teacher=frozen,
-        optimizer=torch.optim.SGD(
-            student.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-        ),
+        optimizer=make_optimizer(student, recipe),
         scaler=torch.amp.GradScaler(device.type, enabled=recipe.outer_precision == "fp16"),
-        feeder=Feeder(recipe, training, device, team, soft_labels, watch, settings.extra),
+        feeder=feeder,
         perturbations=_perturbations(recipe, training),
-        validation=validation,
+        validator=Validator(recipe, validation, device, team),
         device=device,
         team=team,
         watch=watch,

@@ -151,7 +151,7 @@ class Feeder:
                     with self._watch.part("teacher"):
                         logits = self.soft_labels.answer(x, fetched.origin, fetched.variants, fetched.found)
                 yield Share(
-                    batch=Batch(x, y, logits),
+                    batch=Batch(x, y, logits, self._recipe.label_smoothing),
                     step=step,
                     number=number,
                     is_first=number == numbers[0],
@@ -159,6 +159,13 @@ class Feeder:
                     index=torch.from_numpy(fetched.index),
                     variants=torch.from_numpy(fetched.variants),
                 )
+
+    def images(self, epoch: int) -> Iterator[Tensor]:
+        """This process's images of an epoch as it trained on them, ``[B, C, H, W]``, a share at a time."""
+        passes = self._recipe.accumulation
+        for step in range(self.steps):
+            for number in range(self._team.rank * passes, (self._team.rank + 1) * passes):
+                yield self._to_device(self._fetch(epoch, step, number))[0]
 
     def end_epoch(self, epoch: int) -> None:
         """Tell the soft labels which answers every process may count on from now on."""

@@ -13,22 +13,26 @@ from torch import Tensor, nn
 
 from compressor.ascent import ascend, project
 from compressor.classifier import Classifier
-from compressor.contracts import Method, Progress, Split
+from compressor.contracts import Method, Progress
 from compressor.errors import DivergedError
 from compressor.frozen import FrozenTwin, chunk_of
 from compressor.modes import module_mode
 from compressor.randomness import drawing_from, make_generator
 from compressor.reporting import Reporter
 from compressor.team import Team
+from compressor.training.averaging import Average
 from compressor.training.feeder import Feeder, Share
 from compressor.training.interruption import StopRequest
-from compressor.training.measure import Measurement, measure
+from compressor.training.measure import Measurement
 from compressor.training.pace import Pace
 from compressor.training.perturbations import Perturbations
 from compressor.training.recipe import Recipe
+from compressor.training.schedules import learning_rate_at
 from compressor.training.step_losses import StepLosses
 from compressor.training.stopwatch import Stopwatch
 from compressor.training.teacher import FrozenTeacher
+from compressor.training.validator import Validator
+from compressor.training.weight_perturbation import perturbed_weights
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -54,7 +58,8 @@ class Trainer:
     Attributes:
         recipe: what to do.
         method: its objectives.
-        student: the model whose weights are saved, and whose copy is attacked.
+        student: the model that is trained, and whose copy is attacked.
+        average: follows the student; its model is what is validated and saved.
         forward: the same model as the outer step calls it: wrapped for several processes, or compiled.
         unsynchronised: a context in which ``forward``'s gradients stay in this process, for all passes but the last.
         twin: the student's frozen twin, or None where the student itself is attacked.
@@ -63,7 +68,7 @@ class Trainer:
         scaler: of the loss, for fp16; does nothing in other precisions.
         feeder: brings the batches.
         perturbations: where each image's last attack ended; None without a warm start.
-        validation: the images that select the best checkpoint.
+        validator: measures what selects the best checkpoint.
         device: where all this is.
         team: the processes that train together.
         watch: told where the time goes.
@@ -73,6 +78,7 @@ class Trainer:
     recipe: Recipe
     method: Method
     student: Classifier
+    average: Average
     forward: nn.Module
     unsynchronised: Callable[[], AbstractContextManager[Any]]
     twin: FrozenTwin | None
@@ -81,7 +87,7 @@ class Trainer:
     scaler: torch.amp.GradScaler
     feeder: Feeder
     perturbations: Perturbations | None
-    validation: Split
+    validator: Validator
     device: torch.device
     team: Team
     watch: Stopwatch
@@ -134,7 +140,7 @@ class Trainer:
             timing = pace.end_epoch(state.images) | ({"parts": self.watch.read()} if self.watch.is_exact else {})
             self.watch.reset()
             self.feeder.end_epoch(state.epoch)
-            validation = self._validate(lambda: self._give_way_alone(state, save, stop))
+            validation = self._validate(state, lambda: self._give_way_alone(state, save, stop))
             self._close_epoch(state, validation, timing)
             on_epoch(state, validation)
             save(state)
@@ -146,6 +152,7 @@ class Trainer:
         answers = self.feeder.soft_labels
         return {
             "student": self.student.state_dict(),
+            "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "label_view": None if answers is None else answers.state(),
@@ -155,6 +162,7 @@ class Trainer:
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Take over a snapshot; the label cache's view was taken when the feeder was made."""
         self.student.load_state_dict(saved["student"])
+        self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         if self.perturbations is not None:
@@ -164,14 +172,14 @@ class Trainer:
         """The inner maximisation, on the twin, or on the student in the mode that the method wants."""
         recipe, threat, batch = self.recipe, self.recipe.threat, share.batch
         model = self.student if self.twin is None else self.twin
-        objective = self.method.inner(model, self.teacher, batch)
-        if objective is None:
-            return batch.x
         generator = make_generator(
             recipe.seed, "attack", progress.epoch, progress.step, share.number, device=batch.x.device
         )
         is_training = self.method.attack_mode == "train"
         with module_mode(self.student, training=is_training), self._drawing("attack", share, progress):
+            objective = self.method.inner(model, self.teacher, batch)
+            if objective is None:
+                return batch.x
             x_adv = ascend(
                 objective,
                 batch.x,
@@ -197,11 +205,29 @@ class Trainer:
     def _outer(self, share: Share, x_adv: Tensor, progress: Progress, losses: StepLosses) -> None:
         """The method's forwards and their gradients, added to those of the step's other passes."""
         passes = self.recipe.accumulation
-        with nullcontext() if share.is_last else self.unsynchronised(), self._drawing("outer", share, progress):
+
+        def terms_of(student: nn.Module) -> dict[str, Tensor]:
             with self._outer_precision():
-                terms = self.method.outer(self.forward, self.teacher, share.batch, x_adv, progress)
+                return self.method.outer(student, self.teacher, share.batch, x_adv, progress)
+
+        with (
+            nullcontext() if share.is_last else self.unsynchronised(),
+            self._drawing("outer", share, progress),
+            self._perturbed(terms_of, progress),
+        ):
+            terms = terms_of(self.forward)
             losses.add(terms)
             self.scaler.scale(terms["total"] / passes).backward()  # type: ignore[no-untyped-call]
+
+    def _perturbed(
+        self, terms_of: Callable[[nn.Module], dict[str, Tensor]], progress: Progress
+    ) -> AbstractContextManager[None]:
+        """AWP where the recipe asks for it: inside, the weights are moved against the share's loss."""
+        gamma, start = self.recipe.awp_gamma, self.recipe.awp_warmup * progress.epochs
+        if not gamma or progress.epoch < start:
+            return nullcontext()
+        # Scaled as the true pass is: in fp16 a gradient underflows otherwise, and its length does not matter.
+        return perturbed_weights(self.student, lambda model: self.scaler.scale(terms_of(model)["total"]), gamma)
 
     def _step(self, loss: float, progress: Progress) -> None:
         if not math.isfinite(loss):
@@ -209,7 +235,7 @@ class Trainer:
                 f"the loss became {loss} in epoch {progress.epoch + 1}, step {progress.step + 1}.",
                 f"Lower the learning rate (now {self.recipe.learning_rate:g}); earlier checkpoints are kept.",
             )
-        rate = self.recipe.learning_rate_at(progress.epoch + progress.step / progress.steps)
+        rate = learning_rate_at(self.recipe, progress.epoch + progress.step / progress.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.scaler.step(self.optimizer)
@@ -217,6 +243,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         # Each process has seen its own share: without this, each would hold, and attack, a model of its own.
         self.team.average_([b for b in self.student.buffers() if b.is_floating_point()])
+        self.average.after_step(progress)
 
     def _account(self, state: State, means: dict[str, float], progress: Progress) -> None:
         images = self.feeder.images_in(progress.step)
@@ -265,18 +292,9 @@ class Trainer:
         stop.signum = signum or None
         stop.raise_if_set()
 
-    def _validate(self, on_batch: Callable[[], None]) -> Measurement:
-        return measure(
-            self.student,
-            torch.from_numpy(self.validation.images),
-            torch.from_numpy(self.validation.labels),
-            self.recipe.threat,
-            steps=self.recipe.selection_steps,
-            seed=self.recipe.seed,
-            device=self.device,
-            team=self.team,
-            on_batch=on_batch,
-        )
+    def _validate(self, state: State, on_batch: Callable[[], None]) -> Measurement:
+        self.average.after_epoch(state.epoch, on_batch)
+        return self.validator.measure(self.average.model, on_batch)
 
     def _close_epoch(self, state: State, validation: Measurement, timing: dict[str, Any]) -> None:
         """Record the finished epoch, note whether it is the best, and turn to the next."""
@@ -288,7 +306,7 @@ class Trainer:
         state.records.append(
             {
                 "epoch": state.epoch + 1,
-                "learning_rate": self.recipe.learning_rate_at(state.epoch),
+                "learning_rate": learning_rate_at(self.recipe, state.epoch),
                 "loss": {name: total / state.images for name, total in state.sums.items()},
                 "validation": {
                     "samples": validation.samples,

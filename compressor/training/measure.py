@@ -52,6 +52,7 @@ def measure(
     batch_size: int = 250,
     team: Team = Team(),  # noqa: B008 - a frozen value
     on_batch: Callable[[], None] = lambda: None,
+    twin: FrozenTwin | None = None,
 ) -> Measurement:
     """Measure ``model`` in eval mode with PGD on cross-entropy: steps of eps/4, uniform start.
 
@@ -68,12 +69,13 @@ def measure(
         batch_size: images at a time.
         team: the processes that share the batches out among them; all get the same counts.
         on_batch: called before each batch; may raise to stop.
+        twin: the model's, up to date; ``None`` makes one.
     """
     clean = robust = 0
     entropy = 0.0
     starts = list(range(0, len(labels), batch_size))
     with module_mode(model, training=False):
-        attacked = model if isinstance(model, FrozenTwin) else _twin(model, images, device)
+        attacked = twin or (model if isinstance(model, FrozenTwin) else twin_of(model, images, device))
         for first in starts[team.rank :: team.size]:
             on_batch()
             x = to_float(images[first : first + batch_size].to(device))
@@ -98,7 +100,8 @@ def measure(
     return Measurement(len(labels), int(clean_all), int(robust_all), entropy_all / len(labels))
 
 
-def _twin(model: nn.Module, images: Tensor, device: torch.device) -> FrozenTwin:
+def twin_of(model: nn.Module, images: Tensor, device: torch.device) -> FrozenTwin:
+    """The model's twin in float32, checked on the first of the uint8 images ``[N, C, H, W]``."""
     return FrozenTwin(model, to_float(images[:_SAMPLE].to(device)))
 
 

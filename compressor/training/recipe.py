@@ -14,11 +14,15 @@ from compressor.ascent import Start
 from compressor.contracts import Method
 from compressor.errors import MissingInputError, UsageError
 from compressor.registry import METHODS, unknown_name
+from compressor.training.contradictions import refuse_contradictions, refuse_idle_flags
 from compressor.types import Norm, Threat
 
 Augmentation = Literal["crop-flip", "crop", "none"]
 Precision = Literal["auto", "fp32", "bf16"]
 OuterPrecision = Literal["fp32", "bf16", "fp16"]
+Schedule = Literal["milestones", "cosine", "one-cycle"]
+WeightAverage = Literal["none", "ema", "swa"]
+WeightDecayOn = Literal["all", "weights"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,29 @@ class Recipe:
         extra_fraction: of each batch, how much is generated images (0.7: Wang et al. 2023, with 1M); 0 for none.
         image_size: side of the square input, in pixels.
         augmentation: ``crop-flip`` pads by an eighth, crops at random and flips; ``crop`` does not flip (digits).
-        learning_rate: of SGD, at the start (0.1: RSLAD).
+        learning_rate: of SGD, the largest (0.1: RSLAD).
         momentum: of SGD (0.9: RSLAD).
         nesterov: whether SGD looks ahead (off: RSLAD).
-        weight_decay: L2, on every parameter (2e-4: RSLAD).
+        weight_decay: L2 (2e-4: RSLAD).
+        weight_decay_on: ``all`` parameters (RSLAD), or ``weights`` alone: no bias, and nothing of a BatchNorm (Wang et
+            al. 2023, "Better Diffusion Models Further Improve Adversarial Training", spare BatchNorm).
+        schedule: of the learning rate: ``milestones`` (RSLAD), ``cosine`` to zero (SGDR), or ``one-cycle``, up and down
+            again (Wang et al. 2023).
+        rise_fraction: of the run in which ``one-cycle`` rises (0.3: torch's; Wang et al. 2023: 0.025).
         milestones: where the learning rate falls, in epochs of ``schedule_epochs`` (215, 260, 285: RSLAD).
         schedule_epochs: the length that the milestones refer to; with other ``epochs`` they move in proportion.
         decay: the factor at each milestone (0.1: RSLAD).
+        label_smoothing: the share of a label's probability that is spread over all classes, where a loss uses labels
+            (Szegedy et al. 2016; 0.1: Wang et al. 2023).
+        awp_gamma: how far weights are moved against the loss before each step, relative to their norm; 0 is off (Wu et
+            al. 2020, AWP; their code has 0.005 with TRADES and 0.01 with SAT).
+        awp_warmup: the fraction of the run before AWP starts (10 of 200 epochs with TRADES, 0 with SAT: their code).
+        weight_average: what is validated, saved and exported: the model itself (``none``), the exponential moving
+            average of its weights over the steps (``ema``; Wang et al. 2023), or their mean over the ends of epochs
+            (``swa``; Izmailov et al. 2018).
+        ema_decay: how much of the average a step leaves in place (0.995: Wang et al. 2023).
+        ema_warmup: the fraction of the run before ``ema`` averages (0.025: Wang et al. 2023, their code).
+        swa_start: the fraction of the run before ``swa`` averages (214 of 300 epochs: Jung et al. 2024, PeerAiD).
         norm: of the perturbation.
         eps: its size, as a fraction of the pixel range ("8/255": RSLAD).
         attack_steps: gradient steps of the inner maximisation (10: RSLAD).
@@ -77,9 +97,19 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 2e-4
+    weight_decay_on: WeightDecayOn = "all"
+    schedule: Schedule = "milestones"
+    rise_fraction: float = 0.3
     milestones: tuple[float, ...] = (215.0, 260.0, 285.0)
     schedule_epochs: float = 300.0
     decay: float = 0.1
+    label_smoothing: float = 0.0
+    awp_gamma: float = 0.0
+    awp_warmup: float = 0.05
+    weight_average: WeightAverage = "none"
+    ema_decay: float = 0.995
+    ema_warmup: float = 0.025
+    swa_start: float = 214 / 300
     norm: Norm = "Linf"
     eps: str = "8/255"
     attack_steps: int = 10
@@ -103,13 +133,15 @@ class Recipe:
         for name in ("learning_rate", "schedule_epochs", "attack_step_size", "decay"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} is {getattr(self, name)}.", "It must be above zero.")
-        if not 0 <= self.extra_fraction < 1:
-            raise UsageError(f"extra_fraction is {self.extra_fraction}.", "It must be at least 0 and below 1.")
+        for name in _FRACTIONS:
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}.", "It must be at least 0 and below 1.")
         if self.image_size % 8:
             raise UsageError(f"image_size {self.image_size} is not a multiple of 8.", "The networks halve it thrice.")
         if list(self.milestones) != sorted(self.milestones):
             raise UsageError(f"milestones {list(self.milestones)} are not in rising order.", "Sort them.")
-        _ = self.threat, self.build_method()
+        _ = self.threat
+        refuse_contradictions(self, self.build_method())
 
     @property
     def threat(self) -> Threat:
@@ -130,11 +162,6 @@ class Recipe:
         hints = get_type_hints(kind)
         method: Method = kind(**{k: _coerce(k, v, hints[k]) for k, v in self.method_settings.items()})
         return method
-
-    def learning_rate_at(self, epoch: float) -> float:
-        """The learning rate at ``epoch`` (fractional, from 0): falls by ``decay`` at each scaled milestone."""
-        passed = sum(epoch * self.schedule_epochs >= milestone * self.epochs for milestone in self.milestones)
-        return self.learning_rate * self.decay**passed
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields, in the order of the dataclass."""
@@ -159,7 +186,11 @@ class Recipe:
 _AT_LEAST = {
     "epochs": 1, "batch_size": 2, "train_samples": 0, "validation_samples": 1, "image_size": 8, "momentum": 0,
     "weight_decay": 0, "attack_steps": 1, "attack_start_scale": 0, "selection_steps": 1, "accumulation": 1, "seed": 0,
+    "awp_gamma": 0,
 }  # fmt: skip
+_FRACTIONS = (
+    "rise_fraction", "label_smoothing", "awp_warmup", "ema_decay", "ema_warmup", "swa_start", "extra_fraction",
+)  # fmt: skip
 
 
 def resolve(
@@ -184,7 +215,9 @@ def resolve(
     settings = dict(from_file.get("method_settings", {})) | dict(given.get("method_settings", {}))
     layers = ({"method": method, "model": model}, defaults, implied or {}, from_file, given)
     values = {name: value for layer in layers for name, value in layer.items()} | {"method_settings": settings}
-    return Recipe.from_dict(values, source=str(file.name) if file else "the command line")
+    recipe = Recipe.from_dict(values, source=str(file.name) if file else "the command line")
+    refuse_idle_flags(recipe, given)
+    return recipe
 
 
 def read_recipe_file(path: Path) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def train(
     if trainer.team.is_main:
         run.write_environment(environment(trainer.device, trainer.team.size))
     if trainer.teacher is not None and not saved:
-        _look_at_teacher(trainer, len(request.dataset.class_names), reporter)
+        _look_at_teacher(trainer, validation, len(request.dataset.class_names), reporter)
     if saved:
         trainer.restore(saved)
 
@@ -172,9 +172,9 @@ def train(
         is_best = state.best_epoch == state.epoch - 1
         if trainer.team.is_main:
             metadata = checkpoint_metadata(request, inputs, choices, state.epoch, validation)
-            save_checkpoint(run.last, trainer.student, metadata)
+            save_checkpoint(run.last, trainer.average.model, metadata)
             if is_best:
-                save_checkpoint(run.best, trainer.student, metadata)
+                save_checkpoint(run.best, trainer.average.model, metadata)
         reporter.note(
             f"epoch {state.epoch}/{recipe.epochs}: validation clean {validation.clean:.1%}, "
             f"PGD-{recipe.selection_steps} {validation.robust:.1%}" + (" (best so far)" if is_best else "")
@@ -305,11 +305,11 @@ def _inputs(
     return inputs
 
 
-def _look_at_teacher(trainer: Trainer, classes: int, reporter: Reporter) -> None:
+def _look_at_teacher(trainer: Trainer, validation: Split, classes: int, reporter: Reporter) -> None:
     if trainer.teacher is None:
         return
     reporter.phase("Looking at the teacher")
-    sample = take_balanced(trainer.validation, min(_CHECK_IMAGES, len(trainer.validation)), seed=0)
+    sample = take_balanced(validation, min(_CHECK_IMAGES, len(validation)), seed=0)
     started = time.monotonic()
     found = measure(
         trainer.teacher.classifier,

@@ -1,0 +1,110 @@
+"""Each add-on through the whole loop: it does something, it resumes to the bit, and what is saved is what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from compressor.checkpoint import load_checkpoint
+from compressor.contracts import Split, SplitName
+from compressor.errors import Interrupted
+from compressor.reporting import SilentReporter
+from compressor.training.interruption import StopRequest
+from compressor.training.recipe import Recipe, resolve
+from compressor.training.run_folder import RunFolder
+from compressor.training.session import TrainingRequest, TrainingResult, train
+
+MODEL = "wideresnet-10-1"
+ADD_ONS: dict[str, dict[str, object]] = {
+    "ema": {"weight_average": "ema", "ema_decay": 0.9, "ema_warmup": 0.2},
+    "swa": {"weight_average": "swa", "swa_start": 0.34},
+    "awp": {"awp_gamma": 0.05, "awp_warmup": 0.34},
+    "smoothing": {"label_smoothing": 0.2},
+    "cosine": {"schedule": "cosine"},
+    "one-cycle": {"schedule": "one-cycle"},
+    "decay": {"weight_decay": 0.05, "weight_decay_on": "weights"},
+    "all": {"weight_average": "ema", "awp_gamma": 0.01, "label_smoothing": 0.1, "schedule": "one-cycle"},
+}
+
+
+class Stripes:
+    """Three classes that a small network soon tells apart."""
+
+    name = "stripes"
+    class_names = ("horizontal", "vertical", "plain")
+    image_size = 16
+
+    def has(self, split: SplitName) -> bool:
+        return split != "validation"
+
+    def load(self, split: SplitName) -> Split:
+        rng = np.random.default_rng(0)
+        labels = np.arange(78) % 3
+        base = np.zeros((3, 3, 16, 16))
+        base[0, :, ::4], base[1, :, :, ::4], base[2] = 200, 200, 50
+        return Split((base[labels] + rng.integers(0, 50, (78, 3, 16, 16))).astype(np.uint8), labels.astype(np.int64))
+
+
+class StopsAfter(SilentReporter):
+    def __init__(self, stop: StopRequest, steps: int) -> None:
+        self._stop, self._left = stop, steps
+
+    def advance(self, done: int, total: int, detail: str = "") -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._stop.signum = 15
+
+
+def recipe(**settings: object) -> Recipe:
+    common = {
+        "epochs": 3, "batch_size": 24, "image_size": 16, "attack_steps": 1, "validation_samples": 6,
+        "precision": "fp32", "selection_steps": 1, "learning_rate": 0.05,
+    }  # fmt: skip
+    return resolve("sat", MODEL, None, {**common, **settings})
+
+
+def run(settings: Recipe, folder: Path, *, resume: bool = False, stop_after: int = 0) -> TrainingResult:
+    stop = StopRequest()
+    request = TrainingRequest(settings, Stripes(), RunFolder(folder), torch.device("cpu"), resume)
+    return train(request, None, reporter=StopsAfter(stop, stop_after), stop=stop)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return run(recipe(), tmp_path_factory.mktemp("plain") / "run").last.read_bytes()
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path).classifier.state_dict()
+
+
+@pytest.mark.parametrize("name", ADD_ONS)
+def test_it_changes_the_outcome_and_resumes_to_the_bit(name: str, tmp_path: Path, plain: bytes) -> None:
+    settings = recipe(**ADD_ONS[name])
+    whole = run(settings, tmp_path / "whole")
+    assert whole.last.read_bytes() != plain
+    for stop_after in (4, 6):  # in the midst of an epoch, and at the end of one
+        parts = tmp_path / f"parts{stop_after}"
+        with pytest.raises(Interrupted):
+            run(settings, parts, stop_after=stop_after)
+        resumed = run(settings, parts, resume=True)
+        assert resumed.records == whole.records
+        assert resumed.last.read_bytes() == whole.last.read_bytes()
+
+
+def test_what_is_saved_is_the_average_and_what_trains_on_is_the_student(tmp_path: Path) -> None:
+    for name in ("ema", "swa"):
+        settings = recipe(**ADD_ONS[name])
+        result = run(settings, tmp_path / name)
+        saved = torch.load(RunFolder(tmp_path / name).resume_state, weights_only=True)
+        deployed = weights(result.last)
+        assert all(torch.equal(deployed[key], value) for key, value in saved["average"]["model"].items())
+        assert any(not torch.equal(deployed[key], value) for key, value in saved["student"].items())
+
+
+def test_the_learning_rates_are_the_schedules(tmp_path: Path) -> None:
+    records = run(recipe(schedule="cosine"), tmp_path / "run").records
+    assert [r["learning_rate"] for r in records] == pytest.approx([0.05, 0.0375, 0.0125])
