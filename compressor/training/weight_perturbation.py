@@ -78,7 +78,8 @@ def perturbed_weights(student: nn.Module, loss_of: Callable[[nn.Module], Tensor]
     """Move a student's weights against a loss inside the block.
 
     Args:
-        student: neither wrapped nor compiled: finding the direction involves no other process.
+        student: neither wrapped nor compiled; finding the direction involves no other process, synchronised BatchNorm
+            excepted.
         loss_of: the scalar loss of the student it is given.
         gamma: the size of a perturbation, relative to its weights.
     """

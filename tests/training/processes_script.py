@@ -22,10 +22,23 @@ from compressor.training.session import TrainingRequest, train, training_images
 from compressor.types import DatasetSpec, ModelSpec
 
 MODEL = "wideresnet-10-1"
-# One step of each: without a teacher or with, attacked in eval or train mode, forwards whose result is not used.
+# One step of each: without a teacher or with, attacked in eval or train mode, forwards whose result is not used, and
+# what goes on top: a direction for each share, averages that all processes hold alike.
 STEPS: dict[str, dict[str, object]] = {
-    "natural": {}, "sat": {}, "rslad": {}, "trades": {}, "iad": {"method_settings": {"begin": 0.0}}, "adaad": {},
-}  # fmt: skip
+    "natural": {},
+    "sat": {},
+    "rslad": {},
+    "trades": {},
+    "iad": {"method_settings": {"begin": 0.0}},
+    "adaad": {},
+    "sat-awp-ema": {"awp_gamma": 0.05, "awp_warmup": 0.0, "weight_average": "ema", "ema_warmup": 0.0},
+    "rslad-swa": {"weight_average": "swa"},
+}
+
+
+def method_of(step: str) -> str:
+    """The method in a step's name."""
+    return step.partition("-")[0]
 
 
 class Watcher(SilentReporter):
@@ -78,8 +91,8 @@ def make_teacher(folder: Path) -> None:
 
 def main(folder: Path) -> None:
     rank = launch.rank()
-    for method, settings in STEPS.items():
-        run(folder, f"step-{method}", method, learning_rate=1.0, **settings)
+    for step, settings in STEPS.items():
+        run(folder, f"step-{step}", method_of(step), learning_rate=1.0, **settings)
     longer = {"epochs": 2, "train_samples": 128}
     run(folder, "whole", "rslad", **longer)
     try:

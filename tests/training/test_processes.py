@@ -49,13 +49,13 @@ def two(tmp_path_factory: pytest.TempPathFactory, script: ModuleType) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("method", ["natural", "sat", "rslad", "trades", "iad", "adaad"])
+@pytest.mark.parametrize("step", ["natural", "sat", "rslad", "trades", "iad", "adaad", "sat-awp-ema", "rslad-swa"])
 def test_gradients_are_those_of_one_process_that_accumulates(
-    method: str, two: Path, script: ModuleType, tmp_path: Path
+    step: str, two: Path, script: ModuleType, tmp_path: Path
 ) -> None:
     script.make_teacher(tmp_path)
-    script.run(tmp_path, "one", method, learning_rate=1.0, accumulation=2, **script.STEPS[method])
-    together, alone = (load_file(folder / "last.safetensors") for folder in (two / f"step-{method}", tmp_path / "one"))
+    script.run(tmp_path, "one", script.method_of(step), learning_rate=1.0, accumulation=2, **script.STEPS[step])
+    together, alone = (load_file(folder / "last.safetensors") for folder in (two / f"step-{step}", tmp_path / "one"))
     # One step of length 1 from the same weights: equal weights mean equal gradients.
     moved = 0.0
     start = script.build_classifier(script.ModelSpec(script.MODEL, 10, 16), seed=0).network.state_dict()
