@@ -117,9 +117,7 @@ def _operations(name: str, arguments: argparse.Namespace) -> Any:
     from compressor.types import ModelSpec
 
     student, teacher = (build_classifier(ModelSpec(n, CLASSES), seed=0) for n in (arguments.student, arguments.teacher))
-    kind = METHODS.get(name)
-    method = kind(begin=0.0) if name == "iad" else kind()
-    return step_cost(method, student, teacher, image_size=SIDE, attack_steps=10)
+    return step_cost(METHODS.get(name)(), student, teacher, image_size=SIDE, attack_steps=10)
 
 
 if __name__ == "__main__":

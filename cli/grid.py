@@ -106,6 +106,8 @@ def distill_grid(
             if launch.world_size() > 1:
                 raise  # the other processes are in the middle of something
             output.warn(f"{plan.folder.path}: {error.message} {error.hint}")
+            # Its traceback holds the run's networks, and the next ones need the memory.
+            error.__traceback__ = error.__context__ = error.__cause__ = None
             outcomes.append(Outcome(plan, error=error))
     return outcomes
 

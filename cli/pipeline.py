@@ -29,7 +29,7 @@ from compressor.contracts import Dataset
 from compressor.devices import set_threads
 from compressor.evaluation import Report
 from compressor.training.interruption import StopRequest
-from compressor.training.recipe import Recipe, read_recipe_file
+from compressor.training.recipe import Recipe, foreign_settings, read_recipe_file
 from compressor.training.run_folder import RunFolder
 from compressor.training.session import TeacherRequest, TrainingRequest, check_request, read_teacher, settle
 from exporters.verification import Verdict
@@ -151,6 +151,8 @@ def carry_out(
 ) -> Distilled | None:
     """Train, attack, export and verify; None in all processes but the first."""
     request, recipe = plan.request, plan.recipe
+    if foreign := foreign_settings(opened.recipe_file, recipe):
+        output.warn(foreign)
     trained = train_run(
         recipe, opened.dataset, request.inputs, teacher if plan.needs_teacher else None,
         run=plan.folder.path, resume=request.resume, extras=request.extras, output=output, stop=stop,

@@ -33,15 +33,19 @@ def train(
     from cli.stages import Extras, check_before_training, evaluate_run, make_recipe, run_folder, train_run
     from compressor import launch
     from compressor.training.interruption import stop_on_signals
+    from compressor.training.recipe import foreign_settings
     from compressor.types import DatasetSpec
 
     wanted = wanted_by(shared.evaluate)
     extras = Extras.parse(shared.label_cache_limit, profile=shared.profile)
     spec = DatasetSpec.parse(shared.data or "cifar10")
     flags = {"method": method, "model": model, **shared.recipe_flags()}
-    settings = make_recipe("sat", "resnet18", resolve_recipe_file(shared.recipe), flags, spec.name)
+    recipe_file = resolve_recipe_file(shared.recipe)
+    settings = make_recipe("sat", "resnet18", recipe_file, flags, spec.name)
     inputs, suite, resume = shared.inputs(str(spec)), shared.suite or "default", shared.resume
     with Output(as_json=shared.as_json, quiet=shared.quiet) as output, stop_on_signals() as stop:
+        if foreign := foreign_settings(recipe_file, settings):
+            output.warn(foreign)
         where = inputs.device()
         dataset = inputs.open(lambda: str(spec), settings.image_size, output)
         check_before_training(dataset, suite, run_folder(settings, dataset, shared.run), resume=resume)

@@ -142,7 +142,8 @@ def _attack_operations(
 
 def _outer_operations(method: Method, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> int:
     student.train()
-    x_adv, progress = torch.empty_like(batch.x), Progress(epoch=0, epochs=1, step=0, steps=1)
+    # Late in a run: a term that starts later is there for most of it.
+    x_adv, progress = torch.empty_like(batch.x), Progress(epoch=999, epochs=1000, step=0, steps=1)
     with _counting() as counter:
         method.outer(student, teacher, batch, x_adv, progress)["total"].backward()  # type: ignore[no-untyped-call]
     return counter.per_image

@@ -188,6 +188,14 @@ def test_what_a_method_does_itself_is_counted_where_it_does_it() -> None:
     assert cost.outer == 2 * CONV + 3 * HEAD + 2 * 192 * 4  # no gradient through the frozen teacher
 
 
+def test_a_term_that_starts_late_is_counted() -> None:
+    """IAD asks its teacher about adversarial images from a third of the run on."""
+    student, teacher = classifier(), nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    iad = METHODS.get("iad")
+    late, never = (step_cost(iad(begin=begin), student, teacher, image_size=8, attack_steps=1) for begin in (0.3, 1.0))
+    assert late.outer - never.outer >= 2 * 192 * 4
+
+
 @pytest.mark.parametrize("name", sorted(METHODS.members()))
 def test_every_method_can_be_counted(name: str) -> None:
     cost = step_cost(METHODS.get(name)(), classifier(), classifier(), image_size=8, attack_steps=2)

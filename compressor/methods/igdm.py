@@ -22,7 +22,7 @@ class IGDM:
     """``L = KL(T(x + d) || S(x + d)) + alpha e / E KL(T(x + d) - T(x - d) || S(x + d) - S(x - d))``, ``d = x' - x``.
 
     x' is AdaAD's. The second KL is between softmaxes of logit differences: by Taylor's theorem such a difference is the
-    input gradient along d, twice. Its weight grows with the epoch e of E.
+    input gradient along d, twice. Its weight grows with the epoch e of E, from 1.
 
     Source: Lee et al. 2024, "Indirect Gradient Matching for Adversarial Robust Distillation", eq. 10, and its released
     code: x - d is not clamped to [0, 1]; no gradient to the teacher in the loss; the student's forwards are x + d, then
@@ -74,7 +74,7 @@ class IGDM:
         classes = ahead.shape[1]
         adversarial = reduce_kl(kl_divergence(guide_ahead, ahead), self.reduction, classes)
         gradient = reduce_kl(kl_divergence(guide_ahead - guide_behind, ahead - behind), self.reduction, classes)
-        weight = self.alpha * progress.epoch / progress.epochs
+        weight = self.alpha * (progress.epoch + 1) / progress.epochs
         return {"total": adversarial + weight * gradient, "adversarial": adversarial, "gradient": gradient}
 
 

@@ -50,10 +50,12 @@ class KD:
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
-        """Return ``distillation``, ``label`` and ``total``, from one forward."""
+        """Return ``distillation``, ``label`` (where it has a weight) and ``total``, from one forward."""
         logits = student(batch.x)
         divergence = kl_divergence(soft_labels(batch, "kd"), logits, self.temperature).mean()
         distillation = self.temperature**2 * divergence
+        if self.alpha == 1:
+            return {"total": distillation, "distillation": distillation}
         label = cross_entropy(logits, batch.y, batch.label_smoothing).mean()
         total = (1 - self.alpha) * label + self.alpha * distillation
         return {"total": total, "distillation": distillation, "label": label}

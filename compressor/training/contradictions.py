@@ -30,6 +30,8 @@ def refuse_contradictions(recipe: Recipe, method: Method) -> None:
                 f"there is no attack to start warm: the method {recipe.method} makes none.",
                 "Leave --warm-start out, or choose an adversarial --method.",
             )
+    if recipe.nesterov and recipe.momentum == 0:
+        raise UsageError("nesterov looks ahead along the momentum, and momentum is 0.", "Set one of the two.")
     if recipe.attack_warm_start and recipe.extra_fraction > 0:
         raise UsageError(
             "a warm start keeps a perturbation for each image, and extra data is drawn anew each time.",

@@ -165,7 +165,7 @@ class Feeder:
         passes = self._recipe.accumulation
         for step in range(self.steps):
             for number in range(self._team.rank * passes, (self._team.rank + 1) * passes):
-                yield self._to_device(self._fetch(epoch, step, number))[0]
+                yield self._to_device(self._fetch(epoch, step, number, asks=False))[0]
 
     def end_epoch(self, epoch: int) -> None:
         """Tell the soft labels which answers every process may count on from now on."""
@@ -199,7 +199,7 @@ class Feeder:
             parts.append((index, self._variants(lap, index)))
         return np.concatenate([index for index, _ in parts]), np.concatenate([variants for _, variants in parts])
 
-    def _fetch(self, epoch: int, step: int, number: int) -> _Fetched:
+    def _fetch(self, epoch: int, step: int, number: int, *, asks: bool = True) -> _Fetched:
         """The part that needs no device and no torch arithmetic: a second thread of that would fight over the cores."""
         size = self.images_in(step) // self._shares
         extra = self._extra_in(size)
@@ -215,7 +215,7 @@ class Feeder:
         pixels, labels = torch.from_numpy(images), torch.from_numpy(classes)
         if self._device.type == "cuda":
             pixels, labels = pixels.pin_memory(), labels.pin_memory()
-        found = None if self.soft_labels is None else self.soft_labels.look_up(origin, variants)
+        found = self.soft_labels.look_up(origin, variants) if self.soft_labels is not None and asks else None
         return _Fetched(index, origin, variants, pixels, labels, found)
 
     def _to_device(self, fetched: _Fetched) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from compressor.training.averaging import Average
 from compressor.training.feeder import Feeder, Share
 from compressor.training.interruption import StopRequest
 from compressor.training.measure import Measurement
+from compressor.training.outer_precision import FloatLogits, outer_autocast
 from compressor.training.pace import Pace
 from compressor.training.perturbations import Perturbations
 from compressor.training.recipe import Recipe
@@ -33,8 +34,6 @@ from compressor.training.stopwatch import Stopwatch
 from compressor.training.teacher import FrozenTeacher
 from compressor.training.validator import Validator
 from compressor.training.weight_perturbation import perturbed_weights
-
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -207,8 +206,8 @@ class Trainer:
         passes = self.recipe.accumulation
 
         def terms_of(student: nn.Module) -> dict[str, Tensor]:
-            with self._outer_precision():
-                return self.method.outer(student, self.teacher, share.batch, x_adv, progress)
+            with outer_autocast(self.recipe, self.device):
+                return self.method.outer(FloatLogits(student), self.teacher, share.batch, x_adv, progress)
 
         with (
             nullcontext() if share.is_last else self.unsynchronised(),
@@ -266,11 +265,6 @@ class Trainer:
         """Dropout and stochastic depth draw the same numbers in a resumed run: a function of seed, epoch and step."""
         key = (self.recipe.seed, "dropout", part, progress.epoch, progress.step, share.number)
         return drawing_from(*key, device=self.device)
-
-    def _outer_precision(self) -> AbstractContextManager[Any]:
-        """Autocast for the outer step where the recipe asks for it; the attack's precision is the twin's."""
-        dtype = _AUTOCAST.get(self.recipe.outer_precision)
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
 
     def _give_way(self, state: State, save: Callable[[State], None], stop: StopRequest, *, due: bool) -> None:
         """Save where any process wants it, and stop where any was told to."""

@@ -212,12 +212,25 @@ def resolve(
     given = {name: value for name, value in flags.items() if value is not None}
     method = given.get("method", from_file.get("method", method))
     defaults: Mapping[str, Any] = METHODS.get(str(method)).recipe_defaults
-    settings = dict(from_file.get("method_settings", {})) | dict(given.get("method_settings", {}))
+    # A file's method settings are its own method's: RSLAD's alpha would pass for AdaAD's.
+    fitting = from_file.get("method_settings", {}) if from_file.get("method", method) == method else {}
+    settings = dict(fitting) | dict(given.get("method_settings", {}))
     layers = ({"method": method, "model": model}, defaults, implied or {}, from_file, given)
     values = {name: value for layer in layers for name, value in layer.items()} | {"method_settings": settings}
     recipe = Recipe.from_dict(values, source=str(file.name) if file else "the command line")
     refuse_idle_flags(recipe, given)
     return recipe
+
+
+def foreign_settings(file: Path | None, recipe: Recipe) -> str | None:
+    """What to tell where a file is one method's recipe, and a flag chose another method; ``None`` where all fits."""
+    named = read_recipe_file(file).get("method", recipe.method) if file else recipe.method
+    if file is None or named == recipe.method:
+        return None
+    return (
+        f"{file.name} is a recipe of {named}: with {recipe.method} its method settings are left out, and the rest "
+        "(learning rate, weight decay, epochs, attack) stays as it says"
+    )
 
 
 def read_recipe_file(path: Path) -> dict[str, Any]:

@@ -33,14 +33,16 @@ class FrozenTeacher(nn.Module):
         """Logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]; where no graph is wanted, as ``soft_labels``."""
         if not torch.is_grad_enabled():
             return self.soft_labels(x)
-        logits: Tensor = self.classifier(x)
+        with _own_precision(x):
+            logits: Tensor = self.classifier(x)
         return logits
 
     @torch.no_grad()
     def soft_labels(self, x: Tensor) -> Tensor:
         """Logits ``[B, K]`` without a graph, in float32; computed on as few images at once as is best."""
         chunk = chunk_of(self.classifier)
-        return torch.cat([self._labels_of(part) for part in torch.split(x, chunk or max(len(x), 1))])
+        with _own_precision(x):
+            return torch.cat([self._labels_of(part) for part in torch.split(x, chunk or max(len(x), 1))])
 
     def _labels_of(self, x: Tensor) -> Tensor:
         # A CPU's library makes and keeps code for each new batch size: parts of batches are filled up to a few sizes.
@@ -48,6 +50,11 @@ class FrozenTeacher(nn.Module):
         filled = torch.cat([x, x[-1:].expand(missing, -1, -1, -1)]) if missing and len(x) else x
         logits: Tensor = self.classifier(filled)
         return logits[: len(x)].float()
+
+
+def _own_precision(x: Tensor) -> torch.autocast:
+    """A teacher asked in the midst of an outer step stays in the precision that was chosen, and recorded, for it."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def teacher_warnings(measurement: Measurement, classes: int) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from compressor.methods.igdm import IGDM
 
 
 @pytest.mark.parametrize(("reduction", "divisor"), [("batchmean", 1), ("batchmean/10", 10), ("mean", 3)])
-@pytest.mark.parametrize("epoch", [0, 7])
+@pytest.mark.parametrize("epoch", [0, 9])
 def test_loss_and_gradient(worked, epoch: int, reduction: str, divisor: int) -> None:
     behind = 2 * worked.x - worked.x_adv
     target = worked.logits(worked.teacher, worked.x_adv)
@@ -22,15 +22,18 @@ def test_loss_and_gradient(worked, epoch: int, reduction: str, divisor: int) -> 
         z, back = worked.pixels(worked.x_adv) @ weight.T, worked.pixels(behind) @ weight.T
         adversarial = worked.kl(worked.softmax(target), worked.softmax(z)).mean()
         gradient = worked.kl(worked.softmax(difference), worked.softmax(z - back)).mean()
-        return (adversarial + 3 * epoch / 10 * gradient) / divisor
+        return (adversarial + 3 * (epoch + 1) / 10 * gradient) / divisor
 
     terms = worked.check(IGDM(alpha=3, reduction=reduction), expected, progress=worked.progress(epoch, 10))
     assert terms["gradient"].item() > 0
 
 
-def test_the_second_term_is_zero_in_the_first_epoch(worked) -> None:
-    terms = IGDM().outer(worked.student, worked.teacher, worked.batch, worked.x_adv, worked.progress(0))
-    assert terms["total"].item() == terms["adversarial"].item()
+@pytest.mark.parametrize(("epoch", "weight"), [(0, 1 / 200), (99, 0.5), (199, 1.0)])
+def test_the_weight_of_the_second_term_grows_to_alpha(worked, epoch: int, weight: float) -> None:
+    progress = worked.progress(epoch, 200)
+    terms = IGDM().outer(worked.student, worked.teacher, worked.batch, worked.x_adv, progress)
+    expected = terms["adversarial"] + weight * terms["gradient"]
+    assert terms["total"].item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_forwards_are_ahead_then_behind_beyond_the_pixel_range_and_none_on_natural_images(worked) -> None:

@@ -27,9 +27,13 @@ DEPENDS = {
 }
 
 
-def step(worked, name: str, change: str = "") -> tuple[Tensor, Tensor]:
+def step(worked, name: str, change: str = "", **settings: float) -> tuple[Tensor, Tensor]:
     """The adversarial images and the weights' gradient of one step, with one thing changed."""
-    method, batch = METHODS.get(name)(), worked.batch
+    method, batch = METHODS.get(name)(**settings), worked.batch
+    if change == "smoothing":
+        batch = Batch(batch.x, batch.y, batch.teacher_logits, label_smoothing=0.3)
+    if change == "no labels":
+        batch = Batch(batch.x, torch.full_like(batch.y, -1), batch.teacher_logits)
     if change == "labels":
         batch = Batch(batch.x, batch.y.flip(0), batch.teacher_logits)
     if change == "teacher at x":
@@ -55,13 +59,21 @@ def test_what_attack_and_gradient_depend_on(worked, name: str, change: str) -> N
     assert torch.equal(before, after) is (change not in gradient)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS.members()))
-def test_what_a_method_declares_is_what_it_does(worked, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [*((name, {}) for name in sorted(METHODS.members())), ("kd", {"alpha": 1.0}), ("ard", {"alpha": 0.5})],
+)
+def test_what_a_method_declares_is_what_it_does(worked, name: str, settings: dict[str, float]) -> None:
     """Also those that are not in the table above: a new method is held to its word."""
-    method = METHODS.get(name)()
-    x_adv, before = step(worked, name)
-    labels_matter = not torch.equal(before, step(worked, name, "labels")[1])
+    method = METHODS.get(name)(**settings)
+    x_adv, before = step(worked, name, **settings)
+    labels_matter = not torch.equal(before, step(worked, name, "labels", **settings)[1])
     assert labels_matter is (method.labels_in != "nothing")
     assert torch.equal(x_adv, worked.x) is (method.attack_mode == "none")
-    natural_teacher_matters = not torch.equal(before, step(worked, name, "teacher at x")[1])
+    natural_teacher_matters = not torch.equal(before, step(worked, name, "teacher at x", **settings)[1])
     assert natural_teacher_matters is (method.teacher_at == "natural")
+    smoothed = step(worked, name, "smoothing", **settings)
+    assert torch.equal(smoothed[0], x_adv), "attacks go by the labels as they are"
+    assert torch.equal(smoothed[1], before) is (method.labels_in != "loss")
+    if method.labels_in == "nothing":
+        step(worked, name, "no labels", **settings)  # -1 as a class would raise

@@ -15,6 +15,7 @@ from compressor.training.recipe import resolve
     [
         ("natural", {"awp_gamma": 0.005}, "AWP perturbs weights against an attack, and the method natural makes none"),
         ("kd", {"awp_gamma": 0.005}, "the method kd makes none"),
+        ("sat", {"nesterov": True, "momentum": 0.0}, "momentum is 0"),
         ("natural", {"attack_warm_start": True}, "no attack to start warm: the method natural makes none"),
         ("rslad", {"label_smoothing": 0.1}, "nothing to smooth: no term of the method rslad"),
         ("sat", {"ema_decay": 0.9}, "--ema-decay has no effect: weight_average is none"),

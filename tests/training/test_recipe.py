@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from compressor.errors import MissingInputError, UnknownNameError, UsageError
 from compressor.methods._terms import reduce_kl
 from compressor.registry import METHODS
-from compressor.training.recipe import Recipe, read_recipe_file, resolve, to_toml
+from compressor.training.recipe import Recipe, foreign_settings, read_recipe_file, resolve, to_toml
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -62,6 +62,19 @@ def test_the_published_recipe_is_the_default_of_rslad() -> None:
 def test_every_recipe_that_comes_along_resolves(path: Path) -> None:
     assert path.read_text().startswith("# "), "the first line is the summary that `compress list recipes` shows"
     resolve("rslad", "mobilenetv2", path, {})
+
+
+def test_a_recipe_of_one_method_does_not_lend_its_settings_to_another() -> None:
+    """RSLAD's alpha would pass for AdaAD's; what is left of the file is announced."""
+    file = RECIPES / "rslad-cifar10.toml"
+    adaad = resolve("rslad", "resnet18", file, {"method": "adaad"})
+    assert adaad.build_method() == METHODS.get("adaad")()
+    assert adaad.weight_decay == 2e-4, "the file's, as it says"
+    said = foreign_settings(file, adaad)
+    assert said is not None
+    assert "is a recipe of rslad: with adaad its method settings are left out" in said
+    for fitting, method in ((file, "rslad"), (RECIPES / "miniature.toml", "adaad"), (None, "sat")):
+        assert foreign_settings(fitting, resolve(method, "resnet18", fitting, {"method": method})) is None
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
