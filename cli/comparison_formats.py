@@ -86,7 +86,7 @@ def to_csv(comparison: Comparison) -> str:
     writer = csv.writer(text, lineterminator="\n")
     costs = ("parameters", "macs", "checkpoint_bytes", "onnx_bytes")
     labels = ("student", "method", "settings", "seeds", "checkpoint")
-    writer.writerow([*labels, *numbers, *costs, "suite", "threat", "images"])
+    writer.writerow([*labels, *numbers, *costs, "suite", "threat", "images", "selection"])
     report = comparison.reference.report
     for row in comparison.rows:
         measured = row.measured
@@ -97,7 +97,8 @@ def to_csv(comparison: Comparison) -> str:
                 values += [*(row.accuracy(which, column) or (None, None)), difference.adjusted if difference else None]
             told = [row.model, row.method, row.told, " ".join(map(str, row.seeds)), which]
             spent = [measured.parameters, measured.macs, measured.bytes, row.onnx_bytes]
-            writer.writerow([*told, *values, *spent, report.suite, report.threat, report.samples])
+            selected = measured.selection.get("split")
+            writer.writerow([*told, *values, *spent, report.suite, report.threat, report.samples, selected])
     return text.getvalue()
 
 

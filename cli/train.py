@@ -25,15 +25,19 @@ def train(
             help="See `compress list models`. Default: resnet18.",
         ),
     ] = None,
-    method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="Default: sat.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="NAME", help="See `compress list methods`. Default: sat.")
+    ] = None,
 ) -> int:
-    """Train a model without a teacher: natural, SAT, ..."""
+    """Train a model without a teacher: sat, trades, mart or natural."""
     from cli.evaluation import wanted_by
     from cli.recipes import resolve_recipe_file
     from cli.stages import Extras, check_before_training, evaluate_run, make_recipe, run_folder, train_run
     from compressor import launch
+    from compressor.errors import UsageError
     from compressor.training.interruption import stop_on_signals
     from compressor.training.recipe import foreign_settings
+    from compressor.training.session import refuse_missing_teacher
     from compressor.types import DatasetSpec
 
     wanted = wanted_by(shared.evaluate)
@@ -41,7 +45,12 @@ def train(
     spec = DatasetSpec.parse(shared.data or "cifar10")
     flags = {"method": method, "model": model, **shared.recipe_flags()}
     recipe_file = resolve_recipe_file(shared.recipe)
+    if method is not None and "," in method:
+        raise UsageError(
+            f"--method {method!r} is a list, and `train` takes one name.", "`compress distill` takes several."
+        )
     settings = make_recipe("sat", "resnet18", recipe_file, flags, spec.name)
+    refuse_missing_teacher(settings)  # before any data is asked for
     inputs, suite, resume = shared.inputs(str(spec)), shared.suite or "default", shared.resume
     with Output(as_json=shared.as_json, quiet=shared.quiet) as output, stop_on_signals() as stop:
         if foreign := foreign_settings(recipe_file, settings):

@@ -119,7 +119,9 @@ def _opened(path: Path, image_size: int) -> Iterator[tuple[BinaryIO, zipfile.Zip
 def _layout(archive: zipfile.ZipFile, image_size: int, *, needs_labels: bool) -> _Layout:
     images = stored_array(archive, IMAGES)
     wanted = (image_size, image_size, 3)
-    if images.dtype != np.uint8 or images.shape[1:] != wanted or not images.shape[0]:
+    if images.shape[:1] == (0,):
+        raise NpzError(f"its array `{IMAGES}` holds no images")
+    if images.dtype != np.uint8 or images.shape[1:] != wanted:
         raise NpzError(f"its array `{IMAGES}` is {images}, not uint8 [N, {', '.join(map(str, wanted))}]")
     if LABELS not in array_names(archive):
         if needs_labels:

@@ -75,7 +75,9 @@ def open_run(path: Path) -> FinishedRun:
     if not path.is_dir():
         raise MissingInputError(f"there is no folder {path}.", _NOT_A_RUN)
     if not folder.recipe.is_file():
-        raise MissingInputError(f"{path} is not a run folder: it has no {folder.recipe.name}.", _NOT_A_RUN)
+        inside = sum(1 for _ in path.glob(f"*/{folder.recipe.name}"))
+        hint = f"It holds {inside} runs: name them, as {path}/*." if inside else _NOT_A_RUN
+        raise MissingInputError(f"{path} is not a run folder: it has no {folder.recipe.name}.", hint)
     try:
         values = tomllib.loads(folder.recipe.read_text(encoding="utf-8"))
         run = _parse(folder, values)

@@ -128,11 +128,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, low in _AT_LEAST.items():
-            if not getattr(self, name) >= low:
-                raise UsageError(f"{name} is {getattr(self, name)}.", f"It must be at least {low}.")
+            if not low <= getattr(self, name) < float("inf"):
+                raise UsageError(f"{name} is {getattr(self, name)}.", f"It must be a finite number, at least {low}.")
         for name in ("learning_rate", "schedule_epochs", "attack_step_size", "decay"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise UsageError(f"{name} is {getattr(self, name)}.", "It must be above zero.")
+                raise UsageError(f"{name} is {getattr(self, name)}.", "It must be a finite number above zero.")
         for name in _FRACTIONS:
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}.", "It must be at least 0 and below 1.")
@@ -186,10 +186,10 @@ class Recipe:
 _AT_LEAST = {
     "epochs": 1, "batch_size": 2, "train_samples": 0, "validation_samples": 1, "image_size": 8, "momentum": 0,
     "weight_decay": 0, "attack_steps": 1, "attack_start_scale": 0, "selection_steps": 1, "accumulation": 1, "seed": 0,
-    "awp_gamma": 0,
 }  # fmt: skip
 _FRACTIONS = (
-    "rise_fraction", "label_smoothing", "awp_warmup", "ema_decay", "ema_warmup", "swa_start", "extra_fraction",
+    "rise_fraction", "label_smoothing", "awp_gamma", "awp_warmup", "ema_decay", "ema_warmup", "swa_start",
+    "extra_fraction",
 )  # fmt: skip
 
 

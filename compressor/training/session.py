@@ -146,8 +146,9 @@ def train(
         reporter.note(f"training is done already: {run.path}")
         return TrainingResult(run.best, run.last, state.best_epoch + 1, state.records)
     reporter.note(
-        f"student {recipe.model}: {count_parameters(build_empty_network(spec)):,} parameters; {len(training):,} "
-        f"training and {len(validation):,} validation images; {recipe.method}, {recipe.threat}, seed {recipe.seed}"
+        f"{'model' if teacher is None else 'student'} {recipe.model}: "
+        f"{count_parameters(build_empty_network(spec)):,} parameters; {len(training):,} training and "
+        f"{len(validation):,} validation images; {recipe.method}, {recipe.threat}, seed {recipe.seed}"
     )
     settings = Settings(
         recipe, request.dataset, inputs, run, request.label_cache_limit, waits_for_gpu=request.profile, extra=extra
@@ -209,9 +210,19 @@ def check_request(request: TrainingRequest, *, has_teacher: bool) -> ModelSpec:
         check_extra_data(request.extra_data, image_size=recipe.image_size, needs_labels=_needs_labels(recipe))
     if recipe.sync_batchnorm and request.device.type != "cuda":
         raise UsageError("BatchNorm can be synchronised between GPUs only.", "Leave --sync-batchnorm out.")
-    if recipe.build_method().teacher_at != "nothing" and not has_teacher:
-        raise UsageError(f"the method {recipe.method} needs a teacher.", "Use `compress distill --teacher FILE`.")
+    if not has_teacher:
+        refuse_missing_teacher(recipe)
     return spec
+
+
+def refuse_missing_teacher(recipe: Recipe) -> None:
+    """Refuse a method that asks a teacher, where there is none.
+
+    Raises:
+        UsageError: likewise.
+    """
+    if recipe.build_method().teacher_at != "nothing":
+        raise UsageError(f"the method {recipe.method} needs a teacher.", "Use `compress distill --teacher FILE`.")
 
 
 def checkpoint_metadata(

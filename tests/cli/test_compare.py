@@ -324,3 +324,9 @@ def test_code_of_ones_own_runs_only_where_it_is_named(
     code, value = answer([*measure, "--model", name], capsys)
     assert code == 0
     assert value["rows"][0]["last"] is not None
+
+
+def test_a_folder_that_holds_runs_says_how_to_name_them(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, value = answer(["compare", "."], capsys)
+    assert code == 2
+    assert "name them, as ./*" in value["error"]["hint"]

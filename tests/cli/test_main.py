@@ -57,6 +57,8 @@ def test_list_needs_no_torch_either_and_speaks_json() -> None:
         (["train", "--model", "mobilenetv2", "--eps", "8/0"], 2, "eps '8/0' is not a number"),
         (["train", "--model", "mobilenet", "--data", "digits"], 2, "mobilenet"),
         (["train", "--model", "resnet18", "--method", "rslad", "--data", "digits"], 2, "needs a teacher"),
+        (["train", "--method", "igdm", "--data-dir", "nowhere"], 2, "needs a teacher"),
+        (["train", "--method", "sat,trades", "--data", "digits"], 2, "is a list"),
         (["train", "--model", "resnet18", "--data", "cifar10"], 2, "--download"),
         (["train", "--model", "resnet18", "--data", "imagefolder:nowhere"], 2, "nowhere"),
         (["train", "--model", "resnet18", "--data", "digits", "--device", "cuda:9"], 2, "cuda:9 is not there"),

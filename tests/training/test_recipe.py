@@ -134,6 +134,8 @@ def test_to_toml_writes_what_tomllib_reads(values: dict[str, object]) -> None:
         ({"schedule": "linear"}, "schedule is 'linear'"),
         ({"weight_average": "EMA"}, "weight_average is 'EMA'"),
         ({"awp_gamma": -0.005}, "awp_gamma is -0.005"),
+        ({"awp_gamma": float("inf")}, "awp_gamma is inf"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0"),
