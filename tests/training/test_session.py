@@ -93,18 +93,15 @@ def run_training(
     return train(request, teacher, reporter=reporter or SilentReporter(), stop=stop or StopRequest())
 
 
-@pytest.mark.parametrize("method", ["natural", "sat", "rslad"])
-def test_every_method_trains_and_its_loss_falls(method: str, tmp_path: Path, teacher: LoadedCheckpoint) -> None:
+@pytest.mark.parametrize("method", ["sat", "rslad"])
+def test_what_is_recorded_is_what_was_done(method: str, tmp_path: Path, teacher: LoadedCheckpoint) -> None:
     given = teacher if method == "rslad" else None
-    settings = recipe(method, epochs=3, learning_rate=0.5 if given else 0.05)
+    settings = recipe(method)
     result = run_training(settings, tmp_path / "run", given)
-    losses = [record["loss"]["total"] for record in result.records]
-    assert losses[-1] < losses[0]
-
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == result.records
     best, last = load_checkpoint(result.best), load_checkpoint(result.last)
-    assert last.metadata["epoch"] == 3
+    assert last.metadata["epoch"] == 2
     assert best.metadata["epoch"] == result.best_epoch
     assert best.metadata["recipe"] == settings.to_dict()
     assert best.metadata["parent_sha256"] == (given.sha256 if given else None)
