@@ -71,7 +71,8 @@ BatchSize = Annotated[
     int | None, typer.Option("--batch-size", min=2, metavar="N", help="Images a step.", rich_help_panel=_TRAINING)
 ]
 LearningRate = Annotated[
-    float | None, typer.Option("--learning-rate", metavar="X", help="Of SGD, at the start.", rich_help_panel=_TRAINING)
+    float | None,
+    typer.Option("--learning-rate", metavar="X", help="Of SGD, the largest.", rich_help_panel=_TRAINING),
 ]
 AttackSteps = Annotated[
     int | None,

