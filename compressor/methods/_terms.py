@@ -1,15 +1,16 @@
-"""What methods share: how per-image terms become a loss, and what a method says when its teacher is missing."""
+"""What methods share: objectives, how per-image terms become a loss, and what is said when a teacher is missing."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
 
 from compressor.errors import UsageError
+from compressor.losses import cross_entropy, kl_divergence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressor.contracts import Batch
+    from compressor.contracts import Batch, Objective
 
 KLReduction = Literal["batchmean/10", "batchmean", "mean"]
 """How per-image KL, in nats, becomes a loss.
@@ -18,6 +19,33 @@ KLReduction = Literal["batchmean/10", "batchmean", "mean"]
 and with it several released scripts. ``batchmean/10`` divides it by ten: the same at ten classes, and no less at more.
 With SGD and weight decay this scale is part of the recipe.
 """
+
+
+def away_from_labels(student: nn.Module, batch: Batch) -> Objective:
+    """``CE(S(x'), y)`` of each image, by its label as it is."""
+
+    def objective(x_adv: Tensor, index: Tensor) -> Tensor:
+        return cross_entropy(student(x_adv), batch.y[index])
+
+    return objective
+
+
+def away_from(target_logits: Tensor, student: nn.Module) -> Objective:
+    """``KL(p || S(x'))`` of each image, in nats, with p the softmax of fixed logits ``[B, K]``."""
+
+    def objective(x_adv: Tensor, index: Tensor) -> Tensor:
+        return kl_divergence(target_logits[index], student(x_adv))
+
+    return objective
+
+
+def away_from_each_other(teacher: nn.Module, student: nn.Module) -> Objective:
+    """``KL(T(x') || S(x'))`` of each image, in nats; both networks are differentiated."""
+
+    def objective(x_adv: Tensor, index: Tensor) -> Tensor:
+        return kl_divergence(teacher(x_adv), student(x_adv))
+
+    return objective
 
 
 def reduce_kl(per_image: Tensor, reduction: KLReduction, classes: int) -> Tensor:

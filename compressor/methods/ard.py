@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.losses import cross_entropy, kl_divergence
-from compressor.methods._terms import KLReduction, check_range, check_reduction, reduce_kl, soft_labels
+from compressor.methods._terms import (
+    KLReduction,
+    away_from_labels,
+    check_range,
+    check_reduction,
+    reduce_kl,
+    soft_labels,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,11 +59,7 @@ class ARD:
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image cross-entropy of the student's logits against the labels, to be maximised."""
-
-        def objective(x_adv: Tensor, index: Tensor) -> Tensor:
-            return cross_entropy(student(x_adv), batch.y[index])
-
-        return objective
+        return away_from_labels(student, batch)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

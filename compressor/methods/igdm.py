@@ -11,7 +11,14 @@ import torch
 
 from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.losses import kl_divergence
-from compressor.methods._terms import KLReduction, check_range, check_reduction, reduce_kl, teacher_of
+from compressor.methods._terms import (
+    KLReduction,
+    away_from_each_other,
+    check_range,
+    check_reduction,
+    reduce_kl,
+    teacher_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,12 +62,7 @@ class IGDM:
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image ``KL(T(x') || S(x'))`` in nats, to be maximised; both networks are differentiated."""
-        guide = teacher_of(teacher, "igdm")
-
-        def objective(x_adv: Tensor, index: Tensor) -> Tensor:
-            return kl_divergence(guide(x_adv), student(x_adv))
-
-        return objective
+        return away_from_each_other(teacher_of(teacher, "igdm"), student)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

@@ -11,7 +11,7 @@ import torch
 
 from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.losses import cross_entropy, kl_divergence
-from compressor.methods._terms import check_range
+from compressor.methods._terms import away_from_labels, check_range
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,11 +54,7 @@ class MART:
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image cross-entropy of the student's logits against the labels, to be maximised."""
-
-        def objective(x_adv: Tensor, index: Tensor) -> Tensor:
-            return cross_entropy(student(x_adv), batch.y[index])
-
-        return objective
+        return away_from_labels(student, batch)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

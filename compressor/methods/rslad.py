@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.losses import kl_divergence
-from compressor.methods._terms import KLReduction, check_range, check_reduction, reduce_kl, soft_labels
+from compressor.methods._terms import KLReduction, away_from, check_range, check_reduction, reduce_kl, soft_labels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,12 +49,7 @@ class RSLAD:
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image ``KL(T(x) || S(x'))`` in nats, to be maximised."""
-        target = soft_labels(batch, "rslad")
-
-        def objective(x_adv: Tensor, index: Tensor) -> Tensor:
-            return kl_divergence(target[index], student(x_adv))
-
-        return objective
+        return away_from(soft_labels(batch, "rslad"), student)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

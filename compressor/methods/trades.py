@@ -11,7 +11,7 @@ import torch
 
 from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.losses import cross_entropy, kl_divergence
-from compressor.methods._terms import check_range
+from compressor.methods._terms import away_from, check_range
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,11 +50,7 @@ class TRADES:
         """Per-image ``KL(f(x) || f(x'))`` in nats, to be maximised; ``f(x)`` is computed once."""
         with torch.no_grad():
             target = student(batch.x)
-
-        def objective(x_adv: Tensor, index: Tensor) -> Tensor:
-            return kl_divergence(target[index], student(x_adv))
-
-        return objective
+        return away_from(target, student)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress
