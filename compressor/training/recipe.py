@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -267,7 +268,10 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
     expected = f"{name} is {value!r}."
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
-            raise UsageError(expected, f"Use one of: {', '.join(map(str, get_args(hint)))}.")
+            known = [str(choice) for choice in get_args(hint)]
+            near = difflib.get_close_matches(str(value).lower(), known, n=1)
+            did_you_mean = f"Did you mean {near[0]}? " if near else ""
+            raise UsageError(expected, f"{did_you_mean}Use one of: {', '.join(known)}.")
         return value
     if get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):

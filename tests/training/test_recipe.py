@@ -102,6 +102,16 @@ def test_the_scale_of_kl_on_100_classes_is_that_of_the_released_scripts() -> Non
     assert scale == pytest.approx({"rslad": 0.1, "adaad": 1.0, "igdm": 1.0, "ard": 0.01})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "near"),
+    [("schedule", "cosin", "cosine"), ("schedule", "onecycle", "one-cycle"), ("weight_average", "EMA", "ema")],
+)
+def test_near_misses_of_choices_are_suggested(field: str, value: str, near: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve("sat", "resnet18", None, {field: value})
+    assert caught.value.hint.startswith(f"Did you mean {near}? Use one of: ")
+
+
 def test_toml_round_trip(tmp_path: Path) -> None:
     recipe = resolve("rslad", "mobilenetv2-0.25", None, {"method_settings": {"alpha": 0.25}})
     assert Recipe.from_dict(tomllib.loads(to_toml(recipe.to_dict()))) == recipe
