@@ -97,7 +97,7 @@ def twin_or_itself(model: nn.Module, sample: Tensor) -> nn.Module:
 
 
 @torch.no_grad()
-def in_chunks(model: nn.Module, x: Tensor, chunk: int | None) -> Tensor:
+def in_chunks(model: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None) -> Tensor:
     """Logits ``[B, K]`` of images ``[B, C, H, W]``, ``chunk`` images at once; ``None`` takes all."""
     return torch.cat([model(part) for part in torch.split(x, chunk or max(len(x), 1))])
 

@@ -135,8 +135,7 @@ class Feeder:
 
     def shares(self, epoch: int, first_step: int) -> Iterator[Share]:
         """This process's shares of an epoch, from a step on, in order."""
-        passes = self._recipe.accumulation
-        numbers = range(self._team.rank * passes, (self._team.rank + 1) * passes)
+        numbers = self._numbers
         plan = [(step, number) for step in range(first_step, self.steps) for number in numbers]
 
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feeder") as ahead:
@@ -162,9 +161,8 @@ class Feeder:
 
     def images(self, epoch: int) -> Iterator[Tensor]:
         """This process's images of an epoch as it trained on them, ``[B, C, H, W]``, a share at a time."""
-        passes = self._recipe.accumulation
         for step in range(self.steps):
-            for number in range(self._team.rank * passes, (self._team.rank + 1) * passes):
+            for number in self._numbers:
                 yield self._to_device(self._fetch(epoch, step, number, asks=False))[0]
 
     def end_epoch(self, epoch: int) -> None:
@@ -173,6 +171,12 @@ class Feeder:
             start = self._start(epoch, 0)
             index, variants = self._visits(start, start + self._real_per_epoch)
             self.soft_labels.end_epoch(self._origin[index], variants)
+
+    @property
+    def _numbers(self) -> range:
+        """This process's shares of each batch."""
+        passes = self._recipe.accumulation
+        return range(self._team.rank * passes, (self._team.rank + 1) * passes)
 
     @property
     def _real_per_epoch(self) -> int:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from compressor.frozen import chunk_of
+from compressor.frozen import chunk_of, in_chunks
 from compressor.statistics import wilson_interval
 from compressor.training.measure import Measurement
 
@@ -40,9 +40,8 @@ class FrozenTeacher(nn.Module):
     @torch.no_grad()
     def soft_labels(self, x: Tensor) -> Tensor:
         """Logits ``[B, K]`` without a graph, in float32; computed on as few images at once as is best."""
-        chunk = chunk_of(self.classifier)
         with _own_precision(x):
-            return torch.cat([self._labels_of(part) for part in torch.split(x, chunk or max(len(x), 1))])
+            return in_chunks(self._labels_of, x, chunk_of(self.classifier))
 
     def _labels_of(self, x: Tensor) -> Tensor:
         # A CPU's library makes and keeps code for each new batch size: parts of batches are filled up to a few sizes.
