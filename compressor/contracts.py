@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +41,23 @@ class Attack(Protocol):
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
         """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
+        ...
+
+
+@runtime_checkable
+class Ensemble(Attack, Protocol):
+    """An attack that is a list of attacks, each on what the ones before it left standing.
+
+    Attributes:
+        is_reference: whether it is run as its authors publish it: on the model itself rather than on a surrogate, and
+            with the evaluation's own seed for every stage and batch.
+    """
+
+    is_reference: ClassVar[bool]
+
+    @property
+    def stages(self) -> tuple[tuple[str, Attack], ...]:
+        """Names with attacks, in order."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Literal
 
@@ -14,15 +14,23 @@ from compressor.statistics import wilson_interval
 from compressor.types import Threat
 
 Bits = NDArray[np.bool_]
+Classes = NDArray[np.int64]
 Mode = Literal["alone", "cascade"]
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """A sign that the attacks measured less than there is."""
+    """A sign that the attacks measured less than there is.
+
+    Attributes:
+        name: of the check that rang.
+        detail: what it found.
+        meaning: why that makes a figure untrustworthy.
+    """
 
     name: str
     detail: str
+    meaning: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +45,11 @@ class Report:
         clean: bool ``[N]``: right on the natural image.
         attacks: column name to bool ``[N]``: right also under this attack.
         alarms: reasons to distrust the numbers.
+        labels: int ``[N]``: the right classes; empty where they were not kept, as in files of an earlier version.
+        predictions: column name (``clean`` too) to int ``[N]``: what the model says under this attack; -1 where that
+            was not kept.
+        broken_by: for a column whose attack has stages, the stages' names, and int ``[N]``: which of them broke each
+            image; -1 where none did.
     """
 
     threat: Threat
@@ -46,6 +59,9 @@ class Report:
     clean: Bits
     attacks: Mapping[str, Bits]
     alarms: tuple[Alarm, ...] = ()
+    labels: Classes = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    predictions: Mapping[str, Classes] = field(default_factory=dict)
+    broken_by: Mapping[str, tuple[tuple[str, ...], Classes]] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -56,6 +72,11 @@ class Report:
     def robust(self) -> Bits:
         """Which images are right on the natural image and under every attack, bool ``[N]``: the worst case."""
         return reduce(np.logical_and, self.attacks.values(), self.clean)
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether no alarm rang."""
+        return not self.alarms
 
     @property
     def clean_accuracy(self) -> float:

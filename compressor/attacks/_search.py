@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from compressor.ascent import project
 from compressor.contracts import AttackResult
-from compressor.frozen import chunk_of, in_chunks
+from compressor.frozen import Surrogate, chunk_of, in_chunks
 from compressor.losses import is_wrong
 from compressor.modes import module_mode
 from compressor.types import Threat
@@ -50,10 +50,14 @@ def attack_standing(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, sear
 
 
 def errs(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Whether the model gets each image wrong, bool ``[B]``; logits that are not finite are an error."""
+    """Whether the model gets each image wrong, bool ``[B]``; logits that are not finite are an error.
+
+    Of a surrogate, the model that it stands for is asked.
+    """
     if len(x) == 0:
         return torch.zeros(0, dtype=torch.bool, device=x.device)
-    return is_wrong(in_chunks(model, x, chunk_of(model)), y)
+    decider = model.decider if isinstance(model, Surrogate) else model
+    return is_wrong(in_chunks(decider, x, chunk_of(model)), y)
 
 
 @contextmanager

@@ -75,7 +75,8 @@ class FrozenTwin(nn.Module):
 
 def chunk_of(model: nn.Module) -> int | None:
     """On how many images at once to take this model's gradients; ``None`` where it does not matter."""
-    return model.chunk if isinstance(model, FrozenTwin) else None
+    chunk = getattr(model, "chunk", None)
+    return chunk if isinstance(chunk, int) else None
 
 
 def twin_or_itself(model: nn.Module, sample: Tensor) -> nn.Module:

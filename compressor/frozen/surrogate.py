@@ -1,0 +1,103 @@
+"""A stand-in that attacks differentiate: it proposes images, and only the model that it stands for decides."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from compressor.frozen.twin import FrozenPrecision, FrozenTwin, chunk_of, in_chunks
+from compressor.losses import cw_margin, is_wrong
+from compressor.modes import module_mode
+
+LOG = logging.getLogger("compressor.frozen")
+
+# Two computations of one model in float32 differ by less than this part of its logits' range.
+_LEAST_DOUBT = 1e-5
+
+
+class Surrogate(nn.Module):
+    """A fast differentiable proposer, and the model whose word alone counts.
+
+    An attack climbs the proposer's gradients and asks ``errs`` whether it has arrived. The model is asked only about
+    images on which the proposer errs, or comes so close to erring that the two may differ; so an image is broken only
+    when the model itself errs on it, and hardly any forward pass is spent on asking.
+
+    Attributes:
+        proposer: logits ``[B, K]`` from images, with a gradient.
+        decider: the model: logits ``[B, K]`` from the same images; its gradient is never used.
+        doubt: how close to erring is close, as a part of an image's range of logits.
+        chunk: on how many images at once to take gradients; see ``FrozenTwin``.
+    """
+
+    chunk: int | None
+
+    def __init__(self, proposer: nn.Module, decider: nn.Module, doubt: float) -> None:
+        super().__init__()
+        self.proposer, self.decider = proposer, decider
+        self.doubt = max(doubt, _LEAST_DOUBT)
+        self.chunk = chunk_of(proposer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The proposer's logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]."""
+        logits: Tensor = self.proposer(x)
+        return logits
+
+    @torch.no_grad()
+    def errs(self, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:
+        """Whether the model gets each image wrong, bool ``[B]``.
+
+        Args:
+            x: images ``[B, C, H, W]`` in [0, 1].
+            y: labels ``[B]``.
+            logits: the proposer's logits of these images, ``[B, K]``.
+        """
+        spread = logits.amax(1) - logits.amin(1)
+        # Written so that logits that are not finite are asked about.
+        asked = ~(cw_margin(logits, y) < -self.doubt * spread)
+        wrong = torch.zeros_like(asked)
+        places = torch.nonzero(asked).squeeze(1)
+        if len(places):
+            wrong[places] = is_wrong(in_chunks(self.decider, x[places], self.chunk), y[places])
+        return wrong
+
+
+def surrogate_of(model: nn.Module, sample: Tensor, precision: FrozenPrecision = "fp32") -> nn.Module:
+    """What attacks should differentiate instead of a model.
+
+    Args:
+        model: logits ``[B, K]`` from images; it decides, and is not changed.
+        sample: float images ``[B, C, H, W]`` in [0, 1] on its device, to check the copy with.
+        precision: what the proposer computes in.
+
+    Returns:
+        A surrogate whose proposer is the model's folded twin, or the model itself where it cannot be folded or has
+        nothing to fold.
+    """
+    if not any(True for _ in model.parameters()):
+        return model
+    twin = FrozenTwin(model, sample, precision)
+    return Surrogate(twin, model, _doubt(twin, model, sample)) if twin.folded else model
+
+
+def errs(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:
+    """Whether a model errs on each image, bool ``[B]``, given the logits that an attack has of it already.
+
+    Args:
+        model: in eval mode; of a surrogate the model that it stands for decides.
+        x: images ``[B, C, H, W]`` in [0, 1].
+        y: labels ``[B]``.
+        logits: ``model(x)``, ``[B, K]``.
+    """
+    return model.errs(x, y, logits.detach()) if isinstance(model, Surrogate) else is_wrong(logits.detach(), y)
+
+
+@torch.no_grad()
+def _doubt(proposer: nn.Module, model: nn.Module, sample: Tensor) -> float:
+    """The largest difference between the two's logits on the sample, as a part of an image's range of logits."""
+    with module_mode(model, training=False):
+        expected = model(sample).float()
+    spread = (expected.amax(1) - expected.amin(1)).clamp_min(torch.finfo(torch.float32).tiny)
+    off = (proposer(sample) - expected).abs().amax(1) / spread
+    return 2 * float(off.max())
