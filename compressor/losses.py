@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+_TINY = 1e-12  # as the released code of AutoAttack has it, against a division by zero
+
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of each image.
@@ -79,3 +81,60 @@ def kl_divergence(target_logits: Tensor, logits: Tensor, temperature: float = 1.
     target_log_p = F.log_softmax(target_logits / temperature, dim=1)
     log_q = F.log_softmax(logits / temperature, dim=1)
     return F.kl_div(log_q, target_log_p, reduction="none", log_target=True).sum(1)
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """The difference of logits ratio: a margin that neither adding to the logits nor scaling them changes.
+
+    ``(max_{j != y} z_j - z_y) / (z_(1) - z_(3))``, with z_(i) the i-th largest logit.
+
+    Args:
+        logits: ``[B, K]``; with 2 classes there is no third logit, and the plain margin stands in.
+        labels: int64 ``[B]``, in 0 to K - 1.
+
+    Returns:
+        ``[B]``, positive where the model errs.
+
+    Source: Croce and Hein 2020, "Reliable Evaluation of Adversarial Robustness", eq. 6, with the sign to be maximised.
+    """
+    margin = cw_margin(logits, labels)
+    if logits.shape[1] < 3:
+        return margin
+    top = logits.topk(3, dim=1).values
+    return margin / (top[:, 0] - top[:, 2] + _TINY)
+
+
+def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The difference of logits ratio towards one wrong class.
+
+    ``(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)``, with z_(i) the i-th largest logit.
+
+    Args:
+        logits: ``[B, K]``; with fewer than 4 classes there is no fourth logit, and ``z_t - z_y`` stands in.
+        labels: int64 ``[B]``, in 0 to K - 1.
+        targets: int64 ``[B]``, in 0 to K - 1: t.
+
+    Returns:
+        ``[B]``, positive where the target beats the right class.
+
+    Source: Croce and Hein 2020, "Reliable Evaluation of Adversarial Robustness", eq. 7.
+    """
+    margin = targeted_margin(logits, labels, targets)
+    if logits.shape[1] < 4:
+        return margin
+    top = logits.topk(4, dim=1).values
+    return margin / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + _TINY)
+
+
+def targeted_margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """By how much one wrong class beats the right one: ``z_t - z_y``.
+
+    Args:
+        logits: ``[B, K]``.
+        labels: int64 ``[B]``, in 0 to K - 1.
+        targets: int64 ``[B]``, in 0 to K - 1: t.
+
+    Returns:
+        ``[B]``, in logits.
+    """
+    return (logits.gather(1, targets.unsqueeze(1)) - logits.gather(1, labels.unsqueeze(1))).squeeze(1)

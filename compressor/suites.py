@@ -100,6 +100,38 @@ SUITES: tuple[Suite, ...] = (
         (_FGSM, Column("PGD-10", "pgd-sat", {"steps": 10, "step_size": "0.25eps"})),
     ),
     Suite("standard", 1, "AutoAttack, standard version: hours on a CPU", (_AA,)),
+    Suite(
+        "reference",
+        1,
+        "AutoAttack by its authors' own loops, on the model itself: what `standard` is held against",
+        (Column("AA", "autoattack-reference"),),
+    ),
+    Suite(
+        "parts",
+        1,
+        "the four attacks of AutoAttack, each on all images: which of them breaks what no other does",
+        (
+            Column("APGD-CE", "apgd-ce"),
+            Column("APGD-T", "apgd-t"),
+            Column("FAB-T", "fab-t"),
+            Column("Square", "square"),
+        ),
+    ),
+    Suite(
+        "thorough",
+        1,
+        "every kind of attack with restarts, each on all images: for a model that is suspected",
+        (
+            Column("PGD-100", "pgd-sat", {"steps": 100, "step_size": "0.1eps", "decide": "first"}),
+            Column("CW_inf", "cw-inf", {"step_size": "0.25eps", "decide": "first"}),
+            Column("PGD-MT", "pgd-multitargeted", {"restarts": 2}),
+            Column("APGD-CE", "apgd-ce", {"restarts": 5}),
+            Column("APGD-DLR", "apgd-dlr", {"restarts": 5}),
+            Column("APGD-T", "apgd-t", {"restarts": 2}),
+            Column("FAB-T", "fab-t"),
+            Column("Square", "square", {"queries": 10_000}),
+        ),
+    ),
 )
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from compressor.losses import cross_entropy, cw_margin, is_wrong, kl_divergence
+from compressor.losses import cross_entropy, cw_margin, dlr, is_wrong, kl_divergence, targeted_dlr
 
 LOGITS = hnp.arrays(np.float64, (5, 4), elements=st.floats(-50, 50))
 LABELS = torch.tensor([0, 1, 2, 3, 0])
@@ -76,3 +76,45 @@ def test_the_student_gets_the_gradient_q_minus_p() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_logits_that_are_not_finite_are_an_error_even_at_the_right_label(value: float) -> None:
     assert is_wrong(torch.tensor([[value, 0.0], [1.0, 0.0]]), torch.tensor([0, 0])).tolist() == [True, False]
+
+
+@settings(max_examples=50, deadline=None)
+@given(hnp.arrays(np.float64, (5, 6), elements=st.floats(-50, 50), unique=True))
+def test_dlr_is_the_margin_over_the_gap_to_the_third(logits: np.ndarray) -> None:
+    found = dlr(torch.tensor(logits), LABELS).numpy()
+    for row, label, value in zip(logits, LABELS.tolist(), found, strict=True):
+        largest = np.sort(row)[::-1]
+        expected = (np.delete(row, label).max() - row[label]) / (largest[0] - largest[2] + 1e-12)
+        assert value == pytest.approx(expected, rel=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(hnp.arrays(np.float64, (5, 6), elements=st.floats(-50, 50), unique=True))
+def test_targeted_dlr_is_the_targeted_margin_over_the_gap_to_the_third_and_fourth(logits: np.ndarray) -> None:
+    targets = (LABELS + 2) % 6
+    found = targeted_dlr(torch.tensor(logits), LABELS, targets).numpy()
+    for row, label, target, value in zip(logits, LABELS.tolist(), targets.tolist(), found, strict=True):
+        largest = np.sort(row)[::-1]
+        expected = (row[target] - row[label]) / (largest[0] - (largest[2] + largest[3]) / 2 + 1e-12)
+        assert value == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("loss", "classes"), [("dlr", 2), ("targeted_dlr", 2), ("targeted_dlr", 3)])
+def test_with_too_few_classes_the_plain_margin_stands_in(loss: str, classes: int) -> None:
+    logits = torch.randn(6, classes, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(6) % classes
+    targets = (labels + 1) % classes
+    rows = torch.arange(6)
+    if loss == "dlr":
+        torch.testing.assert_close(dlr(logits, labels), cw_margin(logits, labels))
+    else:
+        expected = logits[rows, targets] - logits[rows, labels]
+        torch.testing.assert_close(targeted_dlr(logits, labels, targets), expected)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e4])
+def test_neither_scaling_nor_shifting_changes_the_ratios(scale: float) -> None:
+    logits = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    targets = (LABELS + 1) % 6
+    torch.testing.assert_close(dlr(scale * logits + 7, LABELS), dlr(logits, LABELS))
+    torch.testing.assert_close(targeted_dlr(scale * logits + 7, LABELS, targets), targeted_dlr(logits, LABELS, targets))

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from compressor.attacks._gradient import step_length
 from compressor.errors import UnknownNameError
 from compressor.registry import ATTACKS
 from compressor.suites import SUITES, Suite, describe, get_suite
@@ -27,7 +28,14 @@ def test_the_other_suites_hold_what_their_names_promise() -> None:
     assert columns["default"] == ["FGSM", "PGD-20", "CW_inf"]
     assert columns["standard"] == ["AA"]
     quick = dict(get_suite("quick").attacks)["PGD-10"]
-    assert (quick.steps, quick.step_length(Threat())) == (10, 2 / 255)
+    assert (quick.steps, step_length(quick.step_size, Threat())) == (10, 2 / 255)
+    assert columns["parts"] == ["APGD-CE", "APGD-T", "FAB-T", "Square"]
+    assert get_suite("reference").attacks[0][1].is_reference
+
+
+def test_the_parts_are_the_standard_version_s_own() -> None:
+    ((_, standard),) = get_suite("standard").attacks
+    assert [part for _, part in get_suite("parts").attacks] == [part for _, part in standard.stages]
 
 
 def test_a_name_means_its_newest_version_and_a_version_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +48,12 @@ def test_a_name_means_its_newest_version_and_a_version_itself(monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("quik", "quick"), ("quick@9", "quick@1"), ("zzz", "default, paper, quick, standard"), ("", "paper")],
+    [
+        ("quik", "quick"),
+        ("quick@9", "quick@1"),
+        ("zzz", "default, paper, parts, quick, reference, standard, thorough"),
+        ("", "paper"),
+    ],
 )
 def test_an_unknown_name_is_told_its_neighbours(name: str, hint: str) -> None:
     with pytest.raises(UnknownNameError) as unknown:

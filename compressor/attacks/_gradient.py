@@ -14,7 +14,7 @@ from compressor.ascent import Start, ascend
 from compressor.attacks._search import attack_standing
 from compressor.contracts import AttackResult
 from compressor.errors import UsageError
-from compressor.frozen import chunk_of
+from compressor.frozen import chunk_of, errs
 from compressor.types import Threat, parse_eps
 
 Loss = Literal["cross_entropy", "cw_margin"]
@@ -43,9 +43,7 @@ class GradientAttack:
     decide: Literal["last", "first"] = "last"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UsageError(f"an attack of {self.steps} steps is no attack.", "Use at least 1 step.")
-        _parse_step(self.step_size)
+        check_steps(self.steps, self.step_size)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
         """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
@@ -57,7 +55,7 @@ class GradientAttack:
                 values: Tensor = loss(logits, labels[index])
                 if self.decide == "last":
                     return values
-                return torch.where(losses.is_wrong(logits, labels[index]), torch.inf, values)
+                return torch.where(errs(model, x_adv, labels[index], logits), torch.inf, values)
 
             return ascend(
                 objective,
@@ -65,7 +63,7 @@ class GradientAttack:
                 threat,
                 generator,
                 steps=self.steps,
-                step_size=self.step_length(threat),
+                step_size=step_length(self.step_size, threat),
                 start=self.start,
                 start_scale=self.start_scale,
                 chunk=chunk_of(model),
@@ -73,10 +71,22 @@ class GradientAttack:
 
         return attack_standing(model, x, y, threat, search)
 
-    def step_length(self, threat: Threat) -> float:
-        """The length of a step against this threat, in units of the pixel range."""
-        size, is_relative = _parse_step(self.step_size)
-        return float(size * parse_eps(threat.eps, largest=1000) if is_relative else size)
+
+def check_steps(steps: int, step_size: str) -> None:
+    """Refuse what is no attack.
+
+    Raises:
+        UsageError: no step, or a step size that is not a number above 0.
+    """
+    if steps < 1:
+        raise UsageError(f"an attack of {steps} steps is no attack.", "Use at least 1 step.")
+    _parse_step(step_size)
+
+
+def step_length(step_size: str, threat: Threat) -> float:
+    """The length of a step against this threat, in units of the pixel range."""
+    size, is_relative = _parse_step(step_size)
+    return float(size * parse_eps(threat.eps, largest=1000) if is_relative else size)
 
 
 def _parse_step(text: str) -> tuple[Fraction, bool]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pyautoattack import AutoAttack
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from compressor.types import Threat
 
@@ -41,7 +41,7 @@ class LibraryModel(nn.Module):
 def make_adversary(
     model: nn.Module,
     threat: Threat,
-    generator: Generator,
+    seed: int,
     device: torch.device,
     *,
     attacks: Sequence[str],
@@ -58,7 +58,7 @@ def make_adversary(
     Args:
         model: the classifier, in eval mode.
         threat: the ball.
-        generator: one number is drawn from it: the library's seed.
+        seed: the library's, which seeds itself anew with it before each attack and batch.
         device: where the images are.
         attacks: the library's names, in order: ``apgd-ce``, ``apgd-t``, ``fab-t``, ``square``.
         classes: how many logits there are; only the targeted attacks ask.
@@ -69,7 +69,6 @@ def make_adversary(
     Returns:
         An ``AutoAttack``, silent.
     """
-    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     targets = min(targets, classes - 1)
     wrapped = LibraryModel(model)
     adversary = AutoAttack(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from compressor.ascent import project
-from compressor.contracts import AttackResult
+from compressor.contracts import Attack, AttackResult
 from compressor.frozen import Surrogate, chunk_of, in_chunks
 from compressor.losses import is_wrong
 from compressor.modes import module_mode
@@ -37,7 +37,7 @@ def attack_standing(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, sear
         The images, natural where the search was not needed, and which of them the model gets wrong.
     """
     x_adv = x.detach().clone(memory_format=torch.contiguous_format)
-    with _borrowed(model):
+    with borrowed(model):
         broken = errs(model, x_adv, y)
         standing = torch.nonzero(~broken).squeeze(1)
         if len(standing) > 0:
@@ -46,6 +46,30 @@ def attack_standing(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, sear
             finite = found.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
             x_adv[standing] = project(torch.where(finite, found, natural), natural, threat)
             broken[standing] = errs(model, x_adv[standing], labels)
+    return AttackResult(x_adv, broken)
+
+
+def attack_in_turn(
+    stages: Sequence[tuple[str, Attack]], model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator
+) -> AttackResult:
+    """Run each attack of an ensemble on what the ones before it left standing.
+
+    Args:
+        stages: names with attacks, in order.
+        model: logits ``[B, K]`` from images; left exactly as it was found.
+        x: images ``[B, C, H, W]`` in [0, 1].
+        y: int64 labels ``[B]``.
+        threat: the ball.
+        generator: drawn from by one after the other.
+    """
+    x_adv = x.detach().clone(memory_format=torch.contiguous_format)
+    broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for _, attack in stages:
+        standing = torch.nonzero(~broken).squeeze(1)
+        if len(standing) == 0:
+            break
+        result = attack(model, x[standing], y[standing], threat, generator)
+        x_adv[standing], broken[standing] = result.x_adv, result.broken
     return AttackResult(x_adv, broken)
 
 
@@ -61,7 +85,7 @@ def errs(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 @contextmanager
-def _borrowed(model: nn.Module) -> Iterator[None]:
+def borrowed(model: nn.Module) -> Iterator[None]:
     """Eval mode and no parameter gradients inside the block; every flag is put back.
 
     Some libraries call ``backward()``, which would add to ``.grad`` of every parameter that asks for it.
@@ -75,3 +99,20 @@ def _borrowed(model: nn.Module) -> Iterator[None]:
         finally:
             for parameter in learning:
                 parameter.requires_grad_(True)
+
+
+@torch.no_grad()
+def likeliest_wrong_classes(model: nn.Module, x: Tensor, y: Tensor, count: int) -> Tensor:
+    """The wrong classes of largest logits on natural images, the largest first.
+
+    Args:
+        model: logits ``[B, K]`` from images, in eval mode.
+        x: images ``[B, C, H, W]``.
+        y: labels ``[B]``.
+        count: how many; ``K - 1`` where there are fewer.
+
+    Returns:
+        int64 ``[B, min(count, K - 1)]``.
+    """
+    wrong = in_chunks(model, x, chunk_of(model)).scatter(1, y.unsqueeze(1), float("-inf"))
+    return wrong.topk(min(count, wrong.shape[1] - 1), dim=1).indices

@@ -1,19 +1,20 @@
 """AutoAttack, the standard version: APGD-CE, targeted APGD, targeted FAB and Square, each on what still stands.
 
 Source: Croce and Hein 2020, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free
-Attacks", through pyautoattack, a release of the authors' library.
+Attacks". The loops are our own; ``autoattack-reference`` runs the authors'.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-import torch
 from torch import Generator, Tensor, nn
 
-from compressor.attacks._library import make_adversary, run_adversary
-from compressor.attacks._search import attack_standing
-from compressor.contracts import AttackResult
+from compressor.attacks._search import attack_in_turn
+from compressor.contracts import Attack, AttackResult
+from compressor.errors import UsageError
+from compressor.registry import ATTACKS
 from compressor.types import Threat
 
 
@@ -22,7 +23,7 @@ class StandardAutoAttack:
     """The four attacks of the standard version in their order; the defaults are the authors'.
 
     Attributes:
-        attacks: the library's names, in order.
+        attacks: members of this room, in order.
         steps: iterations of each APGD and FAB run.
         targets: target classes of APGD-T and FAB-T; at most one less than there are classes.
         queries: forward passes of Square for each image.
@@ -33,26 +34,31 @@ class StandardAutoAttack:
     targets: int = 9
     queries: int = 5000
 
+    is_reference: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.attacks) - set(_SETTINGS):
+            raise UsageError(f"AutoAttack has no part {min(unknown)!r}.", f"Its parts: {', '.join(_SETTINGS)}.")
+
+    @property
+    def stages(self) -> tuple[tuple[str, Attack], ...]:
+        """The parts by name, in order."""
+        return tuple(
+            (name, replace(ATTACKS.get(name), **{field: getattr(self, field) for field in _SETTINGS[name]}))
+            for name in self.attacks
+        )
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
         """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
+        return attack_in_turn(self.stages, model, x, y, threat, generator)
 
-        def search(natural: Tensor, labels: Tensor) -> Tensor:
-            with torch.no_grad():
-                classes = model(natural[:1]).shape[1]
-            adversary = make_adversary(
-                model,
-                threat,
-                generator,
-                natural.device,
-                attacks=self.attacks,
-                classes=classes,
-                steps=self.steps,
-                targets=self.targets,
-                queries=self.queries,
-            )
-            return run_adversary(adversary, natural, labels)
 
-        return attack_standing(model, x, y, threat, search)
-
+_SETTINGS: dict[str, tuple[str, ...]] = {
+    "apgd-ce": ("steps",),
+    "apgd-dlr": ("steps",),
+    "apgd-t": ("steps", "targets"),
+    "fab-t": ("steps", "targets"),
+    "square": ("queries",),
+}
 
 ATTACK = StandardAutoAttack()

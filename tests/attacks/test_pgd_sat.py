@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from compressor.attacks._gradient import GradientAttack
+from compressor.attacks._gradient import GradientAttack, step_length
 from compressor.errors import UsageError
 from compressor.randomness import make_generator
 from compressor.registry import ATTACKS
@@ -55,7 +55,7 @@ def test_with_two_classes_every_gradient_attack_ends_in_the_optimal_corner(name:
     [("2/255", "8/255", 2 / 255), ("0.003", "8/255", 0.003), ("0.25eps", "8/255", 2 / 255), ("1eps", "0.1", 0.1)],
 )
 def test_steps_are_in_pixels_or_in_radii(step_size: str, eps: str, length: float) -> None:
-    assert replace(ATTACK, step_size=step_size).step_length(Threat("Linf", eps)) == length
+    assert step_length(step_size, Threat("Linf", eps)) == length
 
 
 @pytest.mark.parametrize("step_size", ["", "eps", "fast", "0", "-1/255", "1/0", "1/0eps", "nan", "inf"])

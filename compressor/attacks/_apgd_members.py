@@ -1,0 +1,117 @@
+"""The two ways in which APGD is run: away from the right class, and towards each of the likeliest wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from compressor import losses
+from compressor.attacks._apgd import Loss, climb, random_start
+from compressor.attacks._search import attack_standing, likeliest_wrong_classes
+from compressor.contracts import AttackResult
+from compressor.errors import UsageError
+from compressor.types import Threat
+
+
+@dataclass(frozen=True)
+class Apgd:
+    """Untargeted APGD, each restart on what the ones before it left standing.
+
+    Attributes:
+        loss: what it maximises, a function of ``compressor.losses``.
+        steps: of each run.
+        restarts: how many runs, each from its own random start.
+    """
+
+    loss: Literal["cross_entropy", "dlr", "cw_margin"]
+    steps: int = 100
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        _check_counts(self.steps, self.restarts)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
+        """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
+        loss = getattr(losses, self.loss)
+
+        def search(natural: Tensor, labels: Tensor) -> Tensor:
+            def away(logits: Tensor, index: Tensor) -> Tensor:
+                values: Tensor = loss(logits, labels[index])
+                return values
+
+            return _run_in_turn(model, natural, labels, threat, generator, repeat(away, self.restarts), self.steps)
+
+        return attack_standing(model, x, y, threat, search)
+
+
+@dataclass(frozen=True)
+class TargetedApgd:
+    """APGD on the targeted DLR loss towards one wrong class after another, the likeliest first.
+
+    Attributes:
+        steps: of each run.
+        targets: how many wrong classes; at most one less than there are classes.
+        restarts: runs towards each class.
+    """
+
+    steps: int = 100
+    targets: int = 9
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        _check_counts(self.steps, self.restarts, self.targets)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
+        """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
+
+        def search(natural: Tensor, labels: Tensor) -> Tensor:
+            def towards(target: Tensor) -> Loss:
+                return lambda logits, index: losses.targeted_dlr(logits, labels[index], target[index])
+
+            targets = likeliest_wrong_classes(model, natural, labels, self.targets).unbind(1)
+            runs = (towards(target) for target in targets for _ in range(self.restarts))
+            return _run_in_turn(model, natural, labels, threat, generator, runs, self.steps)
+
+        return attack_standing(model, x, y, threat, search)
+
+
+def _run_in_turn(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    generator: Generator,
+    runs: Iterable[Loss],
+    steps: int,
+) -> Tensor:
+    """Images ``[B, C, H, W]`` after each run on what the ones before it left standing."""
+    x_adv = x.clone()
+    standing = torch.arange(len(x), device=x.device)
+    for loss in runs:
+        # Drawn for all, so that one image's fate never changes another's noise.
+        start = random_start(x, threat, generator)[standing]
+        at_places = _at(loss, standing)
+        found, broken = climb(model, x[standing], y[standing], threat, at_places, start, steps=steps)
+        x_adv[standing[broken]] = found[broken]
+        standing = standing[~broken]
+        if len(standing) == 0:
+            break
+    return x_adv
+
+
+def _at(loss: Loss, places: Tensor) -> Loss:
+    """The same loss for the images at some places of its batch."""
+    return lambda logits, index: loss(logits, places[index])
+
+
+def _check_counts(steps: int, restarts: int, targets: int = 1) -> None:
+    if min(steps, restarts, targets) < 1:
+        raise UsageError(
+            f"an attack of {steps} steps, {restarts} restarts and {targets} targets is no attack.",
+            "Use at least 1 of each.",
+        )

@@ -1,0 +1,91 @@
+"""AutoAttack by the loops of pyautoattack, a release of the authors' library: what our own is held against.
+
+Source: Croce and Hein 2020, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free
+Attacks".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from compressor.attacks._library import make_adversary, run_adversary
+from compressor.attacks._search import attack_in_turn, attack_standing
+from compressor.contracts import Attack, AttackResult
+from compressor.types import Threat
+
+
+@dataclass(frozen=True)
+class LibraryAttack:
+    """One of the library's attacks, by its own loop.
+
+    The library seeds itself anew for every batch, so the generator is not drawn from: its seed is handed on.
+
+    Attributes:
+        attack: the library's name.
+        steps: iterations of each APGD and FAB run.
+        targets: target classes of the targeted ones.
+        queries: forward passes of Square for each image.
+    """
+
+    attack: str
+    steps: int
+    targets: int
+    queries: int
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
+        """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
+
+        def search(natural: Tensor, labels: Tensor) -> Tensor:
+            with torch.no_grad():
+                classes = model(natural[:1]).shape[1]
+            adversary = make_adversary(
+                model,
+                threat,
+                generator.initial_seed(),
+                natural.device,
+                attacks=[self.attack],
+                classes=classes,
+                steps=self.steps,
+                targets=self.targets,
+                queries=self.queries,
+            )
+            return run_adversary(adversary, natural, labels)
+
+        return attack_standing(model, x, y, threat, search)
+
+
+@dataclass(frozen=True)
+class ReferenceAutoAttack:
+    """The standard version as the library runs it; the defaults are the authors'.
+
+    Under the same seed and batch size it breaks the images that a plain run of the library breaks.
+
+    Attributes:
+        attacks: the library's names, in order.
+        steps: iterations of each APGD and FAB run.
+        targets: target classes of APGD-T and FAB-T; at most one less than there are classes.
+        queries: forward passes of Square for each image.
+    """
+
+    attacks: tuple[str, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
+    steps: int = 100
+    targets: int = 9
+    queries: int = 5000
+
+    is_reference: ClassVar[bool] = True
+
+    @property
+    def stages(self) -> tuple[tuple[str, Attack], ...]:
+        """The parts by name, in order."""
+        return tuple((name, LibraryAttack(name, self.steps, self.targets, self.queries)) for name in self.attacks)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
+        """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
+        return attack_in_turn(self.stages, model, x, y, threat, generator)
+
+
+ATTACK = ReferenceAutoAttack()
