@@ -147,6 +147,10 @@ class UnsupportedOperatorError(CompressError):
     """An ONNX operator that the differentiable importer does not know."""
 
 
+class UntrustedGradientsError(CompressError):
+    """A file whose imported graph does not compute what onnxruntime does, so that its gradients prove nothing."""
+
+
 class Interrupted(Exception):  # noqa: N818 - it is a request that was honoured, not an error
     """The user or the scheduler asked us to stop, and the state is saved."""
 

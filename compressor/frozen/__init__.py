@@ -1,15 +1,17 @@
 """The frozen twin: a model as attacks see it, its BatchNorm folded away, refreshed when the original moves."""
 
 from compressor.frozen.precision import choose_precision
-from compressor.frozen.surrogate import Surrogate, errs, surrogate_of
-from compressor.frozen.twin import FrozenPrecision, FrozenTwin, chunk_of, in_chunks, twin_or_itself
+from compressor.frozen.surrogate import Surrogate, doubt_between, errs, surrogate_of
+from compressor.frozen.twin import FrozenPrecision, FrozenTwin, chunk_for, chunk_of, in_chunks, twin_or_itself
 
 __all__ = [
     "FrozenPrecision",
     "FrozenTwin",
     "Surrogate",
     "choose_precision",
+    "chunk_for",
     "chunk_of",
+    "doubt_between",
     "errs",
     "in_chunks",
     "surrogate_of",

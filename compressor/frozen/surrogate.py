@@ -28,16 +28,16 @@ class Surrogate(nn.Module):
         proposer: logits ``[B, K]`` from images, with a gradient.
         decider: the model: logits ``[B, K]`` from the same images; its gradient is never used.
         doubt: how close to erring is close, as a part of an image's range of logits.
-        chunk: on how many images at once to take gradients; see ``FrozenTwin``.
+        chunk: on how many images at once to take gradients; the proposer's own unless given; see ``FrozenTwin``.
     """
 
     chunk: int | None
 
-    def __init__(self, proposer: nn.Module, decider: nn.Module, doubt: float) -> None:
+    def __init__(self, proposer: nn.Module, decider: nn.Module, doubt: float, *, chunk: int | None = None) -> None:
         super().__init__()
         self.proposer, self.decider = proposer, decider
         self.doubt = max(doubt, _LEAST_DOUBT)
-        self.chunk = chunk_of(proposer)
+        self.chunk = chunk or chunk_of(proposer)
 
     def forward(self, x: Tensor) -> Tensor:
         """The proposer's logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]."""
@@ -78,7 +78,7 @@ def surrogate_of(model: nn.Module, sample: Tensor, precision: FrozenPrecision = 
     if not any(True for _ in model.parameters()):
         return model
     twin = FrozenTwin(model, sample, precision)
-    return Surrogate(twin, model, _doubt(twin, model, sample)) if twin.folded else model
+    return Surrogate(twin, model, doubt_between(twin, model, sample)) if twin.folded else model
 
 
 def errs(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:
@@ -94,8 +94,16 @@ def errs(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _doubt(proposer: nn.Module, model: nn.Module, sample: Tensor) -> float:
-    """The largest difference between the two's logits on the sample, as a part of an image's range of logits."""
+def doubt_between(proposer: nn.Module, model: nn.Module, sample: Tensor) -> float:
+    """How near to erring a proposer may be where the model errs already, as a part of an image's range of logits.
+
+    Twice the largest difference between the two's logits that the sample shows.
+
+    Args:
+        proposer: logits ``[B, K]`` from images, in eval mode.
+        model: the same function, computed otherwise.
+        sample: images ``[B, C, H, W]`` in [0, 1].
+    """
     with module_mode(model, training=False):
         expected = model(sample).float()
     spread = (expected.amax(1) - expected.amin(1)).clamp_min(torch.finfo(torch.float32).tiny)

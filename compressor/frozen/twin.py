@@ -56,7 +56,7 @@ class FrozenTwin(nn.Module):
         folded = folded or _try_folding(model, sample, precision)
         self.folded = folded is not None
         self.precision: FrozenPrecision = precision if folded else "fp32"
-        self.chunk = _chunk(model, sample, self.precision)
+        self.chunk = chunk_for(model, sample, self.precision)
         self.network, self._refresh = folded or _plain_copy(model)
 
     def refresh(self) -> None:
@@ -103,7 +103,14 @@ def in_chunks(model: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None) -
     return torch.cat([model(part) for part in torch.split(x, chunk or max(len(x), 1))])
 
 
-def _chunk(model: nn.Module, sample: Tensor, precision: FrozenPrecision) -> int | None:
+def chunk_for(model: nn.Module, sample: Tensor, precision: FrozenPrecision = "fp32") -> int | None:
+    """On how many images like the sample's to take gradients at once: few on a CPU; ``None`` takes all.
+
+    Args:
+        model: what is differentiated.
+        sample: images ``[B, C, H, W]`` on its device.
+        precision: what its layers compute in.
+    """
     # Without running statistics BatchNorm uses the batch's own: its images can't be parted.
     coupled = any(isinstance(m, _BatchNorm) and m.running_mean is None for m in model.modules())
     if sample.device.type != "cpu" or coupled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exporters.differentiable.attackable import channels_last, open_attackable
 from exporters.differentiable.file_model import FileModel
 from exporters.differentiable.gate import RELATIVE_LOGIT_TOLERANCE, GateResult, agreement, compare_logits
 from exporters.differentiable.graph import GraphModule, import_graph
@@ -12,6 +13,8 @@ __all__ = [
     "GateResult",
     "GraphModule",
     "agreement",
+    "channels_last",
     "compare_logits",
     "import_graph",
+    "open_attackable",
 ]

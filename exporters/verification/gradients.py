@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from exporters.differentiable import FileModel, GateResult, GraphModule, agreement, import_graph
+from exporters.differentiable import FileModel, GateResult, GraphModule, agreement, channels_last, import_graph
 from exporters.evidence import Floats
 from exporters.verification.target import MARGIN, Target
 
@@ -53,14 +53,14 @@ def open_gradients(
         UnsupportedOperatorError: the graph holds an operator that has no gradient here.
     """
     session = target.session
-    graph = _channels_last(import_graph(model))
+    graph = channels_last(import_graph(model))
     gate = max(
         (agreement(session, graph, part) for part in (images, drawn)), key=lambda found: found.max_relative_error
     )
     if not gate.passed:
         return None, gate
     has_clip = any(node.op_type == "Clip" for node in model.graph.node)
-    through = FileModel(session, _channels_last(import_graph(model, straight_through=True))) if has_clip else None
+    through = FileModel(session, channels_last(import_graph(model, straight_through=True))) if has_clip else None
     plain = FileModel(session, graph)
     if not is_softmax(session(images)):
         return Gradients(plain, through, target.tolerance, is_softmax=False, graph=graph), gate
@@ -88,12 +88,3 @@ class _LogOf(nn.Module):
         probabilities: Any = self.model(x)
         logs: Tensor = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
         return logs
-
-
-def _channels_last(graph: GraphModule) -> GraphModule:
-    """The same graph computing channels-last: up to three times as fast where convolutions are narrow or depthwise."""
-    graph.to(memory_format=torch.channels_last)
-    graph.register_forward_pre_hook(
-        lambda _, inputs: tuple(images.contiguous(memory_format=torch.channels_last) for images in inputs)
-    )
-    return graph
