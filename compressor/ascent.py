@@ -58,7 +58,7 @@ def ascend(
             break
         whole = len(standing) == len(x)
         candidate = x_adv if whole else x_adv[standing]
-        values, gradient = _differentiate(objective, candidate, standing, chunk or len(standing))
+        values, gradient = differentiate(objective, candidate, standing, chunk or len(standing))
         moved = project(candidate + step_size * _direction(gradient, threat), x if whole else x[standing], threat)
         # A Gaussian start may lie outside the ball: a goal reached there is not reached inside, so the image goes on.
         inside = step > 0 or initial is not None or start != "gaussian"
@@ -74,8 +74,18 @@ def ascend(
     return project(x_adv, x, threat).contiguous()
 
 
-def _differentiate(objective: Objective, x_adv: Tensor, index: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-    """The objective's values ``[b]`` and gradients ``[b, C, H, W]``, detached, a chunk of images after the other."""
+def differentiate(objective: Objective, x_adv: Tensor, index: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """An objective's values and gradients, a chunk of images after the other.
+
+    Args:
+        objective: ``(x_adv [b, C, H, W], index [b]) -> [b]``.
+        x_adv: images ``[b, C, H, W]``; not changed.
+        index: their positions in the batch, ``[b]``.
+        chunk: how many images at once, at least 1.
+
+    Returns:
+        Values ``[b]`` and gradients ``[b, C, H, W]``, detached.
+    """
     values: list[Tensor] = []
     gradients: list[Tensor] = []
     for part, positions in zip(torch.split(x_adv, chunk), torch.split(index, chunk), strict=True):
