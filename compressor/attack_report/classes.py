@@ -1,0 +1,64 @@
+"""Accuracy class by class, and what a class is taken for under attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.evaluation_report import Report
+
+
+@dataclass(frozen=True)
+class ClassOutcome:
+    """One class: its name, its number of images, and how many are right unattacked and in the worst case."""
+
+    name: str
+    n: int
+    clean: int
+    robust: int
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """What the model says in the worst case.
+
+    Attributes:
+        counts: int64 ``[K, K]``: images by right class (row) and by what the model says (column).
+        unknown: images for which the model's logits are not finite; they are in no cell.
+    """
+
+    counts: NDArray[np.int64]
+    unknown: int
+
+
+def by_class(report: Report, names: Sequence[str]) -> tuple[ClassOutcome, ...]:
+    """Every class's accuracies, in the order of the labels.
+
+    Args:
+        report: with labels.
+        names: of all K classes.
+    """
+    robust = report.robust
+    return tuple(
+        ClassOutcome(name, int(of_class.sum()), int((report.clean & of_class).sum()), int((robust & of_class).sum()))
+        for name, of_class in ((name, report.labels == k) for k, name in enumerate(names))
+    )
+
+
+def confusion(report: Report, classes: int) -> Confusion | None:
+    """The worst case's confusion; ``None`` where the report kept no predictions.
+
+    Args:
+        report: with labels and predictions.
+        classes: K.
+    """
+    if not report.predictions:
+        return None
+    said = report.said
+    known = (said >= 0) & (said < classes)
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (report.labels[known], said[known]), 1)
+    return Confusion(counts, int((~known).sum()))

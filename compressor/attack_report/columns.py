@@ -1,0 +1,67 @@
+"""What each attack of a suite found: its accuracy, how many images it broke, and how many that no other did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from compressor.evaluation_report import Report
+from compressor.statistics import wilson_interval
+
+
+@dataclass(frozen=True)
+class ColumnOutcome:
+    """One attack, or one stage of an attack that has several.
+
+    Attributes:
+        name: the column's.
+        stage: the stage's; ``None`` for the whole column.
+        correct: how many images stand under it; of a stage, after it and the stages before it.
+        n: of how many.
+        broke: images that the model gets right unattacked and wrong under it; of a stage, what stood before it.
+        alone: of those, how many no other column broke; ``None`` where the question has no answer: a stage, or a
+            column of a cascade, sees only what stood before it.
+    """
+
+    name: str
+    stage: str | None
+    correct: int
+    n: int
+    broke: int
+    alone: int | None
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction that stands."""
+        return self.correct / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's, at 95 %."""
+        return wilson_interval(self.correct, self.n)
+
+
+def outcomes(report: Report) -> tuple[ColumnOutcome, ...]:
+    """Every column of a report in order, each followed by its stages."""
+    return tuple(_outcomes(report))
+
+
+def _outcomes(report: Report) -> Iterator[ColumnOutcome]:
+    before = report.clean
+    for name, right in report.attacks.items():
+        fell = before & ~right
+        alone = report.unique[name] if report.mode == "alone" else None
+        yield ColumnOutcome(name, None, int((before & right).sum()), report.samples, int(fell.sum()), alone)
+        yield from _stages(report, name, int(before.sum()))
+        if report.mode == "cascade":
+            before = right
+
+
+def _stages(report: Report, name: str, standing: int) -> Iterator[ColumnOutcome]:
+    stages, breaker = report.broken_by.get(name, ((), np.zeros(0, dtype=np.int64)))
+    for number, stage in enumerate(stages):
+        broke = int((breaker == number).sum())
+        standing -= broke
+        yield ColumnOutcome(name, stage, standing, report.samples, broke, None)

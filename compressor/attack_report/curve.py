@@ -1,0 +1,81 @@
+"""Accuracy against the radius of the ball, each radius attacked anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compressor.attack_report.radii import value_of
+from compressor.attack_report.subject import Subject
+from compressor.losses import is_wrong
+from compressor.statistics import wilson_interval
+from compressor.suites import Column
+from compressor.types import Norm, Threat
+
+STEPS = 20
+
+# Steps of a quarter of the radius: shorter ones would not have turned around an L2 ball by the end.
+_ATTACK = Column("curve", "cw-inf", {"steps": STEPS, "step_size": "0.25eps", "start": "uniform", "decide": "first"})
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The accuracy inside one ball.
+
+    Attributes:
+        eps: the radius as text; ``"0"`` is the natural image.
+        correct: how many images stand.
+        n: of how many.
+    """
+
+    eps: str
+    correct: int
+    n: int
+
+    @property
+    def radius(self) -> float:
+        """In units of the pixel range."""
+        return value_of(self.eps)
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction that stands."""
+        return self.correct / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's, at 95 %."""
+        return wilson_interval(self.correct, self.n)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy at rising radii of one norm."""
+
+    norm: Norm
+    points: tuple[CurvePoint, ...]
+
+
+def accuracy_curve(subject: Subject, norm: Norm, radii: Sequence[str]) -> Curve:
+    """Attack the sample with PGD-20 on the margin at each radius.
+
+    No radius uses what another found. So the curve falls because the attack finds more in a larger ball; where it does
+    not, the attack is being misled, and that must show.
+
+    Args:
+        subject: the model and the sample.
+        norm: of the balls.
+        radii: rising, ``"0"`` for the natural images.
+    """
+    return Curve(norm, tuple(CurvePoint(eps, _standing(subject, norm, eps), len(subject)) for eps in radii))
+
+
+def _standing(subject: Subject, norm: Norm, eps: str) -> int:
+    part = f"curve {norm} {eps}"
+    if eps == "0":
+        return sum(int((~is_wrong(subject.logits(x), y)).sum()) for x, y, _ in subject.batches(part))
+    attack, threat = _ATTACK.build(), Threat(norm, eps)
+    return sum(
+        int((~attack(subject.attacked, x, y, threat, generator).broken).sum())
+        for x, y, generator in subject.batches(part)
+    )

@@ -1,0 +1,57 @@
+"""Accuracy against the radius, a panel for each norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from compressor.attack_report.curve import Curve
+from compressor.attack_report.figures.canvas import BLUE, legend_below, mark_radius, percent_axis, to_png
+from compressor.attack_report.gallery import threat_text
+from compressor.attack_report.radii import shown, unit
+from compressor.types import Threat
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw_curves(curves: Sequence[Curve], threat: Threat) -> bytes:
+    """A PNG of accuracy with its 95 % band, the evaluation's radius marked.
+
+    Args:
+        curves: one a panel.
+        threat: of the evaluation.
+    """
+
+    def paint(figure: Figure) -> None:
+        panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+        for axes, curve in zip(panels, curves, strict=True):
+            radii = [point.radius for point in curve.points]
+            low, high = zip(*(point.interval for point in curve.points), strict=True)
+            axes.fill_between(radii, low, high, color=BLUE, alpha=0.18, linewidth=0, label="95 % interval")
+            accuracies = [point.accuracy for point in curve.points]
+            axes.plot(
+                radii, accuracies, color=BLUE, marker="o", markersize=4, label="accuracy under PGD-20", clip_on=False
+            )
+            if curve.norm == threat.norm:
+                mark_radius(axes, threat.radius, f"evaluated at {threat_text(threat)}")
+            labels = {radius: shown(radius, curve.norm) for radius in radii}
+            ticks = _apart(labels)
+            axes.set_xticks(ticks, labels=[labels[radius] for radius in ticks])
+            axes.set_xlim(0, max(radii))
+            axes.set_xlabel(unit(curve.norm))
+            percent_axis(axes, "")
+        panels[0].set_ylabel("accuracy, %")
+        legend_below(figure)
+
+    return to_png(paint, 4.2 * len(curves) + 0.4, 3.4)
+
+
+def _apart(labels: Mapping[float, str]) -> list[float]:
+    """Those radii whose labels do not run into each other: the ends first, then from the right, where there is room."""
+    letter = 0.02 * max(labels)
+    kept: list[float] = []
+    for radius in dict.fromkeys([min(labels), *sorted(labels, reverse=True)]):
+        if all(abs(radius - other) >= letter * ((len(labels[radius]) + len(labels[other])) / 2 + 1) for other in kept):
+            kept.append(radius)
+    return sorted(kept)

@@ -1,0 +1,69 @@
+"""How many images fall to a perturbation of a given length, a panel for each norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compressor.attack_report.figures.canvas import BLUE, GREY, legend_below, mark_radius, percent_axis, to_png
+from compressor.attack_report.gallery import threat_text
+from compressor.attack_report.norms import MinimalNorms
+from compressor.attack_report.radii import length_text, shown, unit
+from compressor.types import Norm, Threat
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw_norms(measured: Sequence[MinimalNorms], threat: Threat) -> bytes:
+    """A PNG of the cumulative distribution of the smallest perturbations found, median and radius marked.
+
+    Args:
+        measured: one a panel.
+        threat: of the evaluation.
+    """
+
+    def paint(figure: Figure) -> None:
+        panels = figure.subplots(1, len(measured), sharey=True, squeeze=False)[0]
+        for axes, norms in zip(panels, measured, strict=True):
+            lengths, fractions = norms.cumulative()
+            end = _end(lengths, norms.norm, threat)
+            axes.step(
+                [0.0, *lengths, end],
+                [0.0, *fractions, fractions[-1] if len(fractions) else 0.0],
+                where="post",
+                color=BLUE,
+                label="images with an error found this near",
+            )
+            if isfinite(norms.median):
+                axes.plot([0, norms.median, norms.median], [0.5, 0.5, 0], color=GREY, linewidth=0.9, label="median")
+            axes.set_title(f"median {length_text(norms.median, norms.norm)}", fontsize=9)
+            if norms.norm == threat.norm:
+                mark_radius(axes, threat.radius, f"evaluated at {threat_text(threat)}")
+            axes.set_xlim(0, end)
+            if norms.norm == "Linf":
+                axes.xaxis.set_major_formatter(lambda radius, _: shown(radius, "Linf"))
+                axes.set_xticks(_ticks(255 * end) / 255)
+            axes.set_xlabel(unit(norms.norm).replace("radius", "length"))
+            percent_axis(axes, "")
+        panels[0].set_ylabel("images, %")
+        legend_below(figure)
+
+    return to_png(paint, 4.2 * len(measured) + 0.4, 3.4)
+
+
+def _end(lengths: np.ndarray[tuple[int], np.dtype[np.float64]], norm: Norm, threat: Threat) -> float:
+    """Where the axis ends: a few far images must not squeeze all others against the left edge."""
+    ends = [float(np.quantile(lengths, 0.98))] if len(lengths) else []
+    ends += [1.3 * threat.radius] if norm == threat.norm else []
+    return max([1.05 * end for end in ends if end > 0] or [1.0])
+
+
+def _ticks(end: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Round numbers from 0 to an end, six at most."""
+    power = 10.0 ** np.floor(np.log10(end))
+    step = next(step for step in power * np.array([0.1, 0.2, 0.5, 1, 2, 5]) if end / step <= 6)
+    return np.arange(0, end, step)

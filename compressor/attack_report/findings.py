@@ -1,0 +1,155 @@
+"""All that an attack report says, as values: figures, tables and the page are drawn from this and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from compressor.attack_report.classes import ClassOutcome, Confusion, by_class, confusion
+from compressor.attack_report.columns import ColumnOutcome, outcomes
+from compressor.attack_report.curve import Curve, CurvePoint
+from compressor.attack_report.gallery import Example
+from compressor.attack_report.norms import MinimalNorms
+from compressor.attack_report.targeted import Targeted
+from compressor.evaluation_report import Report
+from compressor.statistics import wilson_interval
+from compressor.version import __version__
+
+SCHEMA = "compress.attack-report/1"
+
+
+@dataclass(frozen=True)
+class About:
+    """What was attacked.
+
+    Attributes:
+        model: its name: the file's, without a folder.
+        model_sha256: of the file.
+        dataset: the name of the data.
+        test_sha256: the digest of the images attacked; see ``datasets.digest``.
+        class_names: in the order of the labels.
+        image_shape: ``(C, H, W)``.
+    """
+
+    model: str
+    model_sha256: str
+    dataset: str
+    test_sha256: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What an evaluation found, and what was measured besides on a sample of its images.
+
+    Attributes:
+        about: what was attacked.
+        report: the evaluation, on all images, with labels.
+        positions: where the sample lies among them.
+        labels: of the sample.
+        curves: accuracy against the radius, one for each norm.
+        norms: the smallest perturbations, one for each norm.
+        targeted: attempts at chosen classes.
+        examples: broken images.
+        drawn: how many broken images were drawn to be shown.
+    """
+
+    about: About
+    report: Report
+    positions: tuple[int, ...]
+    labels: tuple[int, ...]
+    curves: tuple[Curve, ...]
+    norms: tuple[MinimalNorms, ...]
+    targeted: Targeted
+    examples: tuple[Example, ...]
+    drawn: int
+
+    @property
+    def columns(self) -> tuple[ColumnOutcome, ...]:
+        """Every attack and stage."""
+        return outcomes(self.report)
+
+    @property
+    def classes(self) -> tuple[ClassOutcome, ...]:
+        """Every class."""
+        return by_class(self.report, self.about.class_names)
+
+    @property
+    def confusion(self) -> Confusion | None:
+        """What the model says in the worst case; ``None`` where that was not kept."""
+        return confusion(self.report, len(self.about.class_names))
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``report.json``: nothing in it depends on the machine's clock or folders."""
+        found = self.confusion
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "about": {**vars(self.about), "class_names": list(self.about.class_names), "image_shape": self._shape},
+            "evaluation": self.report.to_json(),
+            "columns": [_with_interval(column) for column in self.columns],
+            "classes": [_class(outcome) for outcome in self.classes],
+            "confusion": None if found is None else {"counts": found.counts.tolist(), "unknown": found.unknown},
+            "sample": {"positions": list(self.positions), "labels": list(self.labels)},
+            "curves": {curve.norm: [_point(point) for point in curve.points] for curve in self.curves},
+            "norms": {
+                norms.norm: {
+                    "median": _finite(norms.median),
+                    "distances": [_finite(float(distance)) for distance in norms.distances],
+                }
+                for norms in self.norms
+            },
+            "targeted": {
+                "attempts": self.targeted.attempts.tolist(),
+                "successes": self.targeted.successes.tolist(),
+                "rate": self.targeted.rate,
+            },
+            "gallery": {"drawn": self.drawn, "shown": [_example(example) for example in self.examples]},
+        }
+
+    @property
+    def _shape(self) -> list[int]:
+        return list(self.about.image_shape)
+
+
+def _with_interval(column: ColumnOutcome) -> dict[str, Any]:
+    return {**vars(column), "accuracy": column.accuracy, "interval": list(column.interval)}
+
+
+def _point(point: CurvePoint) -> dict[str, Any]:
+    return {
+        "eps": point.eps,
+        "radius": point.radius,
+        "correct": point.correct,
+        "images": point.n,
+        "accuracy": point.accuracy,
+        "interval": list(point.interval),
+    }
+
+
+def _class(outcome: ClassOutcome) -> dict[str, Any]:
+    rates: Mapping[str, int] = {"clean": outcome.clean, "robust": outcome.robust}
+    return {
+        "name": outcome.name,
+        "images": outcome.n,
+        **{f"{name}_correct": count for name, count in rates.items()},
+        **{f"{name}_accuracy": count / outcome.n if outcome.n else None for name, count in rates.items()},
+        **{f"{name}_interval": list(wilson_interval(count, outcome.n)) for name, count in rates.items()},
+    }
+
+
+def _example(example: Example) -> dict[str, Any]:
+    return {
+        "position": example.position,
+        "column": example.column,
+        "label": example.label,
+        "before": vars(example.before),
+        "after": vars(example.after),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None

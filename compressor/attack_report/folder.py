@@ -1,0 +1,95 @@
+"""The folder of a report: new, or an earlier report's; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from compressor.attack_report.figures import figures
+from compressor.attack_report.findings import SCHEMA, Findings
+from compressor.attack_report.page import page
+from compressor.attack_report.tables import tables
+from compressor.errors import UsageError, WriteError
+
+FILES = (
+    "report.md",
+    "report.json",
+    "attacks.csv",
+    "classes.csv",
+    "confusion.csv",
+    "confusion.png",
+    "curve.csv",
+    "curve.png",
+    "gallery.png",
+    "norms.csv",
+    "norms.png",
+    "targeted.csv",
+)
+
+_LARGEST_BYTES = 1 << 26
+
+
+def refuse_unless_ours(folder: Path) -> None:
+    """Refuse a path where something would be overwritten that is no earlier report.
+
+    Raises:
+        UsageError: it is a file, or a folder that holds anything else; the hint is to choose another.
+    """
+    hint = "Name a folder that does not exist yet, or an earlier report's."
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UsageError(f"{folder} is not a folder.", hint)
+    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if not held:
+        return
+    if not _is_report(folder / "report.json"):
+        raise UsageError(f"the folder {folder} is not empty, and no report of attacks.", hint)
+    foreign = [name for name in held if name not in FILES]
+    if foreign:
+        raise UsageError(f"the folder {folder} holds {foreign[0]}, which is no part of a report.", hint)
+
+
+def contents(findings: Findings) -> dict[str, bytes]:
+    """Every file of a report, by name: the same findings give the same bytes."""
+    data = json.dumps(findings.to_json(), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    texts = {**tables(findings), "report.json": data}
+    files = {**figures(findings), **{name: text.encode() for name, text in texts.items()}}
+    return {"report.md": page(findings, files).encode(), **files}
+
+
+def write_folder(folder: Path, findings: Findings) -> None:
+    """Write a report; an earlier one in the same place is replaced as a whole.
+
+    Raises:
+        UsageError: see ``refuse_unless_ours``.
+        WriteError: disk full or no permission.
+        MissingPackageError: matplotlib is not installed.
+    """
+    refuse_unless_ours(folder)
+    files = contents(findings)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name[:80]}.", dir=folder.parent) as beside:
+            new, old = Path(beside) / "new", Path(beside) / "old"
+            new.mkdir()
+            for name, data in files.items():
+                (new / name).write_bytes(data)
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise WriteError(
+            f"cannot write {folder}: {error.strerror or error}.", "Free some space or choose another folder."
+        ) from error
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            return False
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("schema") == SCHEMA

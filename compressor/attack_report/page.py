@@ -1,0 +1,214 @@
+"""``report.md``: one page for a reader who was not there, alarms first, with every figure and what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from compressor.attack_report import curve, norms, targeted
+from compressor.attack_report.findings import Findings
+from compressor.attack_report.gallery import threat_text
+from compressor.attack_report.norms import MinimalNorms
+from compressor.attack_report.radii import length_text
+from compressor.statistics import wilson_interval
+from compressor.version import __version__
+
+_MOST_CLASSES, _WEAKEST = 20, 10
+
+
+def page(findings: Findings, files: Iterable[str]) -> str:
+    """The page, in Markdown that any viewer shows.
+
+    Args:
+        findings: what it tells.
+        files: names of the files beside it; pictures among them are embedded.
+    """
+    there = set(files)
+    parts = [*_head(findings), *_alarms(findings), *_attacks(findings)]
+    parts += [*_curve(findings), *_norms(findings), *_classes(findings, there), *_targeted(findings)]
+    parts += [*_gallery(findings, there), *_files(there)]
+    return "\n".join(parts) + "\n"
+
+
+def _head(findings: Findings) -> Iterator[str]:
+    about, report = findings.about, findings.report
+    yield f"# {_text(about.model)} under attack"
+    yield ""
+    low, high = wilson_interval(int(report.robust.sum()), report.samples)
+    verdict = "" if report.trustworthy else " **This figure is not trustworthy: see the alarms.**"
+    yield (
+        f"Of {report.samples:,} test images, the model gets {_percent(report.clean_accuracy)} right, and "
+        f"**{_percent(report.robust_accuracy)}** (95 % interval {100 * low:.1f} to {100 * high:.1f} %) in the worst "
+        f"case, under every attack below.{verdict}"
+    )
+    yield ""
+    yield from _table(
+        ("", ""),
+        [
+            ("threat", threat_text(report.threat)),
+            ("suite", f"`{report.suite}`, {_mode(findings)}"),
+            ("seed", str(report.seed)),
+            ("model", f"SHA-256 `{about.model_sha256}`"),
+            ("data", f"{_text(about.dataset)}, {len(about.class_names)} classes, {_size(about.image_shape)}"),
+            ("test images", f"{report.samples:,}, SHA-256 `{about.test_sha256}`"),
+            ("made by", f"compress {__version__}"),
+        ],
+    )
+    yield ""
+
+
+def _alarms(findings: Findings) -> Iterator[str]:
+    report = findings.report
+    yield "## Alarms"
+    yield ""
+    if report.trustworthy:
+        yield "None rang."
+    for alarm in report.alarms:
+        meaning = f" {_text(alarm.meaning)}" if alarm.meaning else ""
+        yield f"- **{_text(alarm.name)}**: {_text(alarm.detail).rstrip('.')}.{meaning}"
+    yield ""
+
+
+def _attacks(findings: Findings) -> Iterator[str]:
+    report = findings.report
+    yield "## Each attack"
+    yield ""
+    rows = [("clean", *_accuracy(int(report.clean.sum()), report.samples), "", "")]
+    for column in findings.columns:
+        name = f"{column.name}: {column.stage}" if column.stage else column.name
+        alone = "" if column.alone is None else f"{column.alone:,}"
+        rows.append((_text(name), *_accuracy(column.correct, column.n), f"{column.broke:,}", alone))
+    broke = f"{int((report.clean & ~report.robust).sum()):,}"
+    rows.append(("**worst case**", *_accuracy(int(report.robust.sum()), report.samples), broke, ""))
+    yield from _table(("attack", "accuracy", "95 % interval", "broke", "broke that no other did"), rows)
+    yield ""
+    yield "Broken are images that the model gets right unattacked. A stage has only what the stages before it left."
+    yield ""
+
+
+def _curve(findings: Findings) -> Iterator[str]:
+    yield "## Accuracy against the radius"
+    yield ""
+    yield "![Accuracy against the radius](curve.png)"
+    yield ""
+    yield (
+        f"PGD of {curve.STEPS} steps on the margin, each radius attacked anew, on {_sample(findings)}. The curve "
+        "should fall all the way down; where it levels off above 0 or rises, the attack is being misled, and the true "
+        "accuracy is lower."
+    )
+    yield ""
+
+
+def _norms(findings: Findings) -> Iterator[str]:
+    yield "## The smallest perturbations"
+    yield ""
+    yield "![How many images fall to a perturbation of a given length](norms.png)"
+    yield ""
+    wrong = min(norms.TARGETS, len(findings.about.class_names) - 1)
+    medians = ", ".join(f"{_norm_name(found)} {length_text(found.median, found.norm)}" for found in findings.norms)
+    yield (
+        f"FAB ({norms.STEPS} steps towards each of the {wrong} likeliest wrong classes) on {_sample(findings)}. Median "
+        f"length: {medians}. Lengths are upper bounds: a shorter perturbation may exist."
+    )
+    yield ""
+
+
+def _classes(findings: Findings, there: set[str]) -> Iterator[str]:
+    yield "## Class by class"
+    yield ""
+    classes = findings.classes
+    if len(classes) > _MOST_CLASSES:
+        weakest = sorted((found for found in classes if found.n), key=lambda found: found.robust / found.n)
+        classes = tuple(weakest[:_WEAKEST])
+        yield f"The {len(classes)} weakest of {len(findings.classes)} classes; `classes.csv` has all of them."
+        yield ""
+    rows = [
+        (_text(found.name), f"{found.n:,}", *_accuracy(found.clean, found.n), *_accuracy(found.robust, found.n))
+        for found in classes
+    ]
+    yield from _table(("class", "images", "clean", "95 % interval", "robust", "95 % interval"), rows)
+    yield ""
+    if "confusion.png" in there:
+        yield "![What each class is taken for in the worst case](confusion.png)"
+        yield ""
+    if findings.confusion is not None and findings.confusion.unknown:
+        yield f"On {findings.confusion.unknown:,} images the model's logits are not finite; they are in no cell."
+        yield ""
+
+
+def _targeted(findings: Findings) -> Iterator[str]:
+    found = findings.targeted
+    yield "## Can it be made to say what an attacker wants?"
+    yield ""
+    yield (
+        f"Targeted PGD of {targeted.STEPS} steps at {threat_text(findings.report.threat)} made the model say the "
+        f"target in {int(found.successes.sum()):,} of {int(found.attempts.sum()):,} attempts ({_percent(found.rate)}), "
+        "spread evenly over the pairs of right class and target; `targeted.csv` has every pair that was tried."
+    )
+    yield ""
+
+
+def _gallery(findings: Findings, there: set[str]) -> Iterator[str]:
+    yield "## Broken images"
+    yield ""
+    if "gallery.png" not in there:
+        yield "No broken image is shown."
+        yield ""
+        return
+    yield "![Natural image, perturbation and adversarial image](gallery.png)"
+    yield ""
+    yield (
+        "Drawn by seed, evenly over the classes, from the images that fell: nobody chose them by their looks. They "
+        f"were attacked once more with the attack that broke each, which did so again for {len(findings.examples)} of "
+        f"{findings.drawn}."
+    )
+    yield ""
+
+
+def _files(there: set[str]) -> Iterator[str]:
+    yield "## Data"
+    yield ""
+    data = [name for name in sorted(there) if name.endswith((".csv", ".json"))]
+    yield "Everything above as numbers: " + ", ".join(f"[{name}]({name})" for name in data) + "."
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def _accuracy(count: int, n: int) -> tuple[str, str]:
+    if n == 0:
+        return "-", "-"
+    low, high = wilson_interval(count, n)
+    return _percent(count / n), f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def _sample(findings: Findings) -> str:
+    n = len(findings.positions)
+    return "all the images" if n == findings.report.samples else f"{n:,} of the images, class-balanced, drawn by seed"
+
+
+def _mode(findings: Findings) -> str:
+    if findings.report.mode == "cascade":
+        return "each attack on what stood before it"
+    return "each attack on all images"
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _norm_name(found: MinimalNorms) -> str:
+    return "L∞" if found.norm == "Linf" else "L2"
+
+
+def _text(text: str) -> str:
+    """Names from files, which must neither break a table nor become markup."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return "".join(f"\\{c}" if c in "\\|`*_<>[]#" else c for c in plain)

@@ -1,0 +1,116 @@
+"""What an attack report examines: a model, and the few test images that its figures are drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from compressor.frozen import Surrogate, chunk_of, in_chunks, surrogate_of
+from compressor.modes import module_mode
+from compressor.randomness import derive_seed, make_generator
+from compressor.sampling import balanced_indices
+
+LARGEST_SAMPLE = 256
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with a part's name, what is done of it, and what there is to do; may raise to stop."""
+
+_CHECKED_WITH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model and a sample of the images that it was attacked on.
+
+    Attributes:
+        model: logits ``[B, K]`` from images; it decides.
+        attacked: what attacks differentiate instead; the model itself where there is no faster stand-in.
+        x: the sample, float32 ``[n, C, H, W]`` in [0, 1], on the model's device.
+        y: its labels, int64 ``[n]``.
+        positions: where the sample lies among the evaluated images, int64 ``[n]``, ascending.
+        classes: K.
+        seed: what all noise is derived from.
+        batch_size: images at once.
+        on_progress: see ``OnProgress``.
+    """
+
+    model: nn.Module
+    attacked: nn.Module
+    x: Tensor
+    y: Tensor
+    positions: NDArray[np.int64]
+    classes: int
+    seed: int
+    batch_size: int = 128
+    on_progress: OnProgress = lambda part, done, total: None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batches(self, part: str, *key: str) -> Iterator[tuple[Tensor, Tensor, Generator]]:
+        """The sample in pieces ``(x, y, generator)``; the generator is named by the seed, the part and the piece."""
+        self.on_progress(part, 0, len(self))
+        for start in range(0, len(self), self.batch_size):
+            piece = slice(start, start + self.batch_size)
+            yield self.x[piece], self.y[piece], self.generator(part, *key, str(start))
+            self.on_progress(part, min(start + self.batch_size, len(self)), len(self))
+
+    def generator(self, *key: str) -> Generator:
+        """A generator for the noise that ``key`` names."""
+        return make_generator(self.seed, "attack report", *key)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The deciding model's logits ``[B, K]``, in eval mode, without a gradient."""
+        with module_mode(self.model, training=False):
+            return in_chunks(self.model, x, chunk_of(self.attacked))
+
+
+def take_subject(
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    classes: int,
+    seed: int,
+    samples: int = LARGEST_SAMPLE,
+    batch_size: int = 128,
+    device: torch.device | str = "cpu",
+    on_progress: OnProgress | None = None,
+) -> Subject:
+    """A model with a class-balanced sample of its images, drawn by seed.
+
+    Args:
+        model: logits ``[B, K]`` from float images in [0, 1]; on ``device`` already; left as it was found.
+        images: uint8 ``[N, C, H, W]``.
+        labels: ``[N]``.
+        classes: K.
+        seed: names the draw and all noise.
+        samples: how many at most; all of them where there are no more.
+        batch_size: images at once.
+        device: where to compute.
+        on_progress: see ``OnProgress``.
+    """
+    positions = balanced_indices(labels, samples, derive_seed(seed, "attack report", "sample"))
+    x = to_floats(images[positions]).to(device)
+    stand_in = model if isinstance(model, Surrogate) else surrogate_of(model, x[:_CHECKED_WITH])
+    return Subject(
+        model.decider if isinstance(model, Surrogate) else model,
+        stand_in,
+        x,
+        torch.from_numpy(labels[positions].astype(np.int64)).to(device),
+        positions,
+        classes,
+        seed,
+        batch_size,
+        on_progress or (lambda part, done, total: None),
+    )
+
+
+def to_floats(images: NDArray[np.uint8]) -> Tensor:
+    """Images in [0, 1], divided on the host, where every device gets the same bits."""
+    return torch.from_numpy(images.astype(np.float32) / np.float32(255))
