@@ -36,7 +36,7 @@ def move_to_hyperplane(x: Tensor, normal: Tensor, offset: Tensor, norm: Norm) ->
     direction = -weight.sign() * gap.sign().unsqueeze(1)
     room = torch.where(direction > 0, 1 - x, x)
     weight = weight.abs()
-    speed = torch.ones_like(weight) if norm == "Linf" else weight
+    speed = weight.new_ones(1, 1) if norm == "Linf" else weight
     time = _time_to_cover(gap.abs(), weight, speed, room)
     return direction * torch.minimum(speed * time.unsqueeze(1), room)
 
