@@ -9,10 +9,16 @@ import typer
 from cli import options
 from cli.output import Output
 from cli.recipes import recipe_files, recipe_summary
-from compressor.registry import ATTACKS, DATASETS, METHODS, MODELS, Room, unknown_name
+from compressor.registry import ALARMS, ATTACKS, DATASETS, METHODS, MODELS, Room, unknown_name
 from compressor.suites import SUITES
 
-_ROOMS: dict[str, Room] = {"methods": METHODS, "models": MODELS, "attacks": ATTACKS, "datasets": DATASETS}
+_ROOMS: dict[str, Room] = {
+    "methods": METHODS,
+    "models": MODELS,
+    "attacks": ATTACKS,
+    "datasets": DATASETS,
+    "alarms": ALARMS,
+}
 _KINDS = (*_ROOMS, "recipes", "suites")
 
 
@@ -22,7 +28,7 @@ def list_members(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """Show the methods, models, attacks, datasets, recipes and suites."""
+    """Show the methods, models, attacks, datasets, alarms, recipes and suites."""
     if kind is not None and kind not in _KINDS:
         raise unknown_name("kind of thing to list", kind, list(_KINDS))
     with Output(as_json=as_json, quiet=quiet) as output:

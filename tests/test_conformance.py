@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from compressor.registry import ATTACKS, DATASETS, METHODS, MODELS, Member, Room
+from compressor.registry import ALARMS, ATTACKS, DATASETS, METHODS, MODELS, Member, Room
 
 ROOT = Path(__file__).parents[1]
-ROOMS = (METHODS, MODELS, ATTACKS, DATASETS)
+ROOMS = (METHODS, MODELS, ATTACKS, DATASETS, ALARMS)
 MEMBERS = [
     pytest.param(room, member, id=f"{room.kind}-{name}") for room in ROOMS for name, member in room.members().items()
 ]

@@ -1,0 +1,1 @@
+"""One file a check: a sign that the attacks measured less than there is."""
