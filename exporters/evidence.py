@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from compressor.errors import MissingInputError, UnreadableEvidenceError
-from compressor.types import Threat
 
 MAX_BYTES = 512 << 20
 """The largest evidence file that is read at all."""
@@ -23,7 +22,6 @@ LARGE_BYTES = 100 << 20
 """Above this, whoever writes one is warned."""
 
 _FIRST_DATE = (1980, 1, 1, 0, 0, 0)
-_L2_ROUNDING = 1e-6
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -159,29 +157,6 @@ def contradiction(evidence: Evidence, classes: int) -> str | None:
 def to_float(images: Bytes) -> Floats:
     """``fl(u8 / 255)``: float32 images in [0, 1]."""
     return np.asarray(images, dtype=np.float32) / np.float32(255)
-
-
-def inside_ball(x_adv: Floats, x: Floats, threat: Threat) -> Bits:
-    """Which adversarial images lie in the ball and in [0, 1]; a pixel that is not a number lies nowhere.
-
-    Linf: ``fl(x - eps) <= x' <= fl(x + eps)`` in float32. L2: ``||x' - x||_2 <= eps`` in float64, to one part in a
-    million, because projecting in float32 rounds.
-
-    Args:
-        x_adv: float32 ``[B, C, H, W]``.
-        x: float32 ``[B, C, H, W]``, the centres.
-        threat: the norm and the radius.
-
-    Returns:
-        bool ``[B]``.
-    """
-    axes = (1, 2, 3)
-    in_range = ((x_adv >= 0) & (x_adv <= 1)).all(axes)
-    if threat.norm == "Linf":
-        eps = np.float32(threat.radius)
-        return np.asarray(in_range & ((x_adv >= x - eps) & (x_adv <= x + eps)).all(axes))
-    distance = np.sqrt(((x_adv.astype(np.float64) - x) ** 2).sum(axes))
-    return np.asarray(in_range & (distance <= threat.radius * (1 + _L2_ROUNDING)))
 
 
 def _npy_bytes(array: Array) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import torch
 
+from compressor.ball import inside_ball
 from compressor.contracts import Dataset
 from compressor.errors import ClassMismatchError, ExportError, UnreadableDataError, UnsupportedOperatorError, UsageError
 from compressor.files import sha256_bytes, write_bytes
@@ -27,7 +28,6 @@ from exporters.evidence import (
     Evidence,
     Floats,
     evidence_path,
-    inside_ball,
     to_float,
 )
 from exporters.runtime import Provider, Session, open_session

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from compressor.attacks.square import Square
+from compressor.ball import inside_ball
 from compressor.contracts import Attack
 from compressor.errors import CompressError
 from compressor.randomness import make_generator
 from compressor.suites import get_suite
 from compressor.types import Threat
-from exporters.evidence import Bits, Floats, Integers, inside_ball
+from exporters.evidence import Bits, Floats, Integers
 from exporters.runtime import Session, SessionModule
 from exporters.verification.gradients import Gradients
 from exporters.verification.target import Margins, Target

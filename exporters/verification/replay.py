@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compressor.ball import inside_ball
 from compressor.randomness import derive_seed
 from compressor.sampling import random_below, random_order
 from compressor.types import Threat
-from exporters.evidence import Bits, Evidence, Floats, Integers, inside_ball
+from exporters.evidence import Bits, Evidence, Floats, Integers
 from exporters.verification.target import Margins, Target, lead
 
 ALLOWED_DISAGREEMENT = 0.01

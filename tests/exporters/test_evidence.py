@@ -13,12 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressor.errors import MissingInputError, UnreadableEvidenceError
-from compressor.types import Threat
 from exporters.evidence import (
     Evidence,
     contradiction,
     evidence_path,
-    inside_ball,
     parse_evidence,
     read_evidence_bytes,
     to_float,
@@ -144,35 +142,6 @@ def test_all_bytes_become_the_float_that_the_model_takes() -> None:
     levels = np.arange(256, dtype=np.uint8)
     expected = (levels.astype(np.float64) / 255).astype(np.float32)
     np.testing.assert_array_equal(to_float(levels), expected)
-
-
-def test_linf_ball_is_exact_at_its_edge() -> None:
-    threat = Threat("Linf", "8/255")
-    x = to_float(np.arange(256, dtype=np.uint8)).reshape(-1, 1, 1, 1)
-    eps = np.float32(threat.radius)
-    edge = np.minimum(x + eps, np.float32(1))
-    assert inside_ball(edge, x, threat).all()
-    beyond = np.nextafter(edge, np.float32(2), dtype=np.float32)
-    assert not inside_ball(beyond, x, threat).any()
-    below = np.nextafter(np.maximum(x - eps, np.float32(0)), np.float32(-1), dtype=np.float32)
-    assert not inside_ball(below, x, threat).any()
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_what_is_no_number_lies_in_no_ball(value: float, norm: str) -> None:
-    x = np.full((1, 1, 2, 2), 0.5, np.float32)
-    x_adv = x.copy()
-    x_adv[0, 0, 0, 0] = value
-    assert not inside_ball(x_adv, x, Threat(norm, "1")).any()  # type: ignore[arg-type]
-
-
-def test_l2_ball() -> None:
-    x = np.full((2, 1, 2, 2), 0.5, np.float32)
-    x_adv = x.copy()
-    x_adv[0, 0, 0, 0] += 0.2
-    x_adv[1, 0, 0, 0] += 0.21
-    assert inside_ball(x_adv, x, Threat("L2", "0.2")).tolist() == [True, False]
 
 
 def test_more_images_than_a_verifier_reads_are_refused() -> None:

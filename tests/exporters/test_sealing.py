@@ -10,12 +10,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from compressor.ball import inside_ball
 from compressor.contracts import Split
 from compressor.errors import ClassMismatchError, ExportError, UnreadableDataError, UsageError
 from compressor.files import sha256_bytes
 from compressor.types import Threat
 from exporters.claim import read_claim
-from exporters.evidence import evidence_path, inside_ball, parse_evidence, to_float
+from exporters.evidence import evidence_path, parse_evidence, to_float
 from exporters.runtime import open_session
 from exporters.sealing import Provenance, Sealed, seal
 from exporters.verification.held_data import draw_images
