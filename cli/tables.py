@@ -19,17 +19,20 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "undecided": "UNDECIDED", "skipped
 
 
 def show_report(report: Report, title: str, output: Output) -> None:
-    """Clean accuracy, each attack's, and the worst case, with 95 % Wilson intervals."""
+    """Clean accuracy, each attack's, and the worst case, with 95 % Wilson intervals; below it the alarms that rang."""
+    doubt = "" if report.trustworthy else ", NOT TRUSTWORTHY"
     rows = [("clean", report.clean), *report.attacks.items()]
-    if len(report.attacks) > 1:
-        rows.append(("worst case", report.robust))
+    if len(report.attacks) > 1 or doubt:
+        rows.append((f"worst case{doubt}", report.robust))
     output.table(
-        f"{title}: {report.suite}, {report.threat}, seed {report.seed}",
+        f"{title}: {report.suite}, {report.threat}, seed {report.seed}{doubt}",
         ["attack", "accuracy", "95 % interval", "correct", "images"],
         [_row(name, bits) for name, bits in rows],
     )
     for alarm in report.alarms:
-        output.warn(f"not trustworthy: {alarm.name}: {alarm.detail}")
+        # The reasons stay with the table; where there is none, because JSON was asked for, they are warnings.
+        say = output.warn if output.as_json else output.line
+        say(f"not trustworthy: {alarm.name}: {alarm.detail}. {alarm.meaning}".rstrip())
 
 
 def _row(name: str, bits: Bits) -> tuple[str, ...]:

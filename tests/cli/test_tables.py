@@ -1,0 +1,53 @@
+"""What people see of a report."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cli.output import Output
+from cli.tables import show_report
+from compressor.evaluation_report import Alarm, Report
+from compressor.types import Threat
+
+ALARMS = (
+    Alarm("zero-gradients", "of 64 images, 64 have none", "The attack does not know where to go."),
+    Alarm("half-range", "9 of 16 images survive"),
+)
+
+
+def report(alarms: tuple[Alarm, ...], *columns: str) -> Report:
+    bits = np.arange(10) < 7
+    return Report(Threat(), "t@1", 0, "alone", bits, {name: bits & (np.arange(10) > 2) for name in columns}, alarms)
+
+
+@pytest.mark.parametrize("columns", [("FGSM",), ("FGSM", "PGD")])
+def test_a_figure_that_nobody_should_trust_says_so_where_it_stands(
+    capsys: pytest.CaptureFixture[str], columns: tuple[str, ...]
+) -> None:
+    with Output() as output:
+        show_report(report(ALARMS, *columns), "m.pt", output)
+    title, *lines = (line.strip() for line in capsys.readouterr().out.strip().splitlines())
+    assert title == "m.pt: t@1, Linf 8/255, seed 0, NOT TRUSTWORTHY"
+    (worst,) = (line for line in lines if line.startswith("worst case"))
+    assert worst.split()[:5] == ["worst", "case,", "NOT", "TRUSTWORTHY", "40.0"]
+    assert lines[-2:] == [
+        "not trustworthy: zero-gradients: of 64 images, 64 have none. The attack does not know where to go.",
+        "not trustworthy: half-range: 9 of 16 images survive.",
+    ]
+
+
+def test_a_figure_without_alarms_says_nothing_of_trust(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output() as output:
+        show_report(report((), "FGSM"), "m.pt", output)
+    printed = "".join(capsys.readouterr())
+    assert "trustworthy" not in printed.lower()
+    assert "worst case" not in printed
+
+
+def test_with_json_the_reasons_are_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(as_json=True) as output:
+        show_report(report(ALARMS, "FGSM"), "m.pt", output)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("warning: not trustworthy: ") == 2
