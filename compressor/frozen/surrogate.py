@@ -72,12 +72,15 @@ def surrogate_of(model: nn.Module, sample: Tensor, precision: FrozenPrecision = 
         precision: what the proposer computes in.
 
     Returns:
-        A surrogate whose proposer is the model's folded twin, or the model itself where it cannot be folded or has
-        nothing to fold.
+        A surrogate whose proposer is the model's folded twin (in float32 where bfloat16 is too far off), or the model
+        itself where it cannot be folded or has nothing to fold.
     """
     if not any(True for _ in model.parameters()):
         return model
     twin = FrozenTwin(model, sample, precision)
+    if not twin.folded and precision != "fp32":
+        LOG.warning("proposals are made in fp32: in %s this model gives too different logits", precision)
+        twin = FrozenTwin(model, sample)
     return Surrogate(twin, model, doubt_between(twin, model, sample)) if twin.folded else model
 
 

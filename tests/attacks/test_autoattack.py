@@ -17,7 +17,7 @@ from compressor.types import Threat
 
 ATTACK = ATTACKS.get("autoattack")
 REFERENCE = ATTACKS.get("autoattack-reference")
-THREATS = [Threat("Linf", "0.06"), Threat("L2", "0.5")]
+THREATS = [Threat("Linf", "0.1"), Threat("L2", "0.5")]
 FEW = {"steps": 20, "targets": 9, "queries": 150}
 
 
