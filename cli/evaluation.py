@@ -21,6 +21,7 @@ from compressor.datasets import digest, take_balanced
 from compressor.errors import UnreadableRunError, UsageError
 from compressor.evaluation import Report, estimate_autoattack_seconds, evaluate
 from compressor.evaluation_record import EvaluationRecord, Measured, Which, read_evaluation
+from compressor.evaluation_store import discard
 from compressor.suites import get_suite
 from compressor.team import Team
 from compressor.training.interruption import StopRequest
@@ -121,18 +122,18 @@ def evaluate_checkpoint(
     measured = _describe(loaded, which, run.checkpoint_of(which))
     check_classes(loaded.spec, len(images.class_names), images.dataset)
     report = _known_report(known, loaded.sha256, images, threat, suite)
+    state = run.evaluation_state_of(which, str(get_suite(suite)))
     if report is not None:
         output.note(f"{run.checkpoint_of(which)} is evaluated already: {report.suite}, {report.samples:,} images")
     else:
-        chosen = get_suite(suite)
         report = attack_images(
             loaded.classifier.to(device), loaded.sha256, images, threat, suite,
-            seed=EVALUATION_SEED, device=device, state=run.evaluation_state_of(which, str(chosen)),
-            output=output, stop=stop,
+            seed=EVALUATION_SEED, device=device, state=state, output=output, stop=stop,
         )  # fmt: skip
     record = EvaluationRecord(measured, images.dataset, images.sha256, report)
     if launch.rank() == 0:
         record.write(run.evaluation_of(which))
+        discard(state)  # it holds images, and all else is in the record
     return record
 
 

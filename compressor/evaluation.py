@@ -1,50 +1,46 @@
-"""Runs a suite of attacks over images and keeps one bit for each image and attack; resumable after every batch."""
+"""Runs a suite of attacks over images, stage by stage, and keeps what came of each; resumable after every batch."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
+import json
 import time
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from compressor.classifier import Classifier
-from compressor.contracts import Attack
-from compressor.errors import ClassMismatchError, UnreadableDataError
-from compressor.evaluation_report import Alarm, Bits, Mode, Report
-from compressor.evaluation_state import RIGHT, UNKNOWN, WRONG, EvaluationState
-from compressor.files import canonical_json, sha256_bytes
-from compressor.frozen import chunk_of, in_chunks, twin_or_itself
-from compressor.losses import is_wrong
-from compressor.modes import module_mode
+from compressor.contracts import Attack, Ensemble
+from compressor.errors import UnreadableDataError
+from compressor.evaluation_key import digest_of_model, evaluation_key
+from compressor.evaluation_report import Alarm, Bits, Classes, Mode, Report
+from compressor.evaluation_store import EvaluationStore, Outcome, Place
+from compressor.frozen import FrozenPrecision, chunk_of, surrogate_of
+from compressor.judgement import answers, judge
 from compressor.randomness import make_generator
-from compressor.statistics import wilson_interval
-from compressor.suites import Suite, describe
+from compressor.soundness import check_soundness
+from compressor.suites import Suite
 from compressor.team import Team
 from compressor.types import Threat
-
-LOG = logging.getLogger("compressor.evaluation")
 
 __all__ = ["Alarm", "Report", "estimate_autoattack_seconds", "evaluate"]
 
 OnProgress = Callable[[str, int, int], None]
-"""Called with a column's name (``clean`` for the natural images), images done, and images in all."""
+"""Called with what is being run, images done, and images in all: ``clean``, a column's name, ``AA: square`` for one of
+its stages, and last ``alarms``, which counts as one image."""
 
 AUTOATTACK_FORWARDS = 10_000
 """What AutoAttack costs for an image that it does not break, backward passes counted as two forward passes."""
 
 _CLEAN = "clean"
-# What is computed has changed since version 1, where attacks differentiated the model itself.
-_NUMERICS = 2
+_ALARMS = "alarms"
 _SAMPLE = 8
-_STEPS_ALLOWANCE = 0.005
+_UNKNOWN = -2  # below every answer, so that the largest over all processes is the answer
 
 
 def evaluate(
@@ -58,6 +54,9 @@ def evaluate(
     batch_size: int = 128,
     device: torch.device | str = "cpu",
     mode: Mode = "alone",
+    proposals: FrozenPrecision = "fp32",
+    surrogate: Callable[[Tensor], nn.Module] | None = None,
+    soundness: bool = True,
     state: Path | None = None,
     model_digest: str | None = None,
     team: Team = Team(),  # noqa: B008 - a frozen value
@@ -65,12 +64,15 @@ def evaluate(
 ) -> Report:
     """Attack every image with every attack of a suite.
 
-    An image that the model gets wrong unattacked is broken by every attack, and no work is spent on it. The noise of a
-    batch is a function of the seed, the column and the batch's place among the images attacked: the same model,
-    images, seed and batch size give the same report, stopped and resumed or not, by however many processes.
+    An image that the model gets wrong unattacked is broken by every attack, and no work is spent on it. An attack that
+    has stages runs them one after the other, each on what stands. The noise of a batch is a function of the seed, the
+    column, the stage and the batch's place among the images attacked: the same model, images, seed and batch size give
+    the same report, stopped and resumed or not, by however many processes.
 
-    Attacks differentiate the model's frozen twin, whose logits differ from the model's by rounding. The model itself
-    judges every image that they find; where the twin alone has fallen, the attack is run again on the model.
+    Attacks differentiate a surrogate, and the model decides when an image is broken. Whatever an attack says, the
+    model then judges every image that it returned, in one forward pass; one outside the ball never counts.
+
+    An ensemble that is a reference runs as its authors publish it: on the model itself, every batch under the seed.
 
     Args:
         model: logits ``[B, K]`` from float images in [0, 1]; on ``device`` already; left exactly as it was found.
@@ -83,11 +85,15 @@ def evaluate(
         device: where the attacks run.
         mode: ``alone`` runs each attack on all images; ``cascade`` each on what the ones before it left standing,
             which is cheaper, has the same worst case up to the attacks' noise, and makes each bit cumulative.
-        state: where the bits so far are kept; one that belongs to other inputs is ignored and overwritten.
+        proposals: what the surrogate computes in; the model decides in its own precision.
+        surrogate: makes what attacks differentiate, from a few images on ``device``: a function of the model, which
+            the state's key does not see. By default ``surrogate_of`` the model.
+        soundness: whether to look for signs that the figures can't be trusted; see ``check_soundness`` for its cost.
+        state: the folder where what is done is kept; one that belongs to other inputs is started anew.
         model_digest: what tells this model from others in the state's key; by default a digest of its tensors and
             its structure.
         team: the processes that share the batches out among them; all of them get the same report.
-        on_progress: called, in every process, before the first batch of a column and after each; may raise to stop.
+        on_progress: called, in every process, before the first batch of a stage and after each; may raise to stop.
 
     Returns:
         The bits, and everything computed from them.
@@ -95,54 +101,61 @@ def evaluate(
     Raises:
         UnreadableDataError: no images, or images and labels of unlike number or kind.
         ClassMismatchError: a label that the model has no logit for.
+        UsageError: the state is a file, or a folder that holds anything else.
         WriteError: the state cannot be written.
     """
     pictures, targets = _checked(images, labels)
-    attacks = suite.attacks
-    columns = [_CLEAN, *(name for name, _ in attacks)]
+    columns = [_CLEAN, *(name for name, _ in suite.attacks)]
     key = ""
     if state is not None:
-        digest = model_digest or _model_digest(model)
-        key = _key(digest, pictures, targets, threat, suite, seed=seed, batch_size=batch_size, mode=mode)
-    known = EvaluationState.open(state, key, columns, len(targets), rank=team.rank)
-    report_progress = on_progress or (lambda name, done, total: None)
-
-    def run(name: str, among: NDArray[np.intp], broken: Callable[[Tensor, Tensor, int], Tensor]) -> None:
-        """Fill a column's unknown bits, batch by batch, at the positions ``among``; elsewhere it is wrong."""
-        bits = known.bits[name]
-        bits[np.setdiff1d(np.arange(len(bits)), among)] = WRONG
-        report_progress(name, int((bits[among] != UNKNOWN).sum()), len(among))
-        for start, index in list(_batches(among, batch_size))[team.rank :: team.size]:
-            if (bits[index] != UNKNOWN).all():
-                continue
-            x, y = _on_device(pictures[index], targets[index], device)
-            bits[index] = np.where(broken(x, y, start).cpu().numpy(), WRONG, RIGHT)
-            known.save()
-            report_progress(name, min(start + batch_size, len(among)), len(among))
-        if team.size > 1:
-            team.maximum_(bits)
-            if team.is_main:
-                known.save()
-            report_progress(name, len(among), len(among))
+        key = evaluation_key(
+            model_digest or digest_of_model(model), pictures, targets, threat, suite,
+            seed=seed, batch_size=batch_size, mode=mode, proposals=proposals,
+        )  # fmt: skip
+    store = _enter(state, key, columns, pictures, team)
+    progress = on_progress or (lambda name, done, total: None)
 
     @cache
     def attacked() -> nn.Module:
         """Made when first needed: a finished evaluation makes none."""
         x, _ = _on_device(pictures[:_SAMPLE], targets[:_SAMPLE], device)
-        return twin_or_itself(model, x)
+        return surrogate(x) if surrogate else surrogate_of(model, x, proposals)
 
-    run(_CLEAN, np.arange(len(targets)), lambda x, y, _: _errs(model, x, y, chunk_of(attacked())))
-    standing = known.bits[_CLEAN] == RIGHT
-    for name, attack in attacks:
-        run(name, np.flatnonzero(standing), _breaker(model, attacked, attack, threat, (seed, "attack", name)))
-        if mode == "cascade":
-            standing = known.bits[name] == RIGHT
+    def judge_natural(x: Tensor, y: Tensor, _: int) -> Outcome:
+        outcome = judge(model, x, y, x, threat, chunk_of(attacked()))
+        return replace(outcome, adversarial=outcome.adversarial[:0])
 
-    known.absorb()
-    right: dict[str, Bits] = {name: bits == RIGHT for name, bits in known.bits.items()}
-    clean = right.pop(_CLEAN)
-    alarms = _weaker_with_more_steps(suite, right) if mode == "alone" else ()
-    return Report(threat, str(suite), seed, mode, clean, right, alarms)
+    work = _Work(pictures, targets, batch_size, device, store, team, progress)
+    found = work.run(Place(0, 0, 0), _CLEAN, np.arange(len(targets)), judge_natural)
+    said, unbroken = found.predictions.astype(np.int64), np.full(len(targets), -1)
+    natural = _Column(found.broken == 0, said, (), unbroken, 0)
+    done, before = {}, natural
+    for number, (name, attack) in enumerate(suite.attacks, start=1):
+        breaker = partial(_breaker, model, attacked, threat, seed, name)
+        done[name] = _run_column(work, number, name, attack, before, breaker)
+        before = done[name] if mode == "cascade" else natural
+
+    report = Report(
+        threat, str(suite), seed, mode,
+        clean=natural.right,
+        attacks={name: column.right for name, column in done.items()},
+        labels=targets,
+        predictions={_CLEAN: natural.predictions, **{name: column.predictions for name, column in done.items()}},
+        broken_by={name: (column.stages, column.broken_by) for name, column in done.items() if column.stages},
+        outside={name: column.outside for name, column in done.items()},
+    )  # fmt: skip
+    if not soundness:
+        return report
+    progress(_ALARMS, 0, 1)
+    alarms: tuple[Alarm, ...] = ()
+    if team.is_main:
+        alarms = check_soundness(
+            model, attacked(), pictures, targets, threat, suite, report,
+            seed=seed, device=device, batch_size=batch_size,
+        )  # fmt: skip
+    told = json.loads(team.from_main(json.dumps([asdict(alarm) for alarm in alarms])))
+    progress(_ALARMS, 1, 1)
+    return replace(report, alarms=tuple(Alarm(**alarm) for alarm in told))
 
 
 def estimate_autoattack_seconds(
@@ -166,42 +179,137 @@ def estimate_autoattack_seconds(
         Seconds, right to within a factor of two or so.
     """
     pictures, targets = _checked(images[:batch_size], np.zeros(len(images[:batch_size]), dtype=np.int64))
-    x, y = _on_device(pictures, targets, device)
-    _errs(model, x, y)  # warms up: allocation and algorithm choice happen once
+    x, _ = _on_device(pictures, targets, device)
+    answers(model, x)  # warms up: allocation and algorithm choice happen once
     begin = time.perf_counter()
-    _errs(model, x, y).cpu()
+    answers(model, x).cpu()
     return (time.perf_counter() - begin) / len(pictures) * AUTOATTACK_FORWARDS * standing
 
 
+class _Found(NamedTuple):
+    """What came of the images of a stage, each int32 ``[m]``: the class named, and 1 where broken or outside."""
+
+    predictions: NDArray[np.int32]
+    broken: NDArray[np.int32]
+    outside: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """A column that is done; see ``Report`` for its arrays, all ``[N]``. ``stages`` is empty where it has none."""
+
+    right: Bits
+    predictions: Classes
+    stages: tuple[str, ...]
+    broken_by: Classes
+    outside: int
+
+
+_Judged = Callable[[Tensor, Tensor, int], Outcome]
+"""From a batch of images, their labels and the batch's place to what came of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """Takes images through a stage, batch by batch: what is known is not done again, and processes take turns."""
+
+    pictures: NDArray[np.uint8]
+    targets: NDArray[np.int64]
+    batch_size: int
+    device: torch.device | str
+    store: EvaluationStore
+    team: Team
+    progress: OnProgress
+
+    def run(self, place: Place, title: str, index: NDArray[np.intp], judged: _Judged) -> _Found:
+        """What came of the images at the positions ``index``; every process gets all of it."""
+        found = np.full((len(_Found._fields), len(index)), _UNKNOWN, dtype=np.int32)
+        starts = range(0, len(index), self.batch_size)
+        for start in starts:
+            kept = self.store.load(place._replace(start=start), index[start : start + self.batch_size])
+            if kept is not None:
+                found[:, start : start + self.batch_size] = kept.predictions, kept.broken, kept.outside
+        self.progress(title, _known(found), len(index))
+        for start in starts[self.team.rank :: self.team.size]:
+            part = slice(start, min(start + self.batch_size, len(index)))
+            if (found[0, part] != _UNKNOWN).all():
+                continue
+            x, y = _on_device(self.pictures[index[part]], self.targets[index[part]], self.device)
+            outcome = judged(x, y, start)
+            self.store.save(place._replace(start=start), index[part], outcome)
+            found[:, part] = outcome.predictions, outcome.broken, outcome.outside
+            self.progress(title, max(part.stop, _known(found)), len(index))
+        if self.team.size > 1 and len(index) > 0:
+            self.team.maximum_(found)
+            self.progress(title, len(index), len(index))
+        return _Found(*found)
+
+
+def _run_column(
+    work: _Work,
+    number: int,
+    name: str,
+    attack: Attack,
+    before: _Column,
+    breaker: Callable[[Attack, bool, str], _Judged],
+) -> _Column:
+    """Run an attack, or its stages, each on what stands."""
+    stages: tuple[tuple[str, Attack], ...] = (("", attack),)
+    is_reference = False
+    if isinstance(attack, Ensemble):
+        stages, is_reference = attack.stages, attack.is_reference
+    right, predictions, outside = before.right.copy(), before.predictions.copy(), 0
+    broken_by = np.full(len(right), -1)
+    for stage, (stage_name, part) in enumerate(stages):
+        index = np.flatnonzero(right)
+        title = f"{name}: {stage_name}" if stage_name else name
+        found = work.run(Place(number, stage, 0), title, index, breaker(part, is_reference, stage_name))
+        broken = index[found.broken == 1]
+        right[broken], broken_by[broken] = False, stage
+        predictions[index] = found.predictions
+        outside += int(found.outside.sum())
+    names = tuple(stage_name for stage_name, _ in stages if stage_name)
+    return _Column(right, predictions, names, broken_by, outside)
+
+
 def _breaker(
-    model: nn.Module, attacked: Callable[[], nn.Module], attack: Attack, threat: Threat, key: tuple[int | str, ...]
-) -> Callable[[Tensor, Tensor, int], Tensor]:
-    def broken(x: Tensor, y: Tensor, start: int) -> Tensor:
-        found = attack(attacked(), x, y, threat, make_generator(*key, start))
-        if attacked() is model:
-            return found.broken
-        wrong = _errs(model, found.x_adv, y, chunk_of(attacked()))
-        # An attack stops where the twin errs: by the model's own judgement it may have stopped too soon.
-        unsettled = torch.nonzero(found.broken & ~wrong).squeeze(1)
-        if len(unsettled):
-            LOG.info("%s: %d image(s) break the frozen twin alone; attacking the model itself", key[-1], len(unsettled))
-            again = attack(model, x[unsettled], y[unsettled], threat, make_generator(*key, start, "again"))
-            wrong[unsettled] = again.broken
-        return wrong
+    model: nn.Module,
+    attacked: Callable[[], nn.Module],
+    threat: Threat,
+    seed: int,
+    column: str,
+    attack: Attack,
+    is_reference: bool,
+    stage: str,
+) -> _Judged:
+    """What runs an attack on a batch and lets the model judge what it returned."""
 
-    return broken
+    def judged(x: Tensor, y: Tensor, start: int) -> Outcome:
+        target = model if is_reference else attacked()
+        place = (stage, start) if stage else (start,)
+        generator = make_generator(seed, "attack", column, *place)
+        if is_reference:
+            generator = torch.Generator().manual_seed(seed)
+        found = attack(target, x, y, threat, generator)
+        return judge(model, x, y, found.x_adv, threat, chunk_of(target))
+
+    return judged
 
 
-def _errs(model: nn.Module, x: Tensor, y: Tensor, chunk: int | None = None) -> Tensor:
-    with module_mode(model, training=False):
-        logits = in_chunks(model, x, chunk)
-    classes = logits.shape[1]
-    if int(y.max()) >= classes:
-        raise ClassMismatchError(
-            f"the model has {classes} classes, and a label is {int(y.max())}.",
-            "Choose the dataset that the model was trained for.",
+def _enter(
+    state: Path | None, key: str, columns: list[str], pictures: NDArray[np.uint8], team: Team
+) -> EvaluationStore:
+    """Open the state in every process; nobody writes a batch before what does not belong there is gone."""
+    with team.main_first():
+        store = EvaluationStore.enter(
+            state, key, columns=columns, samples=len(pictures), image_shape=pictures.shape[1:]
         )
-    return is_wrong(logits, y)
+    team.wait()
+    return store
+
+
+def _known(found: NDArray[np.int32]) -> int:
+    return int((found[0] != _UNKNOWN).sum())
 
 
 def _checked(
@@ -221,70 +329,9 @@ def _checked(
     return pictures, targets
 
 
-def _batches(index: NDArray[np.intp], size: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    for start in range(0, len(index), size):
-        yield start, index[start : start + size]
-
-
 def _on_device(
     pictures: NDArray[np.uint8], targets: NDArray[np.int64], device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
     # Divided on the host: CUDA multiplies by a rounded 1/255, and a verifier's images would differ in the last bit.
     x = torch.from_numpy(pictures.astype(np.float32) / np.float32(255))
     return x.to(device), torch.from_numpy(targets).to(device)
-
-
-def _key(
-    model_digest: str,
-    pictures: NDArray[np.uint8],
-    targets: NDArray[np.int64],
-    threat: Threat,
-    suite: Suite,
-    **settings: Any,
-) -> str:
-    inputs = {
-        "model": model_digest,
-        "shape": list(pictures.shape),
-        "images": hashlib.sha256(np.ascontiguousarray(pictures).data).hexdigest(),
-        "labels": hashlib.sha256(np.ascontiguousarray(targets).data).hexdigest(),
-        "threat": [threat.norm, threat.eps],
-        "suite": describe(suite),
-        "numerics": _NUMERICS,
-        **settings,
-    }
-    return sha256_bytes(canonical_json(inputs).encode())
-
-
-def _model_digest(model: nn.Module) -> str:
-    """SHA-256 of what a model computes with: its printed structure, its specs, every parameter and every buffer."""
-    # Buffers outside the state dict count as well: a classifier's normalisation is one.
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    if not tensors:
-        raise ValueError("a model without tensors needs model_digest, or its state could pass for another's")
-    specs = [module.spec for module in model.modules() if isinstance(module, Classifier)]
-    digest = hashlib.sha256(f"{model}\x1f{specs}".encode())
-    for name, tensor in tensors.items():
-        digest.update(f"\x1f{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _weaker_with_more_steps(suite: Suite, right: dict[str, Bits]) -> tuple[Alarm, ...]:
-    """An alarm for each pair of attacks on one loss of which the one with more steps broke clearly fewer images."""
-    settings = {entry["column"]: entry["settings"] for entry in describe(suite)["attacks"]}
-    ladder = [(name, chosen) for name, chosen in settings.items() if {"steps", "loss"} <= set(chosen)]
-    alarms = []
-    for few, fewer in ladder:
-        for many, more in ladder:
-            if fewer["loss"] != more["loss"] or fewer["steps"] >= more["steps"]:
-                continue
-            excess = int(right[many].sum()) - int(right[few].sum())
-            if excess > 0 and wilson_interval(excess, len(right[few]))[0] > _STEPS_ALLOWANCE:
-                alarms.append(
-                    Alarm(
-                        "more-steps-weaker",
-                        f"{few} ({fewer['steps']} steps) broke {excess} images more than {many} "
-                        f"({more['steps']} steps): gradients may be masked, or the steps too short for this radius",
-                    )
-                )
-    return tuple(alarms)

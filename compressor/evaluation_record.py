@@ -7,13 +7,18 @@
     model        name, parameters, macs (multiply-adds of one forward for one image; null where they can't be counted)
     test         dataset, sha256 (of the images attacked, in their order, with labels and class names)
     bits         column name -> one character for each image: 1 right, 0 wrong
+    labels       the right class of each image, with spaces between
+    predictions  column name -> what the model says of each image: as ``Report.predictions``, written as labels are
+    fell_to      column name -> stages (names), images (the number of the stage that broke each; -1: none)
 
+The last three are absent from files of earlier versions, and ``labels`` is null where the report has none.
 Accuracies and intervals are there for people; a reader computes them from the bits.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +27,7 @@ from typing import Any, Literal
 import numpy as np
 
 from compressor.errors import CompressError, UnreadableRunError
-from compressor.evaluation_report import Alarm, Bits, Report
+from compressor.evaluation_report import Alarm, Bits, Classes, Report
 from compressor.files import write_json
 from compressor.types import Threat
 
@@ -102,6 +107,12 @@ class EvaluationRecord:
             "model": {"name": measured.model, "parameters": measured.parameters, "macs": measured.macs},
             "test": {"dataset": self.dataset, "sha256": self.test_sha256},
             "bits": {name: "".join("01"[int(bit)] for bit in column) for name, column in bits.items()},
+            "labels": _written(self.report.labels) if len(self.report.labels) else None,
+            "predictions": {name: _written(column) for name, column in self.report.predictions.items()},
+            "fell_to": {
+                name: {"stages": list(stages), "images": _written(images)}
+                for name, (stages, images) in self.report.broken_by.items()
+            },
         }
 
     def write(self, path: Path) -> None:
@@ -148,9 +159,17 @@ def _parse(document: dict[str, Any]) -> EvaluationRecord:
     if checkpoint["which"] not in ("best", "last"):
         raise ValueError("it does not say which checkpoint it is of")
     bits = {str(name): _bits(text, document["samples"]) for name, text in document["bits"].items()}
-    clean = bits.pop(_CLEAN)
+    columns, clean = list(bits), bits.pop(_CLEAN)
     if not bits:
         raise ValueError("it holds no attack")
+    samples, text = len(clean), document.get("labels")
+    labels = np.zeros(0, np.int64) if text is None else _classes(text, samples, least=0)
+    predictions = {name: _classes(text, samples) for name, text in document.get("predictions", {}).items()}
+    if list(predictions) != (columns if len(labels) else []):
+        raise ValueError("its predictions are not one list for each column")
+    fell_to = {name: _stages(column, samples) for name, column in document.get("fell_to", {}).items()}
+    if not set(fell_to) <= set(bits):
+        raise ValueError("it tells the stages of a column that it does not have")
     return EvaluationRecord(
         Measured(
             which=checkpoint["which"],
@@ -171,7 +190,14 @@ def _parse(document: dict[str, Any]) -> EvaluationRecord:
             document["mode"],
             clean,
             bits,
-            tuple(Alarm(str(alarm["name"]), str(alarm["detail"])) for alarm in document["alarms"]),
+            tuple(
+                Alarm(str(alarm["name"]), str(alarm["detail"]), str(alarm.get("meaning", "")))
+                for alarm in document["alarms"]
+            ),
+            labels,
+            predictions,
+            fell_to,
+            {str(name): _typed(count, int) for name, count in document.get("outside", {}).items()},
         ),
     )
 
@@ -180,6 +206,26 @@ def _bits(text: Any, samples: Any) -> Bits:
     if not isinstance(text, str) or not text or len(text) != samples or set(text) - set("01"):
         raise ValueError("its bits are not one 0 or 1 for each image")
     return np.array([letter == "1" for letter in text])
+
+
+def _written(classes: Classes) -> str:
+    return " ".join(map(str, classes.tolist()))
+
+
+def _classes(text: Any, samples: int, *, least: int = -1) -> Classes:
+    if not isinstance(text, str) or re.fullmatch(r"-?\d{1,9}( -?\d{1,9})*", text, re.ASCII) is None:
+        raise ValueError("its labels or predictions are not numbers with spaces between")
+    classes = np.array([int(number) for number in text.split(" ")], dtype=np.int64)
+    if len(classes) != samples or classes.min() < least:
+        raise ValueError("its labels or predictions are not one class for each image")
+    return classes
+
+
+def _stages(column: Any, samples: int) -> tuple[tuple[str, ...], Classes]:
+    stages, images = tuple(_typed(name, str) for name in column["stages"]), _classes(column["images"], samples)
+    if images.max() >= len(stages):
+        raise ValueError("an image fell to a stage that it does not name")
+    return stages, images
 
 
 def _typed(value: Any, kind: type) -> Any:

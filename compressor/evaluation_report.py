@@ -8,13 +8,22 @@ from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from compressor.evaluation_tables import (
+    Bits,
+    Classes,
+    broken_by_this_alone,
+    broken_first,
+    class_table,
+    confusion,
+    said_under_attack,
+    stage_counts,
+)
 from compressor.statistics import wilson_interval
 from compressor.types import Threat
 
-Bits = NDArray[np.bool_]
-Classes = NDArray[np.int64]
+__all__ = ["Alarm", "Bits", "Classes", "Mode", "Report"]
+
 Mode = Literal["alone", "cascade"]
 
 
@@ -46,10 +55,13 @@ class Report:
         attacks: column name to bool ``[N]``: right also under this attack.
         alarms: reasons to distrust the numbers.
         labels: int ``[N]``: the right classes; empty where they were not kept, as in files of an earlier version.
-        predictions: column name (``clean`` too) to int ``[N]``: what the model says under this attack; -1 where that
-            was not kept.
+        predictions: column name (``clean`` too) to int ``[N]``: what the model says of what each attack returned, and
+            of the natural image where there was nothing to attack; -1 where its logits are not finite. Empty where
+            labels are.
         broken_by: for a column whose attack has stages, the stages' names, and int ``[N]``: which of them broke each
             image; -1 where none did.
+        outside: column name to how often an attack returned an image outside the ball, outside [0, 1] or not finite.
+            Those count for nothing.
     """
 
     threat: Threat
@@ -62,6 +74,7 @@ class Report:
     labels: Classes = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     predictions: Mapping[str, Classes] = field(default_factory=dict)
     broken_by: Mapping[str, tuple[tuple[str, ...], Classes]] = field(default_factory=dict)
+    outside: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -93,8 +106,24 @@ class Report:
         """Each attack's accuracy, by column name."""
         return {name: _rate(bits) for name, bits in self.attacks.items()}
 
+    @property
+    def unique(self) -> dict[str, int]:
+        """How many images each column broke that no other did; in a cascade, that still stood when it began."""
+        count = broken_by_this_alone if self.mode == "alone" else broken_first
+        return count(self.clean, self.attacks)
+
+    @property
+    def said(self) -> Classes:
+        """What the model says of each image in the worst case, int ``[N]``; see ``said_under_attack``."""
+        return said_under_attack(self.clean, self.attacks, self.predictions)
+
     def to_json(self) -> dict[str, Any]:
-        """The fields of ``compress attack --json``: accuracies in 0 to 1, intervals Wilson's at 95 %."""
+        """The fields of ``compress attack --json``: accuracies in 0 to 1, intervals Wilson's at 95 %.
+
+        ``classes`` and ``confusion`` (right class to what the model says in the worst case to images) are null where
+        labels were not kept.
+        """
+        kept = len(self.labels) > 0
         return {
             "schema": "compress.attack/1",
             "samples": self.samples,
@@ -106,7 +135,13 @@ class Report:
                 "robust_accuracy": _interval(self.robust),
                 "attacks": {name: _interval(bits) for name, bits in self.attacks.items()},
             },
-            "alarms": [{"name": alarm.name, "detail": alarm.detail} for alarm in self.alarms],
+            "trustworthy": self.trustworthy,
+            "alarms": [{"name": alarm.name, "detail": alarm.detail, "meaning": alarm.meaning} for alarm in self.alarms],
+            "unique": self.unique,
+            "broken_by": {name: stage_counts(*stages) for name, stages in self.broken_by.items()},
+            "outside": dict(self.outside),
+            "classes": class_table(self.labels, self.clean, self.robust) if kept else None,
+            "confusion": confusion(self.labels, self.said) if kept else None,
             "norm": self.threat.norm,
             "eps": self.threat.eps,
             "suite": self.suite,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,13 +48,24 @@ class Team:
         """The largest, over all processes, of each of a few numbers."""
         return [int(v) for v in self._reduce(values, dist.ReduceOp.MAX)] if self.size > 1 else list(values)
 
-    def maximum_(self, array: NDArray[np.int8]) -> None:
+    def maximum_(self, array: NDArray[np.signedinteger[Any]]) -> None:
         """Replace each number of an array by the largest over all processes."""
         if self.size == 1:
             return
         shared = torch.from_numpy(array.astype(np.int32)).to(self.device or "cpu")
         dist.all_reduce(shared, op=dist.ReduceOp.MAX)
         array[...] = shared.cpu().numpy()
+
+    def from_main(self, text: str) -> str:
+        """What process 0 says, in every process; what the others say is dropped."""
+        if self.size == 1:
+            return text
+        mine = np.frombuffer(text.encode() if self.is_main else b"", dtype=np.uint8)
+        (length,) = self.maximum([len(mine)])
+        said = np.zeros(length, dtype=np.int16)
+        said[: len(mine)] = mine
+        self.maximum_(said)
+        return said.astype(np.uint8).tobytes().decode()
 
     def average_(self, tensors: Sequence[Tensor]) -> None:
         """Replace floating tensors by their mean over all processes, in one exchange."""
@@ -82,12 +94,17 @@ class Team:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Let process 0 go through the block before the others: it makes what they then find."""
+        """Let process 0 go through the block before the others: it makes what they then find.
+
+        Where it fails, the others go on and meet the same error, rather than wait for it until the end of time.
+        """
         if not self.is_main:
             self.wait()
-        yield
-        if self.is_main:
-            self.wait()
+        try:
+            yield
+        finally:
+            if self.is_main:
+                self.wait()
 
     def _reduce(self, values: Sequence[float], operation: dist.ReduceOp.RedOpType) -> list[float]:
         numbers = torch.tensor(values, dtype=torch.float64, device=self.device)

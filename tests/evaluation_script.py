@@ -1,10 +1,15 @@
-"""One of several processes that evaluate together; started by test_evaluation_team.py, which reads what it prints."""
+"""One of several processes that evaluate together, or are killed; started by tests, which read what it prints."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,14 +18,32 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from compressor.evaluation import evaluate
+from compressor.evaluation import Report, evaluate
 from compressor.suites import Column, Suite
 from compressor.team import Team, leave
 from compressor.types import Threat
 
 
-class Killed(BaseException):
-    """Stands for a signal."""
+def killed(work: Callable[[], object], state: Path, kill: int) -> int:
+    """Let a child do the work, and kill it at a random moment while it writes; returns how many batches are there."""
+    rng = np.random.default_rng(kill)
+
+    def batches() -> int:
+        return len(list(state.glob("*.npz")))
+
+    enough = batches() + int(rng.integers(1, 4))
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    while batches() < enough and os.waitpid(child, os.WNOHANG) == (0, 0):
+        time.sleep(0.0002)
+    time.sleep(rng.uniform(0, 0.008))
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(child, 0)
+    return batches()
 
 
 def main() -> None:
@@ -31,7 +54,9 @@ def main() -> None:
     parser.add_argument("--state", type=Path)
     parser.add_argument("--mode", default="alone")
     parser.add_argument("--batch-size", type=int, default=6)
-    parser.add_argument("--kill-at", default="")
+    parser.add_argument("--soundness", action="store_true")
+    parser.add_argument("--kill-after", type=int, default=0, help="batches, counted over all columns")
+    parser.add_argument("--kills", type=int, default=0, help="how many children to start and kill first")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.size > 1:
@@ -70,11 +95,11 @@ def main() -> None:
 
     def on_progress(name: str, done: int, total: int) -> None:
         calls.append((name, done, total))
-        if name == given.kill_at and 0 < done == total:
-            raise Killed
+        if given.kill_after and len(calls) > given.kill_after + given.rank:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    try:
-        report = evaluate(
+    def work() -> Report:
+        return evaluate(
             model,
             images,
             labels,
@@ -83,23 +108,29 @@ def main() -> None:
             seed=1,
             batch_size=given.batch_size,
             mode=given.mode,
+            soundness=given.soundness,
             state=given.state,
             model_digest="m",
             team=Team.current(torch.device("cpu")),
             on_progress=on_progress,
         )
-    except (Killed, RuntimeError):
+
+    found_by_killed = [killed(work, given.state, kill) for kill in range(given.kills)]
+    try:
+        report = work()
+    except RuntimeError:
         # The first that is killed leaves the other waiting for it, which ends in the group's own error.
-        if not given.kill_at:
+        if not given.kill_after:
             raise
-        sys.stdout.write(json.dumps({"killed": True}))
-        return
+        os.kill(os.getpid(), signal.SIGKILL)
     bits = {"clean": report.clean, **report.attacks}
     sys.stdout.write(
         json.dumps(
             {
                 "report": report.to_json(),
                 "bits": {name: column.astype(int).tolist() for name, column in bits.items()},
+                "said": {name: column.tolist() for name, column in report.predictions.items()},
+                "files": found_by_killed,
                 "calls": calls,
                 "forwards": forwards,
             }

@@ -49,8 +49,8 @@ class RunFolder:
         return {"best": self.evaluation, "last": self.last_evaluation}[which]
 
     def evaluation_state_of(self, which: Which, suite: str) -> Path:
-        """The bits so far; one file for each suite, so that a quick look never costs the bits of a long evaluation."""
-        return self.evaluation_of(which).with_suffix(f".{suite}.state.json")
+        """What is done so far; a folder for each suite, so that a quick look never costs what a long evaluation has."""
+        return self.evaluation_of(which).with_suffix(f".{suite}.state")
 
     def refuse_unless_enterable(self, *, resume: bool) -> None:
         """Raise RunExistsError where ``start`` would, as far as can be told before anything is computed."""
