@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cli.inputs import decoding_shown
 from cli.output import Output
 from compressor import launch
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint
 from compressor.classifier import check_classes, count_parameters
-from compressor.contracts import Dataset, Split
+from compressor.contracts import Dataset, Ensemble, Split
 from compressor.costs import forward_operations
 from compressor.datasets import digest, take_balanced
 from compressor.errors import UnreadableRunError, UsageError
 from compressor.evaluation import Report, estimate_autoattack_seconds, evaluate
 from compressor.evaluation_record import EvaluationRecord, Measured, Which, read_evaluation
 from compressor.evaluation_store import discard
+from compressor.frozen import FrozenPrecision
 from compressor.suites import get_suite
 from compressor.team import Team
 from compressor.training.interruption import StopRequest
@@ -32,8 +33,9 @@ Wanted = Literal["best", "both"]
 
 # Not the run's own seed: runs that differ in it are attacked on the same images with the same noise.
 EVALUATION_SEED = 0
-# A batch is what a kill can lose; but of AutoAttack's few images stand for long, and a few at once are slow.
 EVALUATION_BATCH = 128
+# A batch is what a kill can lose, and AutoAttack's last for long. A CPU computes no more images at once anyway.
+AUTOATTACK_BATCH_ON_CPU: dict[FrozenPrecision, int] = {"fp32": 32, "bf16": 64}
 
 
 @dataclass(frozen=True)
@@ -148,19 +150,27 @@ def attack_images(
     batch_size: int | None = None,
     device: torch.device,
     state: Path | None,
+    proposals: FrozenPrecision = "fp32",
+    surrogate: Callable[[Tensor], nn.Module] | None = None,
     output: Output,
     stop: StopRequest,
 ) -> Report:
-    """Run a suite on test images; says before it starts what AutoAttack will take."""
+    """Run a suite on test images; says before it starts what AutoAttack will take.
+
+    The processes that a launcher started share the images out among them, and all of them get the report.
+    """
     suite, split = get_suite(suite_name), images.split
-    batch_size = batch_size or EVALUATION_BATCH
-    model = model.to(memory_format=torch.channels_last)  # what convolutions are fastest in
+    has_autoattack = any(isinstance(attack, Ensemble) for _, attack in suite.attacks)
+    is_slow = has_autoattack and device.type == "cpu"
+    batch_size = batch_size or (AUTOATTACK_BATCH_ON_CPU[proposals] if is_slow else EVALUATION_BATCH)
+    if not any(isinstance(attack, Ensemble) and attack.is_reference for _, attack in suite.attacks):
+        model = model.to(memory_format=torch.channels_last)  # what convolutions are fastest in
     output.phase(f"Attacking on {len(split):,} test images: {suite}, {threat}")
-    if suite.uses("autoattack"):
+    if has_autoattack:
         seconds = estimate_autoattack_seconds(model, split.images, len(split), batch_size=batch_size, device=device)
         output.note(
             f"AutoAttack takes about {seconds / len(split):.0f} s for each image that stands, "
-            f"so at most {seconds / 3600:.1f} h for these; --eval-samples N takes fewer"
+            f"so at most {seconds / launch.world_size() / 3600:.1f} h for these; --samples N takes fewer"
         )
 
     def on_progress(name: str, done: int, total: int) -> None:
@@ -176,9 +186,11 @@ def attack_images(
         seed=seed,
         batch_size=batch_size,
         device=device,
+        proposals=proposals,
+        surrogate=surrogate,
         state=state,
         model_digest=digest,
-        team=Team.current(device),
+        team=Team.enter(device),
         on_progress=on_progress,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+
+from compressor import launch
+
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for one another: they meet seldom while they attack, and a batch of AutoAttack is long."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,19 @@ class Team:
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         return cls(dist.get_rank(), dist.get_world_size(), device)
+
+    @classmethod
+    def enter(cls, device: torch.device) -> Team:
+        """Join the processes that a launcher started; a team of one where there was none.
+
+        Args:
+            device: this process's: a launcher's environment has decided its number.
+        """
+        if launch.world_size() > 1 and not dist.is_initialized():
+            from accelerate import PartialState
+
+            PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
+        return cls.current(device)
 
     @property
     def is_main(self) -> bool:

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, cast
 
 import torch
@@ -15,11 +14,8 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import nn
 
 from compressor.classifier import Classifier
-from compressor.team import Team
+from compressor.team import PATIENCE, Team
 from compressor.training.recipe import Recipe
-
-# Processes meet seldom while they attack: a batch of AutoAttack may take one of them an hour.
-_PATIENCE = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Parallel:
         # BatchNorm's statistics between them, under the first one's graph; the team averages them after the step.
         handlers = [
             DistributedDataParallelKwargs(broadcast_buffers=False),
-            InitProcessGroupKwargs(timeout=_PATIENCE),
+            InitProcessGroupKwargs(timeout=PATIENCE),
         ]
         accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=handlers)
         return cls(accelerator, accelerator.device, Team.current(accelerator.device))
