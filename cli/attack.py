@@ -39,7 +39,19 @@ def attack(
     activation: options.Activation = None,
     seed: options.Seed = None,
     state: Annotated[
-        Path | None, typer.Option("--state", metavar="FILE", help="Keep what is done here, and go on from it.")
+        Path | None, typer.Option("--state", metavar="DIR", help="Keep what is done here, and go on from it.")
+    ] = None,
+    report_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            help="Write a folder for a reviewer: curves over eps, smallest perturbations, classes, a gallery.",
+        ),
+    ] = None,
+    curve: Annotated[
+        str | None,
+        typer.Option("--curve", metavar="EPS,...", help="Radii of the report's curve. Default: 0 to 4 times eps."),
     ] = None,
     device: options.Device = "auto",
     provider: options.Provider = "cpu",
@@ -49,6 +61,7 @@ def attack(
     debug: options.Debug = False,
 ) -> int:
     """Attack a checkpoint or an ONNX file and print one table, each accuracy with its 95 % interval."""
+    from cli.attack_report import plan_report, write_report
     from cli.evaluation import attack_images, test_images
     from cli.inputs import Inputs, default_threat, open_checkpoint
     from cli.tables import show_report
@@ -78,12 +91,19 @@ def attack(
             )  # fmt: skip
             module, recorded = loaded.classifier.to(where), loaded.metadata.get("threat", {})
         images = test_images(dataset, eval_samples, seed or 0, output=output, stop=stop)
+        threat, sha256 = default_threat(recorded, eps, norm), sha256_file(target)
+        plan = plan_report(report_to, curve, threat, images, output=output)
         report = attack_images(
-            module, sha256_file(target), images, default_threat(recorded, eps, norm), suite,
+            module, sha256, images, threat, suite,
             seed=seed or 0, batch_size=batch_size, device=where, state=state, output=output, stop=stop,
         )  # fmt: skip
         show_report(report, target.name, output)
-        output.json("compress.attack/1", report.to_json())
+        if plan:
+            write_report(
+                plan, report, module, target.name, sha256, images,
+                device=where, batch_size=batch_size, output=output, stop=stop,
+            )  # fmt: skip
+        output.json("compress.attack/1", report.to_json() | ({"report": str(plan.folder)} if plan else {}))
     return 0
 
 
