@@ -59,6 +59,8 @@ def show_artifact(artifact: Artifact, output: Output) -> None:
             (str(artifact.evidence), _size(evidence_bytes), "", "", ""),
         ],
     )
+    for alarm in artifact.sealed.alarms:
+        output.warn(f"not trustworthy: {alarm.name}: {alarm.detail}; the claim says so.")
     if evidence_bytes > _LARGE_EVIDENCE:
         output.warn(f"the evidence is {_size(evidence_bytes)}; --evidence-samples N makes it smaller.")
 

@@ -16,7 +16,7 @@ from compressor.types import Threat
 
 KEY = "compress.claim"
 SCHEMA_NAME = "compress.claim"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 MAX_CHARACTERS = 1 << 20
 MAX_COUNT = 10_000_000
@@ -24,6 +24,7 @@ MAX_COUNT = 10_000_000
 # A subset of what Threat reads: no exponent, because 1e-999999999 is short to write and endless to compute.
 _EPS = re.compile(r"\d{1,9}(\.\d{1,15})?(/[1-9]\d{0,8})?")
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
+_ALARM = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
 class ClaimMismatchError(Exception):
@@ -53,6 +54,7 @@ class Claim:
         licences: what is known of the licences of data and teacher, or None.
         evidence: SHA-256 of the evidence file's bytes.
         model: SHA-256 of the ModelProto without this claim, as :func:`model_digest` computes it.
+        alarms: what rang when it was sealed, by name, sorted: signs that its attacks were blind.
         digest: SHA-256 of the claim's canonical JSON with this field blank.
     """
 
@@ -74,6 +76,7 @@ class Claim:
     licences: dict[str, Any] | None
     evidence: str
     model: str
+    alarms: tuple[str, ...] = ()
     digest: str = ""
 
     @property
@@ -117,7 +120,7 @@ def parse_claim(text: str) -> Claim:
         if not is_valid(value[name]):
             raise UnreadableClaimError(f"the claim's field {name!r} does not hold what this schema says.")
     arguments: dict[str, Any] = {name: value[name] for name in known}
-    arguments |= {name: tuple(value[name]) for name in ("seeds", "class_names")}
+    arguments |= {name: tuple(value[name]) for name in ("seeds", "class_names", "alarms")}
     claim = Claim(**arguments)
     # Canonical text has one spelling: anything else was edited after it was sealed.
     if claim.to_text() != text or claim.sealed().digest != claim.digest:
@@ -191,7 +194,9 @@ def _check_schema(value: dict[str, Any]) -> None:
     if int(number) != SCHEMA_VERSION:
         raise UnreadableClaimError(
             f"the claim has schema {name}/{number}, and this program knows {name}/{SCHEMA_VERSION}.",
-            "Install a newer version of this program.",
+            "Install a newer version of this program."
+            if int(number) > SCHEMA_VERSION
+            else "Export the checkpoint again: this program reads no claims of earlier versions.",
         )
 
 
@@ -234,6 +239,11 @@ def _is_object_or_none(value: Any) -> bool:
     return value is None or isinstance(value, dict)
 
 
+def _is_alarms(value: Any) -> bool:
+    names = isinstance(value, list) and all(isinstance(name, str) and _ALARM.fullmatch(name) for name in value)
+    return names and value == sorted(set(value)) and len(value) <= 100
+
+
 def _is_preprocessing(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_count(value.get(name)) for name in ("image_size", "channels"))
 
@@ -266,5 +276,6 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "licences": _is_object_or_none,
     "evidence": _is_digest,
     "model": _is_digest,
+    "alarms": _is_alarms,
     "digest": _is_digest,
 }

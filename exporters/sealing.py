@@ -14,6 +14,7 @@ import torch
 from compressor.ball import inside_ball
 from compressor.contracts import Dataset
 from compressor.errors import ClassMismatchError, ExportError, UnreadableDataError, UnsupportedOperatorError, UsageError
+from compressor.evaluation_report import Alarm
 from compressor.files import sha256_bytes, write_bytes
 from compressor.randomness import derive_seed
 from compressor.suites import get_suite
@@ -33,13 +34,13 @@ from exporters.evidence import (
 from exporters.runtime import Provider, Session, open_session
 from exporters.verification.attacks import (
     VERIFY_SUITE,
-    Attempt,
     OnProgress,
     build_attempts,
     run_attempts,
 )
+from exporters.verification.blindness import AttackedImages, look_for_blindness
 from exporters.verification.draws import draw_inside
-from exporters.verification.gradients import open_gradients
+from exporters.verification.gradients import Gradients, open_gradients
 from exporters.verification.held_data import SPLIT, Draw, draw_images
 from exporters.verification.target import Target, open_target
 
@@ -76,12 +77,14 @@ class Sealed:
         model: the bytes of the ``.onnx`` file.
         evidence: the bytes of the ``.evidence.npz`` file.
         attacks: how many images each attack broke, over all runs.
+        alarms: signs that the attacks were blind; the claim confesses their names.
     """
 
     claim: Claim
     model: bytes
     evidence: bytes
     attacks: Mapping[str, int]
+    alarms: tuple[Alarm, ...] = ()
 
     def write(self, path: Path, evidence: Path | None = None) -> Path:
         """Write both files atomically, the evidence first, so that no model ever lies without it.
@@ -150,7 +153,8 @@ def seal(
     stronger = str(get_suite(suite)) if suite not in (None, "verify", VERIFY_SUITE) else None
     suite = VERIFY_SUITE if stronger is None else f"{VERIFY_SUITE}+{stronger}"
     drawn_inside = draw_inside(images, threat, derive_seed(seed, "seal", "gate"))
-    attempts = _attempts(model, target, images, drawn_inside, suite)
+    gradients = _gradients(model, target, images, drawn_inside)
+    attempts = build_attempts(suite, target.session, gradients)
     seeds = tuple(derive_seed(seed, "seal", run) for run in range(RUNS))
 
     clean = np.asarray(target.judge(images, drawn.labels)[0] > 0)
@@ -163,6 +167,9 @@ def seal(
         )
         x_adv[standing], robust[standing] = outcome.x_adv, ~outcome.broken
         counts = {name: counts.get(name, 0) + count for name, count in outcome.counts.items()}
+    # The last run is what a verifier's will be: fresh attacks on the images that stood until then.
+    last = AttackedImages(images, drawn.labels, standing, outcome, threat)
+    findings = look_for_blindness(target, gradients, last, derive_seed(seed, "seal", "alarms"))
     evidence = _evidence(target, threat, drawn, clean=clean, robust=robust, x_adv=x_adv).to_bytes()
 
     if len(evidence) > MAX_BYTES:
@@ -200,9 +207,10 @@ def seal(
         licences=_plain(provenance.licences),
         evidence=sha256_bytes(evidence),
         model=model_digest(model),
+        alarms=findings.names,
     ).sealed()
     parse_claim(claim.to_text())  # what a verifier could not read must not leave this machine
-    return Sealed(claim, serialise(with_claim(model, claim)), evidence, counts)
+    return Sealed(claim, serialise(with_claim(model, claim)), evidence, counts, findings.alarms)
 
 
 def _check_fit(session: Session, drawn: Draw) -> None:
@@ -221,9 +229,7 @@ def _check_fit(session: Session, drawn: Draw) -> None:
         )
 
 
-def _attempts(
-    model: onnx.ModelProto, target: Target, images: Floats, inside: Floats, suite: str
-) -> tuple[Attempt, ...]:
+def _gradients(model: onnx.ModelProto, target: Target, images: Floats, inside: Floats) -> Gradients:
     try:
         gradients, gate = open_gradients(target, model, images, inside)
     except UnsupportedOperatorError as error:
@@ -234,7 +240,7 @@ def _attempts(
             "logit scale.",
             "Please report the architecture and the versions of torch, onnx and onnxruntime.",
         )
-    return build_attempts(suite, target.session, gradients)
+    return gradients
 
 
 def _evidence(

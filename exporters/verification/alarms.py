@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from compressor.evaluation_report import Alarm
 from compressor.losses import cw_margin
 from compressor.randomness import derive_seed, make_generator
 from compressor.sampling import random_order
@@ -44,18 +45,21 @@ def reaches(gradients: Gradients, images: Floats, labels: Integers) -> Margins:
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def upsets(outcome: Outcome) -> list[str]:
+def upsets(outcome: Outcome) -> list[Alarm]:
     """Attacks that broke images which a stronger one left standing, beyond chance.
 
     The suite runs its attacks from the strongest to the weakest, so whatever Square or FGSM broke is such an image.
     """
     total = len(outcome.broken)
     found = []
-    for name, meaning in ((FGSM, "fewer steps beat more steps"), (SQUARE, "Square beat every white-box attack")):
-        count = outcome.counts.get(name, 0)
+    for attack, name, meaning in (
+        (FGSM, "more-steps-weaker", "fewer steps beat more steps"),
+        (SQUARE, "square-beats-white-box", "Square beat every white-box attack"),
+    ):
+        count = outcome.counts.get(attack, 0)
         lower, _ = clopper_pearson(count, total, 0.95, "lower")
         if lower > UPSET_ALLOWED:
-            found.append(f"{meaning}: it broke {count} of {total} images that they left standing")
+            found.append(Alarm(name, f"{meaning}: it broke {count} of {total} images that they left standing"))
     return found
 
 

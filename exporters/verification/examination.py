@@ -30,7 +30,6 @@ from compressor.sampling import random_order
 from compressor.suites import get_suite
 from compressor.types import DatasetSpec
 from exporters.claim import Claim, ClaimMismatchError, model_digest, read_claim, serialise
-from exporters.differentiable import agreement
 from exporters.differentiable.registry import known_operators
 from exporters.evidence import (
     Evidence,
@@ -43,14 +42,6 @@ from exporters.evidence import (
 )
 from exporters.runtime import Provider, Session, open_session
 from exporters.structure import load_untrusted
-from exporters.verification.alarms import (
-    USELESS_GRADIENTS_ALLOWED,
-    answers_one_class,
-    half_range_survivors,
-    reaches,
-    tied,
-    upsets,
-)
 from exporters.verification.attacks import (
     REPLAY_SUITE,
     VERIFY_SUITE,
@@ -60,12 +51,13 @@ from exporters.verification.attacks import (
     resolve_suite,
     run_attempts,
 )
+from exporters.verification.blindness import AttackedImages, look_for_blindness
 from exporters.verification.decision import is_refuted, is_refuted_by_other_images, robust_estimate
 from exporters.verification.draws import draw_inside
 from exporters.verification.gradients import Gradients, open_gradients
 from exporters.verification.held_data import draw_images, is_the_draw
 from exporters.verification.policies import Attacked, Policies, apply_policies
-from exporters.verification.replay import replay, unsteady, unsteady_leads
+from exporters.verification.replay import replay, unsteady
 from exporters.verification.target import Target, open_target
 from exporters.verification.verdict import Answer, Assurance, Broken, Check, PolicyResult, Status, Verdict
 
@@ -73,6 +65,8 @@ STRUCTURE, DIGESTS, DATA, REPLAY, DETERMINISM, GATE, ATTACKS, ALARMS, DECISION, 
     *("structure", "digests", "data", "replay", "determinism", "gate", "attacks", "alarms", "decision"),
     "independent data",
 )
+CONFESSION = "sealed alarms"
+"""Not a step of the protocol: what the exporter says against itself is believed at once."""
 
 _LARGEST_SEED = 2**63
 _FEWEST_NEW_IMAGES = 256  # fewer let a test of two rates pass for want of power
@@ -233,6 +227,7 @@ class Examination:
     def _examine(self) -> None:
         model, session = self._open()
         claim, evidence = self._check_digests(model, session)
+        self._hear_confession(claim)
         target = open_target(session, evidence.natural())
         self._bind_to_data(claim, evidence, session)
         standing = self._replay(claim, evidence, target)
@@ -299,6 +294,15 @@ class Examination:
         self._check_counts(claim, evidence, session)
         self._note("passed", "model, evidence and claim are those that were sealed together")
         return claim, evidence
+
+    def _hear_confession(self, claim: Claim) -> None:
+        if claim.alarms:
+            self._note(
+                "undecided",
+                f"the export itself found that its attacks may have been blind: {', '.join(claim.alarms)}",
+                _BLINDED,
+                step=CONFESSION,
+            )
 
     def _read_evidence(self) -> bytes:
         if self.options.evidence is not None:
@@ -472,49 +476,17 @@ class Examination:
         chosen: Integers,
     ) -> None:
         self.step = ALARMS
-        found = tied(outcome)
-        differing = int(unsteady_leads(target, outcome.x_adv, evidence.labels[chosen], outcome.leads).sum())
-        if differing:
-            found.append(f"{differing} of {len(chosen)} attacked images have other logits alone than in their batch")
-        if gradients is None:
-            self._conclude(found, "no sign that the attacks were blinded; there are no gradients to watch")
-            return
-        gate = agreement(target.session, gradients.graph, outcome.x_adv)
-        if len(chosen) and not gate.passed:
-            found.append(f"the importer's logits are off by {gate.max_relative_error:.1e} on attacked images")
-        found += upsets(outcome)
-        natural = evidence.natural()
-        standing = chosen[~outcome.broken]
-        attacked = outcome.x_adv[~outcome.broken]
-        weak: list[str] = []
-        for name, images, labels in (
-            ("images", natural, evidence.labels),
-            ("attacked images", attacked, evidence.labels[standing]),
-        ):
-            reach = reaches(gradients, images, labels)
-            zero, short = int((reach == 0).sum()), int((reach < 1).sum())
-            if zero > USELESS_GRADIENTS_ALLOWED * len(images):
-                found.append(f"the gradient is zero on {zero} of {len(images)} {name}")
-            elif short > USELESS_GRADIENTS_ALLOWED * len(images):
-                weak.append(f"the gradient is too small to matter on {short} of {len(images)} {name}")
-        survivors, tried = half_range_survivors(
-            target, gradients, natural[standing], evidence.labels[standing], self.options.seed
-        )
-        if survivors:
-            weak.append(f"{survivors} of {tried} images survive eps = 0.5, which no classifier can")
-        one_class = bool(weak) and answers_one_class(
-            target, natural, evidence.labels, outcome.x_adv, claim.threat, self.options.seed
-        )
-        found += [] if one_class else weak
-        everything_alike = "the file gives every picture the same class, so there is nothing to break"
-        self._conclude(found, everything_alike if one_class else "no sign that the attacks were blinded")
-
-    def _conclude(self, found: list[str], otherwise: str) -> None:
-        self.alarms = tuple(found)
-        if found:
-            self._note("undecided", "; ".join(found), "The file hides its gradients, and the attacks may be blind.")
+        attacked = AttackedImages(evidence.natural(), evidence.labels, chosen, outcome, claim.threat)
+        findings = look_for_blindness(target, gradients, attacked, self.options.seed)
+        self.alarms = tuple(alarm.detail for alarm in findings.alarms)
+        if findings.alarms:
+            self._note("undecided", "; ".join(self.alarms), _BLINDED)
+        elif gradients is None:
+            self._note("passed", "no sign that the attacks were blinded; there are no gradients to watch")
+        elif findings.one_class:
+            self._note("passed", "the file gives every picture the same class, so there is nothing to break")
         else:
-            self._note("passed", otherwise)
+            self._note("passed", "no sign that the attacks were blinded")
 
     def _try_new_images(self, claim: Claim, target: Target, gradients: Gradients | None) -> None:
         """A dataset that is not the claim's: fresh images, the same attacks, and a test of the two rates."""
@@ -594,6 +566,7 @@ class Examination:
 
 
 _INTERNAL = "This program failed on this file; please report it."
+_BLINDED = "The file hides its gradients, and the attacks may be blind."
 
 
 def _as_caller(action: Callable[[], T]) -> T:

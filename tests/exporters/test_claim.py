@@ -36,6 +36,7 @@ def make_claim() -> Claim:
         licences=None,
         evidence="c" * 64,
         model="d" * 64,
+        alarms=("half-range", "zero-gradients"),
     ).sealed()
 
 
@@ -79,11 +80,11 @@ def test_what_is_no_claim_is_unreadable(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        '{"schema":"compress.claim/1","schema":"compress.claim/1"}',
-        '{"schema":"compress.claim/1","samples":NaN}',
-        '{"schema":"compress.claim/1","samples":1e999}',
-        '{"schema":"compress.claim/1","samples":' + "9" * 5000 + "}",
-        '{"schema":"compress.claim/1","x":"\\ud800"}',
+        '{"schema":"compress.claim/2","schema":"compress.claim/2"}',
+        '{"schema":"compress.claim/2","samples":NaN}',
+        '{"schema":"compress.claim/2","samples":1e999}',
+        '{"schema":"compress.claim/2","samples":' + "9" * 5000 + "}",
+        '{"schema":"compress.claim/2","x":"\\ud800"}',
         "[" * 100_000,
         " " * ((1 << 20) + 1),
     ],
@@ -117,6 +118,14 @@ def test_hostile_json_is_unreadable(text: str) -> None:
         ("evidence", "c" * 63),
         ("recipe", []),
         ("suite", "x" * 300),
+        ("alarms", "half-range"),
+        ("alarms", None),
+        ("alarms", [1]),
+        ("alarms", ["Half range\u001b[31m"]),
+        ("alarms", ["a" * 41]),
+        ("alarms", ["zero-gradients", "half-range"]),
+        ("alarms", ["half-range", "half-range"]),
+        ("alarms", [f"a{number:03}" for number in range(101)]),
     ],
 )
 def test_a_wrong_field_is_unreadable_even_where_every_digest_fits(field: str, value: object) -> None:
@@ -132,11 +141,18 @@ def test_missing_and_unknown_fields_are_unreadable() -> None:
         parse_claim(resealed(whole | {"certified": True}))
 
 
-@pytest.mark.parametrize("schema", ["compress.claim/2", "compress.claim/99999"])
+@pytest.mark.parametrize("schema", ["compress.claim/3", "compress.claim/99999"])
 def test_a_newer_schema_is_named(schema: str) -> None:
     with pytest.raises(UnreadableClaimError, match=schema) as caught:
         parse_claim(resealed(make_claim().to_json() | {"schema": schema}))
     assert "newer" in caught.value.hint
+
+
+def test_an_older_schema_is_named_with_the_way_out() -> None:
+    whole = make_claim().to_json() | {"schema": "compress.claim/1"}
+    with pytest.raises(UnreadableClaimError, match=r"compress\.claim/1") as caught:
+        parse_claim(resealed({name: value for name, value in whole.items() if name != "alarms"}))
+    assert caught.value.hint.startswith("Export the checkpoint again")
 
 
 def test_counts_that_cannot_be_are_a_violation() -> None:

@@ -149,6 +149,27 @@ def test_provenance_goes_into_the_claim() -> None:
     assert claim.licences == {"data": "MIT"}
 
 
+def test_an_honest_model_has_nothing_to_confess(sealed: Sealed) -> None:
+    assert sealed.claim.alarms == ()
+    assert sealed.alarms == ()
+
+
+def test_a_model_that_blinds_the_attacks_confesses_it() -> None:
+    # Saturated outputs, shifted so that of most pictures one class alone is on the upper side.
+    images = to_float(Blobs().load("test").images).reshape(300, -1)
+    second, first = np.sort(images @ WEIGHTS.T + BIAS, axis=1)[:, 1:].T
+    model = make_model("out", helper.make_node("Sigmoid", ["logits"], ["out"]))
+    for tensor, values in zip(model.graph.initializer, (WEIGHTS, BIAS - np.median((first + second) / 2)), strict=True):
+        tensor.CopyFrom(numpy_helper.from_array((1e4 * values).astype(np.float32), tensor.name))
+    sealed = seal(model, Blobs(), THREAT, samples=64, threads=1)
+    assert sealed.claim.robust > 10, "a proud claim, were it not for the alarms"
+    claim = read_claim(onnx.ModelProto.FromString(sealed.model))
+    assert claim is not None
+    assert {"half-range", "zero-gradients"} <= set(claim.alarms)
+    assert claim.alarms == tuple(sorted({alarm.name for alarm in sealed.alarms}))
+    assert all(alarm.detail for alarm in sealed.alarms)
+
+
 def test_both_files_are_written(sealed: Sealed, tmp_path: Path) -> None:
     path = tmp_path / "run" / "model.onnx"
     assert sealed.write(path) == evidence_path(path)

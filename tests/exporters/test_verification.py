@@ -218,6 +218,20 @@ def test_a_part_of_the_images_can_be_attacked(files: Files) -> None:
     assert (verdict.attacked, verdict.exit_code) == (10, 0)
 
 
+def test_what_the_export_confesses_is_believed(files: Files) -> None:
+    files.rewrite(alarms=("half-range", "zero-gradients"))
+    verdict = check(files)
+    assert (verdict.answer, verdict.exit_code) == ("undecided", 3)
+    assert verdict.first_problem is not None
+    assert verdict.first_problem.name == "sealed alarms"
+    assert verdict.first_problem.detail.endswith("may have been blind: half-range, zero-gradients")
+    assert verdict.alarms == (), "the verifier's own attacks saw nothing wrong"
+    assert check(files, suite="replay").exit_code == 3
+    # A violation needs no good attack: what is proven stays proven.
+    files.rewrite(call_robust(files.evidence, 13), alarms=("half-range",))
+    assert check(files).exit_code == 1
+
+
 def test_replay_says_that_it_attacked_nothing(files: Files) -> None:
     verdict = check(files, suite="replay")
     assert verdict.exit_code == 0
