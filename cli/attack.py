@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import options
 from cli.output import Output
-from compressor.errors import ClassMismatchError, UsageError
+from compressor.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from cli.inputs import Inputs
-    from compressor.contracts import Dataset
+    from compressor.evaluation_report import Report
+    from compressor.frozen import FrozenPrecision
 
 
 def attack(
@@ -28,7 +26,11 @@ def attack(
     norm: options.Norm = None,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", metavar="N", help="Images at a time. Default: 128; 32 with AutoAttack."),
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            help="Images at a time. Default: 128; with AutoAttack on a CPU 32, or 64 for bf16 proposals.",
+        ),
     ] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
@@ -41,6 +43,20 @@ def attack(
     state: Annotated[
         Path | None, typer.Option("--state", metavar="DIR", help="Keep what is done here, and go on from it.")
     ] = None,
+    proposals: Annotated[
+        str,
+        typer.Option(
+            "--proposals",
+            metavar="fp32|bf16",
+            help="Precision in which attacks look for images; the model itself decides in fp32 always.",
+        ),
+    ] = "fp32",
+    reference: Annotated[
+        bool,
+        typer.Option(
+            "--reference", help="Run AutoAttack by its authors' own loops too, and count where the two disagree."
+        ),
+    ] = False,
     report_to: Annotated[
         Path | None,
         typer.Option(
@@ -63,81 +79,59 @@ def attack(
     """Attack a checkpoint or an ONNX file and print one table, each accuracy with its 95 % interval."""
     from cli.attack_report import plan_report, write_report
     from cli.evaluation import attack_images, test_images
-    from cli.inputs import Inputs, default_threat, open_checkpoint
+    from cli.inputs import Inputs, default_threat
+    from cli.reference import REFERENCE_SUITE, autoattack_column, show_agreement
     from cli.tables import show_report
-    from compressor.files import sha256_file
+    from cli.targets import open_target
     from compressor.suites import get_suite
     from compressor.training.interruption import stop_on_signals
 
-    get_suite(suite)
+    column = autoattack_column(get_suite(suite)) if reference else ""
+    precision = parse_proposals(proposals)
     inputs = Inputs(data, data_dir, download, device, threads)
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
         where = inputs.device()
-        module: nn.Module
-        if target.suffix == ".onnx":
-            given = {
-                "--image-size": image_size,
-                "--model": model,
-                "--normalization": normalization,
-                "--activation": activation,
-            }
-            _refuse({name for name, value in given.items() if value is not None})
-            module, dataset, recorded = _open_onnx(target, inputs, provider, output)
-            module = module.to(where)
-        else:
-            loaded, dataset = open_checkpoint(
-                target, inputs, output,
-                model=model, normalization=normalization, activation=activation, image_size=image_size,
-            )  # fmt: skip
-            module, recorded = loaded.classifier.to(where), loaded.metadata.get("threat", {})
-        images = test_images(dataset, eval_samples, seed or 0, output=output, stop=stop)
-        threat, sha256 = default_threat(recorded, eps, norm), sha256_file(target)
-        plan = plan_report(report_to, curve, threat, images, output=output)
-        report = attack_images(
-            module, sha256, images, threat, suite,
-            seed=seed or 0, batch_size=batch_size, device=where, state=state, output=output, stop=stop,
+        opened = open_target(
+            target, inputs, output, device=where, provider=provider, image_size=image_size,
+            model=model, normalization=normalization, activation=activation,
         )  # fmt: skip
-        show_report(report, target.name, output)
+        if opened.surrogate and precision != "fp32":
+            raise UsageError("the gradients of an ONNX file are computed in fp32.", "Leave --proposals out.")
+        images = test_images(opened.dataset, eval_samples, seed or 0, output=output, stop=stop)
+        threat = default_threat(opened.recorded, eps, norm)
+        plan = plan_report(report_to, curve, threat, images, output=output)
+
+        def attacked_with(suite_name: str, kept_in: Path | None) -> Report:
+            return attack_images(
+                opened.model, opened.sha256, images, threat, suite_name, seed=seed or 0, batch_size=batch_size,
+                device=where, state=kept_in, proposals=precision, surrogate=opened.surrogate, output=output, stop=stop,
+            )  # fmt: skip
+
+        report = attacked_with(suite, state)
+        document = report.to_json() | {"proposals": precision}
+        show_report(report, opened.name, output)
+        if reference:
+            kept_in = state.with_name(f"{state.name}.reference") if state else None
+            theirs = attacked_with(REFERENCE_SUITE, kept_in)
+            document["reference"] = show_agreement(report, column, theirs, output).to_json()
         if plan:
             write_report(
-                plan, report, module, target.name, sha256, images,
+                plan, report, opened.model, opened.name, opened.sha256, images,
                 device=where, batch_size=batch_size, output=output, stop=stop,
             )  # fmt: skip
-        output.json("compress.attack/1", report.to_json() | ({"report": str(plan.folder)} if plan else {}))
+            document["report"] = str(plan.folder)
+        output.json("compress.attack/1", document)
     return 0
 
 
-def _refuse(options: set[str]) -> None:
-    if options:
-        raise UsageError(
-            f"{min(options)} says nothing about an ONNX file, which knows its own.",
-            "Leave it out, or name a checkpoint.",
-        )
+def parse_proposals(text: str) -> FrozenPrecision:
+    """What ``--proposals`` means.
 
-
-def _open_onnx(path: Path, inputs: Inputs, provider: str, output: Output) -> tuple[nn.Module, Dataset, dict[str, Any]]:
-    """The file as a module (onnxruntime decides, the importer has the gradients), its data, and its claimed threat."""
-    from typing import cast
-
-    from cli.inputs import dataset_by_record
-    from exporters.claim import ClaimMismatchError, read_claim
-    from exporters.differentiable import FileModel, import_graph
-    from exporters.runtime import open_session
-    from exporters.structure import load_untrusted
-
-    checked = load_untrusted(path)
-    session = open_session(checked.data, provider=cast(Any, provider), threads=inputs.threads)
-    module = FileModel(session, import_graph(checked.model))
-    try:
-        claim = read_claim(checked.model)
-    except ClaimMismatchError as error:
-        output.warn(f"{path}: {error}.")
-        claim = None
-    recorded = str(claim.dataset["name"]) if claim else None
-    dataset = inputs.open(lambda: dataset_by_record(recorded, session.classes), session.image_shape[1], output)
-    if len(dataset.class_names) != session.classes:
-        raise ClassMismatchError(
-            f"{path} has {session.classes} classes, and {dataset.name} has {len(dataset.class_names)}.",
-            "Name the data that it was made for with --data.",
-        )
-    return module, dataset, {"norm": claim.norm, "eps": claim.eps} if claim else {}
+    Raises:
+        UsageError: it is neither.
+    """
+    if text == "fp32":
+        return "fp32"
+    if text == "bf16":
+        return "bf16"
+    raise UsageError(f"--proposals is {text!r}.", "Use fp32 or bf16.")

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 import torch
+from torch import Tensor
 
 from compressor.errors import UntrustedGradientsError
 from compressor.frozen import Surrogate, chunk_for, doubt_between
 from compressor.randomness import make_generator
 from exporters.differentiable.gate import agreement
 from exporters.differentiable.graph import GraphModule, import_graph
-from exporters.runtime import Images, Session, SessionModule
-
-_SAMPLE = 8
+from exporters.runtime import Session, SessionModule
 
 
-def open_attackable(session: Session, model: onnx.ModelProto, images: Images) -> Surrogate:
+def open_attackable(session: Session, model: onnx.ModelProto, x: Tensor) -> Surrogate:
     """Import a file's graph, hold its logits against the session's, and join the two.
 
     Args:
         session: the open file; it decides what is broken.
         model: what it was opened from.
-        images: float32 ``[n, C, H, W]`` in [0, 1], n at least 1, on which the two must agree, as on noise.
+        x: float32 images ``[n, C, H, W]`` in [0, 1], n at least 1, on which the two must agree, as on noise; the
+            graph computes on their device.
 
     Raises:
         UnsupportedOperatorError: the graph holds an operator that has no gradient here.
         UntrustedGradientsError: the two disagree.
     """
-    graph = channels_last(import_graph(model))
-    noise = torch.rand(images.shape, generator=make_generator("attackable", "noise")).numpy()
-    gate = agreement(session, graph, np.concatenate([images, noise]))
+    graph = channels_last(import_graph(model).to(x.device))
+    noise = torch.rand(x.shape, generator=make_generator("attackable", "noise"))
+    gate = agreement(session, graph, torch.cat([x.cpu(), noise]).numpy())
     if not gate.passed:
         raise UntrustedGradientsError(
             f"the gradients of this file can't be trusted: the logits that they belong to differ from onnxruntime's by "
             f"{gate.max_relative_error:.1e} of the logit scale.",
             "Attack the checkpoint that it was exported from; `compress verify` attacks the file by queries alone.",
         )
-    sample = torch.from_numpy(images[:_SAMPLE])
     decider = SessionModule(session)
-    return Surrogate(graph, decider, doubt_between(graph, decider, sample), chunk=chunk_for(graph, sample))
+    return Surrogate(graph, decider, doubt_between(graph, decider, x), chunk=chunk_for(graph, x))
 
 
 def channels_last(graph: GraphModule) -> GraphModule:

@@ -1,0 +1,118 @@
+"""What ``compress attack`` attacks: a checkpoint or an ONNX file, with the data that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from cli.inputs import Inputs, dataset_by_record, open_checkpoint
+from cli.output import Output
+from compressor.contracts import Dataset
+from compressor.errors import ClassMismatchError, UsageError
+from compressor.files import sha256_file
+
+
+@dataclass(frozen=True)
+class AttackTarget:
+    """A model to attack.
+
+    Attributes:
+        name: of its file, without a folder.
+        sha256: of its file.
+        model: decides what is broken; on the device.
+        dataset: its data.
+        recorded: the threat that the file records; empty where it records none.
+        surrogate: makes what attacks differentiate, from a few images; ``None`` for the model's own twin.
+    """
+
+    name: str
+    sha256: str
+    model: nn.Module
+    dataset: Dataset
+    recorded: Mapping[str, Any]
+    surrogate: Callable[[Tensor], nn.Module] | None = None
+
+
+def open_target(
+    path: Path,
+    inputs: Inputs,
+    output: Output,
+    *,
+    device: torch.device,
+    provider: str,
+    image_size: int | None,
+    model: str | None,
+    normalization: str | None,
+    activation: str | None,
+) -> AttackTarget:
+    """Open a file by its suffix.
+
+    Args:
+        path: ``.onnx``, or a checkpoint.
+        inputs: device and data.
+        output: told what is open.
+        device: where to compute.
+        provider: what onnxruntime runs on.
+        image_size: of a checkpoint that does not record it; as are the rest.
+        model: the architecture.
+        normalization: by name or numbers.
+        activation: where keys cannot tell.
+
+    Raises:
+        UsageError: an option that says nothing about this kind of file.
+        ClassMismatchError: an ONNX file and data of unlike classes.
+    """
+    if path.suffix != ".onnx":
+        loaded, dataset = open_checkpoint(
+            path, inputs, output, model=model, normalization=normalization, activation=activation, image_size=image_size
+        )
+        threat = loaded.metadata.get("threat", {})
+        return AttackTarget(path.name, sha256_file(path), loaded.classifier.to(device), dataset, threat)
+    given = {
+        "--image-size": image_size,
+        "--model": model,
+        "--normalization": normalization,
+        "--activation": activation,
+    }
+    if useless := sorted(name for name, value in given.items() if value is not None):
+        raise UsageError(
+            f"{useless[0]} says nothing about an ONNX file, which knows its own.",
+            "Leave it out, or name a checkpoint.",
+        )
+    return _open_onnx(path, inputs, output, provider, device)
+
+
+def _open_onnx(path: Path, inputs: Inputs, output: Output, provider: str, device: torch.device) -> AttackTarget:
+    """Onnxruntime decides, the importer has the gradients."""
+    from exporters.claim import ClaimMismatchError, read_claim
+    from exporters.differentiable import FileModel, import_graph, open_attackable
+    from exporters.runtime import open_session
+    from exporters.structure import load_untrusted
+
+    checked = load_untrusted(path)
+    session = open_session(checked.data, provider=cast(Any, provider), threads=inputs.threads)
+    try:
+        claim = read_claim(checked.model)
+    except ClaimMismatchError as error:
+        output.warn(f"{path}: {error}.")
+        claim = None
+    recorded = str(claim.dataset["name"]) if claim else None
+    dataset = inputs.open(lambda: dataset_by_record(recorded, session.classes), session.image_shape[1], output)
+    if len(dataset.class_names) != session.classes:
+        raise ClassMismatchError(
+            f"{path} has {session.classes} classes, and {dataset.name} has {len(dataset.class_names)}.",
+            "Name the data that it was made for with --data.",
+        )
+    return AttackTarget(
+        path.name,
+        sha256_file(path),
+        FileModel(session, import_graph(checked.model)).to(device),
+        dataset,
+        {"norm": claim.norm, "eps": claim.eps} if claim else {},
+        lambda x: open_attackable(session, checked.model, x),
+    )
