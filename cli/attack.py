@@ -115,10 +115,7 @@ def attack(
             theirs = attacked_with(REFERENCE_SUITE, kept_in)
             document["reference"] = show_agreement(report, column, theirs, output).to_json()
         if plan:
-            write_report(
-                plan, report, opened.model, opened.name, opened.sha256, images,
-                device=where, batch_size=batch_size, output=output, stop=stop,
-            )  # fmt: skip
+            write_report(plan, report, opened, images, device=where, batch_size=batch_size, output=output, stop=stop)
             document["report"] = str(plan.folder)
         output.json("compress.attack/1", document)
     return 0

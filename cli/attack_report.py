@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from cli.evaluation import EVALUATION_BATCH, Images
 from cli.output import Output
+from cli.targets import AttackTarget
 from compressor import launch
 from compressor.attack_report import (
     LARGEST_SAMPLE,
@@ -83,9 +83,7 @@ def plan_report(
 def write_report(
     plan: ReportPlan,
     report: Report,
-    model: nn.Module,
-    name: str,
-    sha256: str,
+    opened: AttackTarget,
     images: Images,
     *,
     device: torch.device,
@@ -98,9 +96,7 @@ def write_report(
     Args:
         plan: from ``plan_report``.
         report: the evaluation.
-        model: that was attacked, on ``device``.
-        name: of its file, without a folder.
-        sha256: of its file.
+        opened: the model that was attacked, on ``device``.
         images: that were attacked.
         device: where to compute.
         batch_size: images at once.
@@ -117,17 +113,18 @@ def write_report(
 
     split, names = images.split, images.class_names
     subject = take_subject(
-        model,
+        opened.model,
         split.images,
         split.labels,
         classes=len(names),
         seed=report.seed,
         batch_size=batch_size or EVALUATION_BATCH,
         device=device,
+        surrogate=opened.surrogate,
         on_progress=on_progress,
     )
     channels, height, width = split.images.shape[1:]
-    about = About(name, sha256, images.dataset, images.sha256, names, (channels, height, width))
+    about = About(opened.name, opened.sha256, images.dataset, images.sha256, names, (channels, height, width))
     findings = examine(subject, about, report, get_suite(report.suite), split.images, plan.radii)
     write_folder(plan.folder, findings)
     output.line(f"report: {plan.folder / 'report.md'}")

@@ -21,8 +21,8 @@ class ColumnOutcome:
         correct: how many images stand under it; of a stage, after it and the stages before it.
         n: of how many.
         broke: images that the model gets right unattacked and wrong under it; of a stage, what stood before it.
-        alone: of those, how many no other column broke; ``None`` where the question has no answer: a stage, or a
-            column of a cascade, sees only what stood before it.
+        alone: of those, how many no other column broke; ``None`` where the question has no answer: a column without
+            others, or a stage or a column of a cascade, which sees only what stood before it.
     """
 
     name: str
@@ -52,7 +52,8 @@ def _outcomes(report: Report) -> Iterator[ColumnOutcome]:
     before = report.clean
     for name, right in report.attacks.items():
         fell = before & ~right
-        alone = report.unique[name] if report.mode == "alone" else None
+        compared = report.mode == "alone" and len(report.attacks) > 1
+        alone = report.unique[name] if compared else None
         yield ColumnOutcome(name, None, int((before & right).sum()), report.samples, int(fell.sum()), alone)
         yield from _stages(report, name, int(before.sum()))
         if report.mode == "cascade":

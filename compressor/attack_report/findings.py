@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from compressor.attack_report.classes import ClassOutcome, Confusion, by_class, confusion
 from compressor.attack_report.columns import ColumnOutcome, outcomes
 from compressor.attack_report.curve import Curve, CurvePoint
@@ -92,7 +95,7 @@ class Findings:
             "evaluation": self.report.to_json(),
             "columns": [_with_interval(column) for column in self.columns],
             "classes": [_class(outcome) for outcome in self.classes],
-            "confusion": None if found is None else {"counts": found.counts.tolist(), "unknown": found.unknown},
+            "confusion": None if found is None else {"cells": _cells(found.counts), "unknown": found.unknown},
             "sample": {"positions": list(self.positions), "labels": list(self.labels)},
             "curves": {curve.norm: [_point(point) for point in curve.points] for curve in self.curves},
             "norms": {
@@ -103,8 +106,8 @@ class Findings:
                 for norms in self.norms
             },
             "targeted": {
-                "attempts": self.targeted.attempts.tolist(),
-                "successes": self.targeted.successes.tolist(),
+                "attempts": _cells(self.targeted.attempts),
+                "successes": _cells(self.targeted.successes),
                 "rate": self.targeted.rate,
             },
             "gallery": {"drawn": self.drawn, "shown": [_example(example) for example in self.examples]},
@@ -139,6 +142,11 @@ def _class(outcome: ClassOutcome) -> dict[str, Any]:
         **{f"{name}_accuracy": count / outcome.n if outcome.n else None for name, count in rates.items()},
         **{f"{name}_interval": list(wilson_interval(count, outcome.n)) for name, count in rates.items()},
     }
+
+
+def _cells(counts: NDArray[np.int64]) -> list[list[int]]:
+    """``[row, column, count]`` of every cell that is not 0: of a thousand classes most are."""
+    return [[int(row), int(column), int(counts[row, column])] for row, column in np.argwhere(counts)]
 
 
 def _example(example: Example) -> dict[str, Any]:

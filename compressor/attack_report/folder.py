@@ -12,6 +12,7 @@ from compressor.attack_report.findings import SCHEMA, Findings
 from compressor.attack_report.page import page
 from compressor.attack_report.tables import tables
 from compressor.errors import UsageError, WriteError
+from compressor.files import canonical_json
 
 FILES = (
     "report.md",
@@ -52,7 +53,7 @@ def refuse_unless_ours(folder: Path) -> None:
 
 def contents(findings: Findings) -> dict[str, bytes]:
     """Every file of a report, by name: the same findings give the same bytes."""
-    data = json.dumps(findings.to_json(), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    data = canonical_json(findings.to_json()) + "\n"
     texts = {**tables(findings), "report.json": data}
     files = {**figures(findings), **{name: text.encode() for name, text in texts.items()}}
     return {"report.md": page(findings, files).encode(), **files}

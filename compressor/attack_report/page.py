@@ -92,8 +92,8 @@ def _curve(findings: Findings) -> Iterator[str]:
     yield ""
     yield (
         f"PGD of {curve.STEPS} steps on the margin, each radius attacked anew, on {_sample(findings)}. The curve "
-        "should fall all the way down; where it levels off above 0 or rises, the attack is being misled, and the true "
-        "accuracy is lower."
+        "should fall all the way down; where it levels off above 0 or rises, the attack was probably misled, and the "
+        "true accuracy is lower."
     )
     yield ""
 

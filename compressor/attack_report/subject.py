@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from compressor.frozen import Surrogate, chunk_of, in_chunks, surrogate_of
+from compressor.frozen import chunk_of, in_chunks, surrogate_of
 from compressor.modes import module_mode
 from compressor.randomness import derive_seed, make_generator
 from compressor.sampling import balanced_indices
@@ -80,6 +80,7 @@ def take_subject(
     samples: int = LARGEST_SAMPLE,
     batch_size: int = 128,
     device: torch.device | str = "cpu",
+    surrogate: Callable[[Tensor], nn.Module] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Subject:
     """A model with a class-balanced sample of its images, drawn by seed.
@@ -93,14 +94,15 @@ def take_subject(
         samples: how many at most; all of them where there are no more.
         batch_size: images at once.
         device: where to compute.
+        surrogate: makes what attacks differentiate, from a few images; by default ``surrogate_of`` the model.
         on_progress: see ``OnProgress``.
     """
     positions = balanced_indices(labels, samples, derive_seed(seed, "attack report", "sample"))
     x = to_floats(images[positions]).to(device)
-    stand_in = model if isinstance(model, Surrogate) else surrogate_of(model, x[:_CHECKED_WITH])
+    few = x[:_CHECKED_WITH]
     return Subject(
-        model.decider if isinstance(model, Surrogate) else model,
-        stand_in,
+        model,
+        surrogate(few) if surrogate else surrogate_of(model, few),
         x,
         torch.from_numpy(labels[positions].astype(np.int64)).to(device),
         positions,

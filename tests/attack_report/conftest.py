@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,7 @@ class Linear:
         self.labels[:5] = (self.labels[:5] + 1) % classes  # a few that it gets wrong unattacked
         self.classes = classes
 
-    def subject(self, **options: int) -> Subject:
+    def subject(self, **options: Any) -> Subject:
         return take_subject(
             self.model, self.images, self.labels, classes=self.classes, **{"seed": 0, "samples": N, **options}
         )

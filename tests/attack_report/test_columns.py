@@ -36,3 +36,8 @@ def test_in_a_cascade_an_attack_has_what_was_left() -> None:
     a, b = outcomes(make_report(mode="cascade", attacks=bits))
     assert (a.broke, a.correct, a.alone) == (2, 3, None)
     assert (b.broke, b.correct, b.alone) == (1, 2, None)
+
+
+def test_an_attack_without_others_is_not_compared() -> None:
+    (only,) = outcomes(make_report(attacks={"A": make_report().attacks["A"]}))
+    assert (only.broke, only.alone) == (2, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from compressor.frozen import Surrogate
 
@@ -34,10 +35,15 @@ def test_batches_are_the_whole_sample_with_progress_and_noise_of_their_own(three
     assert len(draws) == 6
 
 
-def test_a_surrogate_that_is_given_is_used(three_classes: Linear) -> None:
+def test_a_surrogate_that_is_given_is_attacked_and_the_model_decides(three_classes: Linear) -> None:
     given = Surrogate(three_classes.model, three_classes.model, 0.0)
-    linear = Linear(3)
-    linear.model = given  # type: ignore[assignment]
-    subject = linear.subject()
+    shown: list[int] = []
+
+    def surrogate(x: Tensor) -> Surrogate:
+        shown.append(len(x))
+        return given
+
+    subject = three_classes.subject(surrogate=surrogate)
     assert subject.attacked is given
     assert subject.model is three_classes.model
+    assert shown == [8]
