@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.output import Output, percent
+from compressor.evaluation_tables import stage_counts
 from compressor.files import sha256_file
 from compressor.statistics import clopper_pearson, wilson_interval
 
@@ -19,16 +20,26 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "undecided": "UNDECIDED", "skipped
 
 
 def show_report(report: Report, title: str, output: Output) -> None:
-    """Clean accuracy, each attack's, and the worst case, with 95 % Wilson intervals; below it the alarms that rang."""
+    """Clean accuracy, each attack's, and the worst case, with 95 % Wilson intervals; below it the alarms that rang.
+
+    Where there is more than one attack, the last column counts the images that it broke and no other did.
+    """
     doubt = "" if report.trustworthy else ", NOT TRUSTWORTHY"
-    rows = [("clean", report.clean), *report.attacks.items()]
-    if len(report.attacks) > 1 or doubt:
-        rows.append((f"worst case{doubt}", report.robust))
+    several = len(report.attacks) > 1
+    unique = report.unique
+    rows = [(*_row("clean", report.clean), "")]
+    rows += [(*_row(name, bits), str(unique[name])) for name, bits in report.attacks.items()]
+    if several or doubt:
+        rows.append((*_row(f"worst case{doubt}", report.robust), ""))
+    headings = ["attack", "accuracy", "95 % interval", "correct", "images", "it alone broke"]
     output.table(
         f"{title}: {report.suite}, {report.threat}, seed {report.seed}{doubt}",
-        ["attack", "accuracy", "95 % interval", "correct", "images"],
-        [_row(name, bits) for name, bits in rows],
+        headings if several else headings[:-1],
+        [row if several else row[:-1] for row in rows],
     )
+    for name, (stages, broken_by) in report.broken_by.items():
+        parts = ", ".join(f"{stage} {count}" for stage, count in stage_counts(stages, broken_by).items())
+        output.line(f"{name}: images broken by its parts, each on what the ones before it left: {parts}")
     for alarm in report.alarms:
         # The reasons stay with the table; where there is none, because JSON was asked for, they are warnings.
         say = output.warn if output.as_json else output.line

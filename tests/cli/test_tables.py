@@ -51,3 +51,15 @@ def test_with_json_the_reasons_are_warnings(capsys: pytest.CaptureFixture[str]) 
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("warning: not trustworthy: ") == 2
+
+
+def test_what_an_attack_alone_broke_and_which_part_of_an_ensemble_broke_it(capsys: pytest.CaptureFixture[str]) -> None:
+    clean = np.ones(6, dtype=bool)
+    attacks = {"FGSM": np.array([1, 0, 1, 1, 1, 1], dtype=bool), "AA": np.array([1, 0, 0, 0, 1, 1], dtype=bool)}
+    stages = {"AA": (("apgd-ce", "square"), np.array([-1, 0, 0, 1, -1, -1]))}
+    with Output() as output:
+        show_report(Report(Threat(), "t@1", 0, "alone", clean, attacks, broken_by=stages), "m.pt", output)
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert lines["FGSM"][-3:] == ["5", "6", "0"]
+    assert lines["AA"][-3:] == ["3", "6", "2"]
+    assert lines["AA:"][-4:] == ["apgd-ce", "2,", "square", "1"]
