@@ -47,27 +47,32 @@ def killed(work: Callable[[], object], state: Path, kill: int) -> int:
 
 
 def main() -> None:
+    """Do one job after the other, their options parted by ``--then``, and print a line for each."""
+    torch.set_num_threads(1)
+    rank, size, meeting, *options = sys.argv[1:]
+    if int(size) > 1:
+        dist.init_process_group(
+            "gloo",
+            init_method=f"file://{meeting}",
+            rank=int(rank),
+            world_size=int(size),
+            timeout=timedelta(seconds=60),
+        )
+    for job in " ".join(options).split("--then"):
+        sys.stdout.write(json.dumps(do(job.split())) + "\n")
+
+
+def do(job: list[str]) -> dict[str, object]:
+    """Evaluate as the options of a job say, and tell all that there is to tell."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rank", type=int, default=0)
-    parser.add_argument("--size", type=int, default=1)
-    parser.add_argument("--meeting", type=Path)
     parser.add_argument("--state", type=Path)
     parser.add_argument("--mode", default="alone")
     parser.add_argument("--batch-size", type=int, default=6)
     parser.add_argument("--soundness", action="store_true")
     parser.add_argument("--kill-after", type=int, default=0, help="batches, counted over all columns")
     parser.add_argument("--kills", type=int, default=0, help="how many children to start and kill first")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    if given.size > 1:
-        dist.init_process_group(
-            "gloo",
-            init_method=f"file://{given.meeting}",
-            rank=given.rank,
-            world_size=given.size,
-            timeout=timedelta(seconds=60),
-        )
-
+    given = parser.parse_args(job)
+    team = Team.current(torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
@@ -95,7 +100,7 @@ def main() -> None:
 
     def on_progress(name: str, done: int, total: int) -> None:
         calls.append((name, done, total))
-        if given.kill_after and len(calls) > given.kill_after + given.rank:
+        if given.kill_after and len(calls) > given.kill_after + team.rank:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def work() -> Report:
@@ -111,7 +116,7 @@ def main() -> None:
             soundness=given.soundness,
             state=given.state,
             model_digest="m",
-            team=Team.current(torch.device("cpu")),
+            team=team,
             on_progress=on_progress,
         )
 
@@ -124,18 +129,14 @@ def main() -> None:
             raise
         os.kill(os.getpid(), signal.SIGKILL)
     bits = {"clean": report.clean, **report.attacks}
-    sys.stdout.write(
-        json.dumps(
-            {
-                "report": report.to_json(),
-                "bits": {name: column.astype(int).tolist() for name, column in bits.items()},
-                "said": {name: column.tolist() for name, column in report.predictions.items()},
-                "files": found_by_killed,
-                "calls": calls,
-                "forwards": forwards,
-            }
-        )
-    )
+    return {
+        "report": report.to_json(),
+        "bits": {name: column.astype(int).tolist() for name, column in bits.items()},
+        "said": {name: column.tolist() for name, column in report.predictions.items()},
+        "files": found_by_killed,
+        "calls": calls,
+        "forwards": forwards,
+    }
 
 
 if __name__ == "__main__":

@@ -15,23 +15,16 @@ import pytest
 SCRIPT = Path(__file__).with_name("evaluation_script.py")
 
 
-def run(size: int, folder: Path, *options: str, expected: int = 0) -> list[dict[str, Any]]:
-    """Start so many processes, and return what each said; all are to end with one code."""
+Answer = dict[str, Any]
+
+
+def run(size: int, folder: Path, *options: str, expected: int = 0) -> list[list[Answer]]:
+    """Start so many processes, and return what each said of each of its jobs; all are to end with one code."""
     folder.mkdir(exist_ok=True)
     meeting = folder / f"meeting{len(list(folder.iterdir()))}"
     processes = [
         subprocess.Popen(
-            [
-                sys.executable,
-                str(SCRIPT),
-                "--rank",
-                str(rank),
-                "--size",
-                str(size),
-                "--meeting",
-                str(meeting),
-                *options,
-            ],
+            [sys.executable, str(SCRIPT), str(rank), str(size), str(meeting), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -48,66 +41,85 @@ def run(size: int, folder: Path, *options: str, expected: int = 0) -> list[dict[
             process.communicate()
     failed = [f"{code}: {error}" for _, error, code in outcomes if code != expected]
     assert not failed, "\n".join(failed)
-    return [json.loads(out) for out, *_ in outcomes if expected == 0]
+    return [[json.loads(line) for line in out.splitlines()] for out, *_ in outcomes]
+
+
+# Starting a process takes longer than its jobs, so each does several: two modes, and a batch that holds all images.
+JOBS = ("--mode", "alone", "{}", "--then", "--mode", "cascade", "{}", "--then", "--batch-size", "50", "--soundness")
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    (answer,) = run(1, tmp_path_factory.mktemp("alone"))
-    bits = answer["bits"]
+def one(tmp_path_factory: pytest.TempPathFactory) -> list[Answer]:
+    """What one process says of each job."""
+    (answers,) = run(1, tmp_path_factory.mktemp("one"), *(option for option in JOBS if option != "{}"))
+    return answers
+
+
+@pytest.fixture(scope="module")
+def alone(one: list[Answer]) -> Answer:
+    bits = one[0]["bits"]
     assert 0 < sum(bits["A"]) < sum(bits["clean"]) < 50
-    return answer
+    return one[0]
 
 
-def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("two")
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> list[list[Answer]]:
+    """What each of two processes says; the states of the first two jobs stay in the folder."""
+    states = iter([f"--state={folder / 'alone'}", f"--state={folder / 'cascade'}"])
+    return run(2, folder / "meetings", *(next(states) if option == "{}" else option for option in JOBS))
+
+
+def same(a: Answer, b: Answer) -> bool:
     return bool(a["report"] == b["report"] and a["bits"] == b["bits"] and a["said"] == b["said"])
 
 
-@pytest.mark.parametrize("mode", ["alone", "cascade"])
-def test_two_processes_share_the_work_and_agree_with_one(mode: str, alone: dict[str, Any], tmp_path: Path) -> None:
-    (expected,) = [alone] if mode == "alone" else run(1, tmp_path / "one", "--mode", mode)
-    state = tmp_path / "state"
-    answers = run(2, tmp_path / "meetings", "--mode", mode, "--state", str(state))
-    for answer in answers:
-        assert same(answer, expected)
+@pytest.mark.parametrize(("job", "mode"), [(0, "alone"), (1, "cascade")])
+def test_two_processes_share_the_work_and_agree_with_one(
+    job: int, mode: str, one: list[Answer], two: list[list[Answer]], folder: Path
+) -> None:
+    for answer in (answers[job] for answers in two):
+        assert answer["report"]["mode"] == mode
+        assert same(answer, one[job])
         # Half of the batches each, and the few that the twin was checked with.
-        assert answer["forwards"] < 0.7 * expected["forwards"]
+        assert answer["forwards"] < 0.7 * one[job]["forwards"]
         for name in answer["bits"]:
             done = [call[1:] for call in answer["calls"] if call[0] == name]
             assert done[-1][0] == done[-1][1]
             assert done == sorted(done)
-    assert [path.name for path in tmp_path.glob("state*")] == ["state"]
+    assert all(path.suffix == ".npz" or path.name == "key.json" for path in (folder / mode).iterdir())
+
+
+def test_more_processes_than_batches_and_alarms_told_to_all(one: list[Answer], two: list[list[Answer]]) -> None:
+    """The second does nothing but wait for the first, which alone looks for alarms."""
+    first, second = (answers[2] for answers in two)
+    assert one[2]["report"]["alarms"], "two steps are too few for this model"
+    assert same(first, one[2])
+    assert same(second, one[2])
+    assert second["forwards"] == 0
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_killed_and_resumed_by_another_number(before: int, after: int, alone: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_and_resumed_by_another_number(before: int, after: int, alone: Answer, tmp_path: Path) -> None:
     state = tmp_path / "state"
     run(before, tmp_path / "meetings", "--state", str(state), "--kill-after", "11", expected=-signal.SIGKILL)
     written = {path: path.stat().st_mtime_ns for path in state.iterdir() if not path.name.startswith(".")}
-    answers = run(after, tmp_path / "meetings", "--state", str(state))
-    for answer in answers:
+    for (answer,) in run(after, tmp_path / "meetings", "--state", str(state)):
         assert same(answer, alone)
         assert next(call for call in answer["calls"] if call[0] == "clean")[1] == 50
     assert len(written) >= 11
     assert all(path.stat().st_mtime_ns == when for path, when in written.items()), "what is done is not done again"
 
 
-def test_killed_again_and_again_at_random_moments(alone: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_again_and_again_at_random_moments(alone: Answer, tmp_path: Path) -> None:
     state = tmp_path / "state"
-    (answer,) = run(1, tmp_path / "meetings", "--state", str(state), "--kills", "10")
+    ((answer,),) = run(1, tmp_path / "meetings", "--state", str(state), "--kills", "10")
     assert same(answer, alone)
     # Each kill came while batches were being written, and cost no batch but the one under way.
     assert answer["files"] == sorted(set(answer["files"]))
     assert 0 < answer["files"][0] < answer["files"][-1] < len(list(state.glob("*.npz"))) == 33
     assert sorted(path.name for path in state.iterdir() if path.suffix != ".npz") == ["key.json"]
-
-
-def test_more_processes_than_batches_and_alarms_told_to_all(tmp_path: Path) -> None:
-    """The second does nothing but wait for the first, which alone looks for alarms."""
-    options = ("--batch-size", "50", "--soundness")
-    (expected,) = run(1, tmp_path, *options)
-    first, second = run(2, tmp_path, *options)
-    assert expected["report"]["alarms"], "two steps are too few for this model"
-    assert same(first, expected)
-    assert same(second, expected)
-    assert second["forwards"] == 0
