@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from compressor.attack_report.figures import figures
@@ -12,7 +13,7 @@ from compressor.attack_report.findings import SCHEMA, Findings
 from compressor.attack_report.page import page
 from compressor.attack_report.tables import tables
 from compressor.errors import UsageError, WriteError
-from compressor.files import canonical_json
+from compressor.files import canonical_json, write_bytes
 
 FILES = (
     "report.md",
@@ -30,6 +31,8 @@ FILES = (
 )
 
 _LARGEST_BYTES = 1 << 26
+# The folder is a mount point or where somebody stands, or its parent is another file system or not ours to write in.
+_FOLDER_IS_FIXED = (errno.EBUSY, errno.EINVAL, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def refuse_unless_ours(folder: Path) -> None:
@@ -62,6 +65,8 @@ def contents(findings: Findings) -> dict[str, bytes]:
 def write_folder(folder: Path, findings: Findings) -> None:
     """Write a report; an earlier one in the same place is replaced as a whole.
 
+    Where the folder itself cannot be renamed, as one that a container mounts, its files are replaced one by one.
+
     Raises:
         UsageError: see ``refuse_unless_ours``.
         WriteError: disk full or no permission.
@@ -71,19 +76,36 @@ def write_folder(folder: Path, findings: Findings) -> None:
     files = contents(findings)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name[:80]}.", dir=folder.parent) as beside:
-            new, old = Path(beside) / "new", Path(beside) / "old"
-            new.mkdir()
-            for name, data in files.items():
-                (new / name).write_bytes(data)
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+        _replace_whole(folder, files)
     except OSError as error:
-        raise WriteError(
-            f"cannot write {folder}: {error.strerror or error}.", "Free some space or choose another folder."
-        ) from error
+        if not (folder.is_dir() and error.errno in _FOLDER_IS_FIXED):
+            raise WriteError(
+                f"cannot write {folder}: {error.strerror or error}.", "Free some space or choose another folder."
+            ) from error
+        _replace_each(folder, files)
+
+
+def _replace_whole(folder: Path, files: Mapping[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name[:80]}.", dir=folder.parent) as beside:
+        new, old = Path(beside) / "new", Path(beside) / "old"
+        new.mkdir()
+        for name, data in files.items():
+            (new / name).write_bytes(data)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+
+
+def _replace_each(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        write_bytes(folder / name, data)
+    for name in set(FILES) - set(files):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _is_report(path: Path) -> bool:

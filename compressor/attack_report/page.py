@@ -61,7 +61,7 @@ def _alarms(findings: Findings) -> Iterator[str]:
     yield "## Alarms"
     yield ""
     if report.trustworthy:
-        yield "None rang."
+        yield "None rang; `compress list alarms` says what is checked."
     for alarm in report.alarms:
         meaning = f" {_text(alarm.meaning)}" if alarm.meaning else ""
         yield f"- **{_text(alarm.name)}**: {_text(alarm.detail).rstrip('.')}.{meaning}"

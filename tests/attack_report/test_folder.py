@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import re
@@ -74,6 +75,44 @@ def test_a_report_with_something_of_the_users_in_it_is_left_alone(tmp_path: Path
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EACCES])
+def test_a_mounted_folder_keeps_its_place_and_gets_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    folder = tmp_path / "mounted"
+    write_folder(folder, make_findings())
+    place = folder.stat().st_ino
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise OSError(code, "in use")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    write_folder(folder, make_findings(examples=()))
+    assert folder.stat().st_ino == place
+    assert not (folder / "gallery.png").exists()
+    assert json.loads((folder / "report.json").read_text())["gallery"]["shown"] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["mounted"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_earlier_report_survives_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "report"
+    write_folder(folder, make_findings())
+    rename = Path.rename
+
+    def fail_for_the_new_one(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    with pytest.raises(WriteError, match="No space left"):
+        write_folder(folder, make_findings(examples=()))
+    assert (folder / "gallery.png").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="cannot write"):
@@ -114,7 +153,7 @@ def test_the_page_puts_alarms_before_figures_and_says_that_they_cannot_be_truste
     pictures = re.findall(r"!\[.+\]\((.+)\)", text)
     assert pictures == ["curve.png", "norms.png", "confusion.png", "gallery.png"]
     healthy = page(make_findings(report=make_report()), FILES)
-    assert "None rang." in healthy
+    assert "None rang" in healthy
     assert "not trustworthy" not in healthy
 
 
