@@ -184,3 +184,50 @@ def test_what_it_costs_is_what_it_says(robust: nn.Module, digits: Any, suite: Su
     model.images = 0
     assert check(model, digits, suite, threat=Threat("Linf", "0.001"), report=report) == []
     assert most - 3000 < model.images < most
+
+
+def undertrained(kind: str, steps: int, eps: float, seed: int, x: Tensor, y: Tensor) -> nn.Module:
+    """A small network after a few steps, perhaps none; eps above 0 trains on FGSM's images."""
+    torch.manual_seed(seed)
+    wide = (nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8))
+    model = nn.Sequential(
+        *{
+            "mlp": (nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)),
+            "pooled": (*wide, nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)),
+            "hardswish": (*wide, nn.Hardswish(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10)),
+        }[kind]
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        rows = torch.randperm(len(x))[:128]
+        start = x[rows].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(model(start), y[rows]), start)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model((x[rows] + eps * gradient.sign()).clamp(0, 1)), y[rows]).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    return model.eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mlp", "pooled", "hardswish"])
+@pytest.mark.parametrize("steps", [0, 3, 10, 60, 400])
+def test_dull_and_half_trained_models_ring_nothing(digits: Any, kind: str, steps: int) -> None:
+    x, y = to_float(digits[0][:1000]), torch.from_numpy(digits[1][:1000])
+    for seed, eps in ((0, 0.0), (1, 0.1)):
+        model = undertrained(kind, steps, eps, seed, x, y)
+        for threat in (THREAT, Threat("Linf", "8/255"), Threat("L2", "1")):
+            for suite in (QUICK, LONE):
+                assert check(model, digits, suite, threat=threat, seed=seed) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [1, 10, 100, 1000])
+def test_scaled_logits_ring_before_they_are_worth_it(robust: nn.Module, digits: Any, factor: int) -> None:
+    images, labels = digits[0][1000:1300], digits[1][1000:1300]
+    honest = attacked(robust, images, labels, QUICK).robust_accuracy
+    masked = Masked(robust, lambda logits: factor * logits)
+    report = attacked(masked, images, labels, QUICK)
+    rang = check(masked, digits, report=report)
+    assert rang == (["zero-gradients"] if factor >= 100 else [])
+    assert rang or report.robust_accuracy < honest + 0.03
