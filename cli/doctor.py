@@ -16,6 +16,7 @@ from compressor.version import __version__
 _NEEDED = ("torch", "torchvision", "numpy", "onnx", "onnxscript", "accelerate", "safetensors", "pyautoattack")
 _OPTIONAL = {
     "sklearn": ("scikit-learn", "the demo and --data digits: pip install 'robust-compress[demo]'"),
+    "matplotlib": ("matplotlib", "`compress attack --report`: pip install 'robust-compress[figures]'"),
     "timm": ("timm", "models timm:NAME: pip install 'robust-compress[timm]'"),
 }
 
