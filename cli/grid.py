@@ -133,7 +133,9 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     name = (outcome.plan.folder.path.name, recipe.method, str(recipe.seed))
     if outcome.error is not None or done is None:
         return (*name, "-", "-", outcome.error.code if outcome.error else "-")
-    return (*name, percent(done.report.clean_accuracy), percent(done.report.robust_accuracy), done.verdict.answer)
+    report = done.report
+    worst = percent(report.robust_accuracy) + ("" if report.trustworthy else ", NOT TRUSTWORTHY")
+    return (*name, percent(report.clean_accuracy), worst, done.verdict.answer)
 
 
 def _distinct(option: str, text: str) -> list[str]:

@@ -88,6 +88,7 @@ def artifact_json(path: Path, verdict: Verdict) -> dict[str, Any]:
         "clean_accuracy": claim["clean_correct"] / samples if samples else None,
         "robust_accuracy": claim["robust"] / samples if samples else None,
         "verdict": verdict.answer,
+        "alarms": list(claim.get("alarms", ())),
     }
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
+from cli.grid import Outcome, show_outcomes
 from cli.output import Output
-from cli.tables import show_report
+from cli.tables import artifact_json, show_report
 from compressor.evaluation_report import Alarm, Report
 from compressor.types import Threat
 
@@ -43,6 +48,25 @@ def test_a_figure_without_alarms_says_nothing_of_trust(capsys: pytest.CaptureFix
     printed = "".join(capsys.readouterr())
     assert "trustworthy" not in printed.lower()
     assert "worst case" not in printed
+
+
+@pytest.mark.parametrize("alarms", [(), ALARMS])
+def test_a_grids_line_says_it_too(capsys: pytest.CaptureFixture[str], alarms: tuple[Alarm, ...]) -> None:
+    plan = SimpleNamespace(
+        recipe=SimpleNamespace(method="kd", seed=0), folder=SimpleNamespace(path=Path("runs/kd"))
+    )  # fmt: skip
+    done = SimpleNamespace(report=report(alarms, "FGSM"), verdict=SimpleNamespace(answer="holds"))
+    with Output() as output:
+        show_outcomes([Outcome(cast(Any, plan), cast(Any, done))], output)
+    assert ("40.0 %, NOT TRUSTWORTHY" in capsys.readouterr().out) == bool(alarms)
+
+
+def test_the_json_of_an_export_says_what_its_claim_confesses(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"1")
+    claim = {"samples": 4, "clean_correct": 3, "robust": 2, "alarms": ["half-range"]}
+    assert artifact_json(path, cast(Any, SimpleNamespace(claim=claim, answer="undecided")))["alarms"] == ["half-range"]
+    assert artifact_json(path, cast(Any, SimpleNamespace(claim=None, answer="undecided")))["alarms"] == []
 
 
 def test_with_json_the_reasons_are_warnings(capsys: pytest.CaptureFixture[str]) -> None:
