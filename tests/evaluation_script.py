@@ -29,7 +29,7 @@ def killed(work: Callable[[], object], state: Path, kill: int) -> int:
     rng = np.random.default_rng(kill)
 
     def batches() -> int:
-        return len(list(state.glob("*.npz")))
+        return len(list(state.glob("[0-9]*.npz")))
 
     enough = batches() + int(rng.integers(1, 4))
     child = os.fork()

@@ -108,7 +108,7 @@ def test_the_same_weights_are_attacked_once(copy: Path, monkeypatch: pytest.Monk
 
 
 def test_a_stopped_measurement_goes_on(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compressor import evaluation as engine
+    from compressor import evaluation_stages as engine
     from compressor.errors import Interrupted
 
     state = Path("sat-1/evaluation.last.quick@1.state")
@@ -125,7 +125,7 @@ def test_a_stopped_measurement_goes_on(copy: Path, monkeypatch: pytest.MonkeyPat
 
     judged = []
     judge = engine.judge
-    monkeypatch.setattr("compressor.evaluation.judge", lambda *a: judged.append(1) or judge(*a))
+    monkeypatch.setattr("compressor.evaluation_stages.judge", lambda *a: judged.append(1) or judge(*a))
     assert main(["compare", "sat-1", "--evaluate", "both", *DATA]) == 0
     assert len(judged) == 2, "one batch for each attack, none for the natural images again"
     assert not state.exists(), "it holds images, and all else is in evaluation.json"
