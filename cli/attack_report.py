@@ -127,4 +127,9 @@ def write_report(
     about = About(opened.name, opened.sha256, images.dataset, images.sha256, names, (channels, height, width))
     findings = examine(subject, about, report, get_suite(report.suite), split.images, plan.radii)
     write_folder(plan.folder, findings)
+    if findings.missed:
+        output.warn(
+            f"{len(findings.missed)} image(s) that {report.suite} left standing fell to the report's own attacks: the "
+            "true accuracy is lower, and a stronger suite would find them."
+        )
     output.line(f"report: {plan.folder / 'report.md'}")

@@ -130,7 +130,7 @@ def evaluate_checkpoint(
     else:
         report = attack_images(
             loaded.classifier.to(device), loaded.sha256, images, threat, suite,
-            seed=EVALUATION_SEED, device=device, state=state, output=output, stop=stop,
+            seed=EVALUATION_SEED, device=device, state=state, replace_state=True, output=output, stop=stop,
         )  # fmt: skip
     record = EvaluationRecord(measured, images.dataset, images.sha256, report)
     if launch.rank() == 0:
@@ -150,6 +150,7 @@ def attack_images(
     batch_size: int | None = None,
     device: torch.device,
     state: Path | None,
+    replace_state: bool = False,
     proposals: FrozenPrecision = "fp32",
     surrogate: Callable[[Tensor], nn.Module] | None = None,
     output: Output,
@@ -189,6 +190,7 @@ def attack_images(
         proposals=proposals,
         surrogate=surrogate,
         state=state,
+        replace_state=replace_state,
         model_digest=digest,
         team=Team.enter(device),
         on_progress=on_progress,

@@ -72,8 +72,7 @@ def main(arguments: Sequence[str]) -> int:
         output.error("usage", error.format_message(), "See `compress --help`.", USAGE)
         code = USAGE
     except Interrupted as stopped:
-        hint = "What is done is saved; the same command with --resume goes on." if _can_resume(arguments) else ""
-        output.error("interrupted", f"{stopped}.", hint, stopped.exit_code)
+        output.error("interrupted", f"{stopped}.", _way_on(arguments), stopped.exit_code)
         code = stopped.exit_code
     except (KeyboardInterrupt, typer.Abort):
         output.error("interrupted", "stopped.", "", 130)
@@ -103,8 +102,13 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _can_resume(arguments: Sequence[str]) -> bool:
-    return any(word in ("distill", "train", "demo") for word in arguments[:1])
+def _way_on(arguments: Sequence[str]) -> str:
+    """How a stopped command goes on, where it can."""
+    if any(word in ("distill", "train", "demo") for word in arguments[:1]):
+        return "What is done is saved; the same command with --resume goes on."
+    if any(word.partition("=")[0] == "--state" for word in arguments):
+        return "What is done is saved; the same command goes on."
+    return ""
 
 
 def run() -> None:

@@ -50,6 +50,7 @@ def evaluate(
     surrogate: Callable[[Tensor], nn.Module] | None = None,
     soundness: bool = True,
     state: Path | None = None,
+    replace_state: bool = False,
     model_digest: str | None = None,
     team: Team = Team(),  # noqa: B008 - a frozen value
     on_progress: OnProgress | None = None,
@@ -81,7 +82,8 @@ def evaluate(
         surrogate: makes what attacks differentiate, from a few images on ``device``: a function of the model, which
             the state's key does not see. By default ``surrogate_of`` the model.
         soundness: whether to look for signs that the figures can't be trusted; see ``check_soundness`` for its cost.
-        state: the folder where what is done is kept; one that belongs to other inputs is started anew.
+        state: the folder where what is done is kept.
+        replace_state: whether a state of other inputs may be removed for this one; else it is an error.
         model_digest: what tells this model from others in the state's key; by default a digest of its tensors and
             its structure.
         team: the processes that share the batches out among them; all of them get the same report.
@@ -94,7 +96,7 @@ def evaluate(
     Raises:
         UnreadableDataError: no images, or images and labels of unlike number or kind.
         ClassMismatchError: a label that the model has no logit for.
-        UsageError: the state is a file, or a folder that holds anything else.
+        UsageError: the state is a file, or a folder that holds anything else, or is of other inputs.
         WriteError: the state cannot be written.
     """
     pictures, targets = _checked(images, labels)
@@ -105,7 +107,7 @@ def evaluate(
             model_digest or digest_of_model(model), pictures, targets, threat, suite,
             seed=seed, batch_size=batch_size, mode=mode, proposals=proposals,
         )  # fmt: skip
-    store = _enter(state, key, columns, pictures, team)
+    store = _enter(state, key, columns, pictures, team, replace=replace_state)
     progress = on_progress or (lambda name, done, total: None)
 
     @cache
@@ -173,12 +175,12 @@ def estimate_autoattack_seconds(
 
 
 def _enter(
-    state: Path | None, key: str, columns: list[str], pictures: NDArray[np.uint8], team: Team
+    state: Path | None, key: str, columns: list[str], pictures: NDArray[np.uint8], team: Team, *, replace: bool
 ) -> EvaluationStore:
     """Open the state in every process; nobody writes a batch before what does not belong there is gone."""
     with team.main_first():
         store = EvaluationStore.enter(
-            state, key, columns=columns, samples=len(pictures), image_shape=pictures.shape[1:]
+            state, key, columns=columns, samples=len(pictures), image_shape=pictures.shape[1:], replace=replace
         )
     team.wait()
     return store

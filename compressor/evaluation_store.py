@@ -97,9 +97,16 @@ class EvaluationStore:
 
     @classmethod
     def enter(
-        cls, folder: Path | None, key: str, *, columns: Sequence[str], samples: int, image_shape: tuple[int, ...]
+        cls,
+        folder: Path | None,
+        key: str,
+        *,
+        columns: Sequence[str],
+        samples: int,
+        image_shape: tuple[int, ...],
+        replace: bool = False,
     ) -> EvaluationStore:
-        """Go on with a folder of the same key, or start it anew; what is there of other inputs is removed.
+        """Go on with a folder of the same key, or start it anew.
 
         One evaluation at a time, of however many processes: they all enter before any of them saves.
 
@@ -109,9 +116,10 @@ class EvaluationStore:
             columns: the names of the columns, ``clean`` first.
             samples: how many images are evaluated.
             image_shape: ``C, H, W``.
+            replace: whether what another evaluation has done there may be removed: it may be hours of work.
 
         Raises:
-            UsageError: a file, or a folder that holds anything that is not ours.
+            UsageError: a file, or a folder that holds anything that is not ours, or that may not be replaced.
             WriteError: disk full or no permission.
         """
         store = cls(folder, key, image_shape)
@@ -119,10 +127,18 @@ class EvaluationStore:
             return store
         about = {"columns": list(columns), "samples": samples, "image_shape": list(image_shape)}
         document = {"schema": _SCHEMA, "key": key, **about}
-        if _read_key(folder) == document:
+        there = _read_key(folder)
+        if there == document:
             _remove(path for path in _ours_in(folder) if path.name.startswith("."))  # what a kill left half written
         else:
             refuse_unless_ours(folder)
+            done = sum(_BATCH_FILE.fullmatch(path.name) is not None for path in _ours_in(folder))
+            if there is not None and done and not replace:
+                raise UsageError(
+                    f"{folder} holds {done} finished batch(es) of another evaluation: of another model, images, eps, "
+                    "suite, seed, batch size or precision.",
+                    "Name another folder, or remove this one.",
+                )
             _remove(_ours_in(folder))
             write_json(folder / _KEY_FILE, document)
         return store

@@ -241,11 +241,15 @@ def changed_weights(digits: Any) -> nn.Module:
         lambda digits: {"model": changed_weights(digits)},
     ],
 )
-def test_a_state_of_other_inputs_is_ignored(digits: Any, tmp_path: Path, change: Any) -> None:
+def test_a_state_of_other_inputs_is_refused_and_where_it_may_be_replaced_ignored(
+    digits: Any, tmp_path: Path, change: Any
+) -> None:
     state = tmp_path / "state"
     run(digits, state=state)
     changes = change(digits)
-    assert same(run(digits, state=state, **changes), run(digits, **changes))
+    with pytest.raises(UsageError, match="of another evaluation"):
+        run(digits, state=state, **changes)
+    assert same(run(digits, state=state, replace_state=True, **changes), run(digits, **changes))
 
 
 @pytest.mark.parametrize("damage", [b"", None, b"PK"])
@@ -303,6 +307,7 @@ def test_what_the_state_dict_does_not_hold_is_in_the_key(tmp_path: Path, change:
             seed=0,
             soundness=False,
             state=state,
+            replace_state=True,
         )
         keys.append(json.loads((state / "key.json").read_text())["key"])
     assert keys[0] == keys[2] != keys[1]

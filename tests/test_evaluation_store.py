@@ -20,8 +20,8 @@ SHAPE = (3, 4, 5)
 RNG = np.random.default_rng(0)
 
 
-def entered(folder: Path | None, key: str = KEY) -> EvaluationStore:
-    return EvaluationStore.enter(folder, key, columns=COLUMNS, samples=50, image_shape=SHAPE)
+def entered(folder: Path | None, key: str = KEY, *, replace: bool = False) -> EvaluationStore:
+    return EvaluationStore.enter(folder, key, columns=COLUMNS, samples=50, image_shape=SHAPE, replace=replace)
 
 
 def outcome(broken: list[bool]) -> Outcome:
@@ -59,9 +59,17 @@ def test_a_batch_of_other_images_or_of_another_place_is_not_it(folder: Path) -> 
     assert store.load(PLACE._replace(stage=1), POSITIONS) is None
 
 
-def test_another_key_begins_anew_and_removes_what_is_ours(folder: Path) -> None:
+def test_what_another_evaluation_did_is_not_removed_unasked(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UsageError, match=r"1 finished batch\(es\) of another evaluation") as refused:
+        entered(folder, OTHER)
+    assert "another folder" in refused.value.hint
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_another_key_that_may_replace_begins_anew_and_removes_what_is_ours(folder: Path) -> None:
     (folder / ".01.00.00000012.npz.x1y2z3_w.npz").write_bytes(b"half written")
-    assert entered(folder, OTHER).load(PLACE, POSITIONS) is None
+    assert entered(folder, OTHER, replace=True).load(PLACE, POSITIONS) is None
     assert [path.name for path in folder.iterdir()] == ["key.json"]
     assert entered(folder).load(PLACE, POSITIONS) is None
 

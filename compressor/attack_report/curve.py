@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from compressor.attack_report.radii import value_of
 from compressor.attack_report.subject import Subject
 from compressor.losses import is_wrong
@@ -24,18 +26,26 @@ class CurvePoint:
 
     Attributes:
         eps: the radius as text; ``"0"`` is the natural image.
-        correct: how many images stand.
-        n: of how many.
+        standing: which images of the sample stand.
     """
 
     eps: str
-    correct: int
-    n: int
+    standing: tuple[bool, ...]
 
     @property
     def radius(self) -> float:
         """In units of the pixel range."""
         return value_of(self.eps)
+
+    @property
+    def correct(self) -> int:
+        """How many images stand."""
+        return sum(self.standing)
+
+    @property
+    def n(self) -> int:
+        """How many images there are."""
+        return len(self.standing)
 
     @property
     def accuracy(self) -> float:
@@ -67,15 +77,14 @@ def accuracy_curve(subject: Subject, norm: Norm, radii: Sequence[str]) -> Curve:
         norm: of the balls.
         radii: rising, ``"0"`` for the natural images.
     """
-    return Curve(norm, tuple(CurvePoint(eps, _standing(subject, norm, eps), len(subject)) for eps in radii))
+    return Curve(norm, tuple(CurvePoint(eps, _standing(subject, norm, eps)) for eps in radii))
 
 
-def _standing(subject: Subject, norm: Norm, eps: str) -> int:
-    part = f"curve {norm} {eps}"
+def _standing(subject: Subject, norm: Norm, eps: str) -> tuple[bool, ...]:
+    part, fell = f"curve {norm} {eps}", []
     if eps == "0":
-        return sum(int((~is_wrong(subject.logits(x), y)).sum()) for x, y, _ in subject.batches(part))
-    attack, threat = _ATTACK.build(), Threat(norm, eps)
-    return sum(
-        int((~attack(subject.attacked, x, y, threat, generator).broken).sum())
-        for x, y, generator in subject.batches(part)
-    )
+        fell += [is_wrong(subject.logits(x), y) for x, y, _ in subject.batches(part)]
+    else:
+        attack, threat = _ATTACK.build(), Threat(norm, eps)
+        fell += [attack(subject.attacked, x, y, threat, noise).broken for x, y, noise in subject.batches(part)]
+    return tuple((~torch.cat(fell)).tolist())

@@ -22,6 +22,9 @@ from compressor.version import __version__
 
 SCHEMA = "compress.attack-report/1"
 
+# A distance this close to the radius may lie outside the ball in the last bit of a pixel.
+_ROUNDING = 1e-5
+
 
 @dataclass(frozen=True)
 class About:
@@ -85,6 +88,21 @@ class Findings:
         """What the model says in the worst case; ``None`` where that was not kept."""
         return confusion(self.report, len(self.about.class_names))
 
+    @property
+    def missed(self) -> tuple[int, ...]:
+        """Images that the evaluation left standing and that fell here inside the same ball, by position.
+
+        Each is an error of the evaluation: the true accuracy is lower than it says.
+        """
+        threat, positions = self.report.threat, np.array(self.positions)
+        fell = np.zeros(len(positions), dtype=bool)
+        for point in (point for curve in self.curves if curve.norm == threat.norm for point in curve.points):
+            if 0 < point.radius <= threat.radius:
+                fell |= ~np.array(point.standing)
+        for found in (found for found in self.norms if found.norm == threat.norm):
+            fell |= found.distances < threat.radius * (1 - _ROUNDING)
+        return tuple(int(position) for position in positions[fell & self.report.robust[positions]])
+
     def to_json(self) -> dict[str, Any]:
         """The content of ``report.json``: nothing in it depends on the machine's clock or folders."""
         found = self.confusion
@@ -96,7 +114,7 @@ class Findings:
             "columns": [_with_interval(column) for column in self.columns],
             "classes": [_class(outcome) for outcome in self.classes],
             "confusion": None if found is None else {"cells": _cells(found.counts), "unknown": found.unknown},
-            "sample": {"positions": list(self.positions), "labels": list(self.labels)},
+            "sample": {"positions": list(self.positions), "labels": list(self.labels), "missed": list(self.missed)},
             "curves": {curve.norm: [_point(point) for point in curve.points] for curve in self.curves},
             "norms": {
                 norms.norm: {
@@ -128,6 +146,7 @@ def _point(point: CurvePoint) -> dict[str, Any]:
         "radius": point.radius,
         "correct": point.correct,
         "images": point.n,
+        "standing": "".join("01"[stands] for stands in point.standing),
         "accuracy": point.accuracy,
         "interval": list(point.interval),
     }

@@ -41,6 +41,13 @@ def _head(findings: Findings) -> Iterator[str]:
         f"case, under every attack below.{verdict}"
     )
     yield ""
+    if findings.missed:
+        yield (
+            f"**The true accuracy is lower.** Of {_sample(findings)}, {len(findings.missed)} that these attacks left "
+            f"standing fell inside the same ball to the attacks that this report's figures were made with. A stronger "
+            "suite would find them: `compress list suites`."
+        )
+        yield ""
     yield from _table(
         ("", ""),
         [
@@ -191,7 +198,7 @@ def _percent(fraction: float) -> str:
 
 def _sample(findings: Findings) -> str:
     n = len(findings.positions)
-    return "all the images" if n == findings.report.samples else f"{n:,} of the images, class-balanced, drawn by seed"
+    return "all the images" if n == findings.report.samples else f"{n:,} of the images (class-balanced, drawn by seed)"
 
 
 def _mode(findings: Findings) -> str:

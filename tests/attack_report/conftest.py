@@ -84,13 +84,18 @@ def make_report(**changed: object) -> Report:
     return Report(**{**values, **changed})  # type: ignore[arg-type]
 
 
+def standing(n: int) -> tuple[bool, ...]:
+    """The last n of the three images in the sample."""
+    return tuple(i >= 3 - n for i in range(3))
+
+
 def make_findings(classes: int = 3, shape: tuple[int, int, int] = (3, 4, 4), **changed: object) -> Findings:
     """Findings of made-up numbers, for what is drawn and written from them."""
     alarm = Alarm("zero-gradients", "5 of 6 images have none", "What climbs gradients can't move.")
     noise = np.random.default_rng(0)
     natural = noise.uniform(0.2, 0.8, shape).astype(np.float32)
     example = Example(1, "A", 0, natural, natural + np.float32(8 / 255), Answer(0, 0.9), Answer(1, 0.6))
-    points = (CurvePoint("0", 5, 6), CurvePoint("4/255", 3, 6), CurvePoint("8/255", 0, 6))
+    points = tuple(CurvePoint(eps, standing(n)) for eps, n in (("0", 3), ("4/255", 2), ("8/255", 1)))
     attempts = np.ones((classes, classes), dtype=np.int64) - np.eye(classes, dtype=np.int64)
     values: dict[str, object] = {
         "about": About(
@@ -99,7 +104,7 @@ def make_findings(classes: int = 3, shape: tuple[int, int, int] = (3, 4, 4), **c
         "report": make_report(alarms=(alarm,)),
         "positions": (0, 2, 5),
         "labels": (0, 1, 2),
-        "curves": (Curve("Linf", points), Curve("L2", (CurvePoint("0", 5, 6), CurvePoint("0.5", 1, 6)))),
+        "curves": (Curve("Linf", points), Curve("L2", (CurvePoint("0", standing(3)), CurvePoint("0.5", standing(1))))),
         "norms": (
             MinimalNorms("Linf", np.array([0.0, 0.02, np.inf])),
             MinimalNorms("L2", np.array([0.0, np.inf, np.inf])),

@@ -50,6 +50,6 @@ def test_masking_shows() -> None:
 
 
 def test_a_point_has_wilsons_interval() -> None:
-    point = CurvePoint("2/255", 3, 7)
+    point = CurvePoint("2/255", (True, False, True, False, False, True, False))
     assert point.accuracy == 3 / 7
     assert point.interval == wilson_interval(3, 7)

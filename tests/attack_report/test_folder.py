@@ -126,7 +126,8 @@ def test_the_json_holds_the_figures_data_and_no_infinity() -> None:
     assert found["norms"]["Linf"] == {"median": 0.02, "distances": [0.0, 0.02, None]}
     assert found["norms"]["L2"]["median"] is None
     assert found["confusion"]["cells"] == [[0, 1, 1], [0, 2, 1], [1, 0, 1], [1, 2, 1], [2, 2, 2]]
-    assert [point["accuracy"] for point in found["curves"]["Linf"]] == [5 / 6, 0.5, 0.0]
+    assert [point["accuracy"] for point in found["curves"]["Linf"]] == [1.0, 2 / 3, 1 / 3]
+    assert found["curves"]["Linf"][1]["standing"] == "011"
     assert found["evaluation"]["alarms"][0]["name"] == "zero-gradients"
     assert found["gallery"]["shown"][0]["after"] == {"label": 1, "confidence": 0.6}
 
