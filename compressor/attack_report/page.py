@@ -43,9 +43,9 @@ def _head(findings: Findings) -> Iterator[str]:
     yield ""
     if findings.missed:
         yield (
-            f"**The true accuracy is lower.** Among {_sample(findings)}, these attacks left {len(findings.missed)} standing "
-            "that fell inside the same ball to the attacks that the figures below were made with. A stronger suite would "
-            "find them: `compress list suites`."
+            f"**The true accuracy is lower.** Among {_sample(findings)}, these attacks left "
+            f"{len(findings.missed)} standing that fell inside the same ball to the attacks that the figures below were "
+            "made with. A stronger suite would find them: `compress list suites`."
         )
         yield ""
     yield from _table(
