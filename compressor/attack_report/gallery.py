@@ -15,7 +15,6 @@ from compressor.contracts import Attack, Ensemble
 from compressor.evaluation_report import Report
 from compressor.randomness import derive_seed
 from compressor.sampling import balanced_indices
-from compressor.types import Threat
 
 MOST = 8
 
@@ -121,8 +120,3 @@ def _answers(subject: Subject, x: Tensor) -> list[Answer]:
 def largest_change(examples: tuple[Example, ...]) -> float:
     """The largest change of any pixel value among the examples; what their perturbations are scaled by."""
     return max(float(np.abs(example.adversarial - example.natural).max()) for example in examples)
-
-
-def threat_text(threat: Threat) -> str:
-    """A threat as titles write it: ``L∞ 8/255``."""
-    return f"{'L∞' if threat.norm == 'Linf' else 'L2'} {threat.eps}"

@@ -36,10 +36,6 @@ class MinimalNorms:
         """Half of the images need no more than this; infinite where fewer than half fell."""
         return float(np.sort(self.distances)[(len(self.distances) - 1) // 2])
 
-    def fraction_within(self, radius: float) -> float:
-        """The fraction of images with an error found within a radius."""
-        return float((self.distances <= radius).mean())
-
     def cumulative(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Finite lengths in rising order with the fraction of images that each of them reaches, both ``[m]``."""
         found = np.sort(self.distances[np.isfinite(self.distances)])

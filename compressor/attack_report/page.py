@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from compressor.attack_report import curve, norms, targeted
 from compressor.attack_report.findings import Findings
-from compressor.attack_report.gallery import threat_text
 from compressor.attack_report.norms import MinimalNorms
-from compressor.attack_report.radii import length_text
+from compressor.attack_report.radii import length_text, threat_text
 from compressor.statistics import wilson_interval
 from compressor.version import __version__
 
@@ -44,8 +43,8 @@ def _head(findings: Findings) -> Iterator[str]:
     if findings.missed:
         yield (
             f"**The true accuracy is lower.** Among {_sample(findings)}, these attacks left "
-            f"{len(findings.missed)} standing that fell inside the same ball to the attacks that the figures below were "
-            "made with. A stronger suite would find them: `compress list suites`."
+            f"{len(findings.missed)} standing that fell inside the same ball to the attacks that the figures below "
+            "were made with. A stronger suite would find them: `compress list suites`."
         )
         yield ""
     yield from _table(

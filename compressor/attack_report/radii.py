@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from math import isfinite
 
@@ -79,9 +78,9 @@ def unit(norm: Norm) -> str:
     return "L∞ radius, in 1/255" if norm == "Linf" else "L2 radius, of pixels in [0, 1]"
 
 
-def threats(norm: Norm, radii: Sequence[str]) -> list[Threat]:
-    """The balls of all radii above 0."""
-    return [Threat(norm, radius) for radius in radii if radius != "0"]
+def threat_text(threat: Threat) -> str:
+    """A threat as titles write it: ``L∞ 8/255``."""
+    return f"{'L∞' if threat.norm == 'Linf' else 'L2'} {threat.eps}"
 
 
 def _text(radius: Fraction, like: str) -> str:

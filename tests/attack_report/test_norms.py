@@ -25,7 +25,6 @@ def test_the_median_and_the_distribution_count_what_was_not_found() -> None:
     assert norms.median == 0.3
     assert MinimalNorms("L2", np.array([0.1, np.inf])).median == 0.1
     assert MinimalNorms("L2", np.array([0.1, np.inf, np.inf])).median == np.inf
-    assert norms.fraction_within(0.1) == 0.4
     lengths, fractions = norms.cumulative()
     assert lengths.tolist() == [0.0, 0.1, 0.3]
     assert fractions.tolist() == [0.2, 0.4, 0.6]

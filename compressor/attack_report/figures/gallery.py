@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.attack_report.figures.canvas import INK, short, to_png
-from compressor.attack_report.gallery import Answer, Example, largest_change, threat_text
+from compressor.attack_report.gallery import Answer, Example, largest_change
+from compressor.attack_report.radii import threat_text
 from compressor.types import Threat
 
 if TYPE_CHECKING:
