@@ -48,9 +48,10 @@ class Attack(Protocol):
 class Ensemble(Attack, Protocol):
     """An attack that is a list of attacks, each on what the ones before it left standing.
 
+    Every stage and batch begins at the random state of the evaluation's seed.
+
     Attributes:
-        is_reference: whether it is run as its authors publish it: on the model itself rather than on a surrogate, and
-            with the evaluation's own seed for every stage and batch.
+        is_reference: whether it is run on the model itself rather than on a surrogate.
     """
 
     is_reference: ClassVar[bool]

@@ -106,19 +106,19 @@ class Stages:
         Args:
             number: of the column, from 1.
             name: of the column.
-            attack: a reference ensemble is given the model itself and, for every batch, a generator of the seed alone.
+            attack: an ensemble's stages are given, for every batch, a generator of the seed alone, as AutoAttack's
+                authors do, so that theirs and ours meet the same noise; a reference is given the model itself.
             before: what stands when it begins, and what the model says of the rest.
         """
         stages: tuple[tuple[str, Attack], ...] = (("", attack),)
-        is_reference = False
         if isinstance(attack, Ensemble):
-            stages, is_reference = attack.stages, attack.is_reference
+            stages = attack.stages
         right, predictions, outside = before.right.copy(), before.predictions.copy(), 0
         broken_by = np.full(len(right), -1)
         for stage, (stage_name, part) in enumerate(stages):
             index = np.flatnonzero(right)
             title = f"{name}: {stage_name}" if stage_name else name
-            judged = self._attacked_and_judged(part, is_reference, (name, stage_name) if stage_name else (name,))
+            judged = self._attacked_and_judged(part, name, attack if isinstance(attack, Ensemble) else None)
             found = self._run(Place(number, stage, 0), title, index, judged)
             broken = index[found.broken == 1]
             right[broken], broken_by[broken] = False, stage
@@ -126,12 +126,11 @@ class Stages:
             outside += int(found.outside.sum())
         return Column(right, predictions, tuple(name for name, _ in stages if name), broken_by, outside)
 
-    def _attacked_and_judged(self, attack: Attack, is_reference: bool, names: tuple[str, ...]) -> _Judged:
+    def _attacked_and_judged(self, attack: Attack, name: str, ensemble: Ensemble | None) -> _Judged:
         def judged(x: Tensor, y: Tensor, start: int) -> Outcome:
-            if is_reference:
-                target, generator = self.model, torch.Generator().manual_seed(self.seed)
-            else:
-                target, generator = self.attacked(), make_generator(self.seed, "attack", *names, start)
+            target = self.model if ensemble and ensemble.is_reference else self.attacked()
+            alone = make_generator(self.seed, "attack", name, start)
+            generator = torch.Generator().manual_seed(self.seed) if ensemble else alone
             found = attack(target, x, y, self.threat, generator)
             return judge(self.model, x, y, found.x_adv, self.threat, chunk_of(target))
 

@@ -93,10 +93,10 @@ def _run_in_turn(
     x_adv = x.clone()
     standing = torch.arange(len(x), device=x.device)
     for loss in runs:
-        # Drawn for all, so that one image's fate never changes another's noise.
-        start = random_start(x, threat, generator)[standing]
-        at_places = _at(loss, standing)
-        found, broken = climb(model, x[standing], y[standing], threat, at_places, start, steps=steps)
+        # Drawn for those that stand, as in the released code: the same seed gives the same noise here and there.
+        natural = x[standing]
+        start = random_start(natural, threat, generator)
+        found, broken = climb(model, natural, y[standing], threat, _at(loss, standing), start, steps=steps)
         x_adv[standing[broken]] = found[broken]
         standing = standing[~broken]
         if len(standing) == 0:

@@ -60,7 +60,7 @@ def attack_in_turn(
         x: images ``[B, C, H, W]`` in [0, 1].
         y: int64 labels ``[B]``.
         threat: the ball.
-        generator: drawn from by one after the other.
+        generator: every stage begins where it stands, as in the released code of AutoAttack; it is not moved.
     """
     x_adv = x.detach().clone(memory_format=torch.contiguous_format)
     broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -68,7 +68,7 @@ def attack_in_turn(
         standing = torch.nonzero(~broken).squeeze(1)
         if len(standing) == 0:
             break
-        result = attack(model, x[standing], y[standing], threat, generator)
+        result = attack(model, x[standing], y[standing], threat, generator.clone_state())
         x_adv[standing], broken[standing] = result.x_adv, result.broken
     return AttackResult(x_adv, broken)
 

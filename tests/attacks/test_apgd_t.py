@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pyautoattack.autopgd_base import APGDAttack_targeted
 from torch import nn
 
 from compressor.attacks._search import likeliest_wrong_classes
@@ -22,6 +23,26 @@ THREAT = Threat("Linf", "0.08")
 
 def test_its_defaults_are_the_authors() -> None:
     assert (ATTACK.steps, ATTACK.targets, ATTACK.restarts) == (100, 9, 1)
+
+
+@pytest.mark.parametrize("threat", [THREAT, Threat("L2", "0.3")], ids=str)
+def test_under_one_seed_it_is_the_library_s_own_run(threat: Threat) -> None:
+    """All targets, with the noise that the library draws for those that stand: the same images fall."""
+    generator = make_generator(0, "targeted")
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 10)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator)).requires_grad_(False)
+    x = torch.rand(60, 1, 8, 8, generator=generator)
+    y = model(x).argmax(1)
+    library = APGDAttack_targeted(
+        model, n_iter=10, n_target_classes=5, eps=threat.radius, norm=threat.norm, seed=7, device="cpu"
+    )
+    with torch.random.fork_rng(), torch.no_grad():
+        expected = library.perturb(x, y)
+    found = replace(ATTACK, steps=10, targets=5)(model, x, y, threat, torch.Generator().manual_seed(7))
+    assert 0.1 < float(found.broken.float().mean()) < 0.9
+    assert torch.equal(found.broken, model(expected).argmax(1) != y)
 
 
 def test_all_targets_together_find_every_breakable_image_of_a_linear_model(linear_digits: Any) -> None:
