@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from compressor.ascent import project
-from compressor.frozen import chunk_of, errs
+from compressor.frozen import Surrogate, chunk_of, errs
 from compressor.types import Threat
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -22,6 +22,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 _MOMENTUM = 0.75
 _RHO = 0.75
 _FIRST_CHECK, _CHECK_SHRINKS, _LEAST_CHECK = 0.22, 0.03, 0.06
+_FINISH = 0.25
 _TINY = 1e-12
 
 
@@ -45,8 +46,14 @@ def climb(
     x_adv, broken = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
     run = _Run.begin(x, y, start, threat)
     checks = _Checks(steps)
+    finisher = model.finisher if isinstance(model, Surrogate) else None
+    # The last steps are small, and what they gain is lost in the rounding of a coarse proposer.
+    finish_at = steps - int(_FINISH * steps) if finisher else 0
     for step in range(steps + 1):
-        if step > 0:
+        if finisher and step == finish_at:
+            model = finisher
+            run.return_to_best()
+        elif step > 0:
             run.move(threat, momentum=step > 1)
         fallen = run.look(model, loss, chunk_of(model), with_gradient=step < steps)
         if bool(fallen.any()):
@@ -55,7 +62,7 @@ def climb(
             run = run.only(~fallen)
             if len(run.index) == 0:
                 break
-        if step == 0:
+        if step in (0, finish_at):
             run.restart_counts()
         else:
             run.note_progress()
@@ -196,8 +203,12 @@ class _Run:
         moved = self.x_adv + (ahead - self.x_adv) * a + (self.x_adv - self.previous) * (1 - a)
         self.previous, self.x_adv = self.x_adv, project(moved, self.x, threat)
 
+    def return_to_best(self) -> None:
+        """Stand where the loss was largest, with nothing behind."""
+        self.x_adv = self.previous = self.best
+
     def restart_counts(self) -> None:
-        """The start is the best point so far."""
+        """Where the images are now is the best point so far."""
         self.best, self.best_gradient = self.x_adv, self.gradient
         self.best_value = self.best_at_check = self.value
         # The first step's loss is held against zero rather than the start's, in the released code and so here.

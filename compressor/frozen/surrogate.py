@@ -29,13 +29,24 @@ class Surrogate(nn.Module):
         decider: the model: logits ``[B, K]`` from the same images; its gradient is never used.
         doubt: how close to erring is close, as a part of an image's range of logits.
         chunk: on how many images at once to take gradients; the proposer's own unless given; see ``FrozenTwin``.
+        finisher: a surrogate of the same model whose proposer is more exact, for an attack's last small steps; ``None``
+            where there is none.
     """
 
     chunk: int | None
+    finisher: Surrogate | None
 
-    def __init__(self, proposer: nn.Module, decider: nn.Module, doubt: float, *, chunk: int | None = None) -> None:
+    def __init__(
+        self,
+        proposer: nn.Module,
+        decider: nn.Module,
+        doubt: float,
+        *,
+        chunk: int | None = None,
+        finisher: Surrogate | None = None,
+    ) -> None:
         super().__init__()
-        self.proposer, self.decider = proposer, decider
+        self.proposer, self.decider, self.finisher = proposer, decider, finisher
         self.doubt = max(doubt, _LEAST_DOUBT)
         self.chunk = chunk or chunk_of(proposer)
 
@@ -77,11 +88,17 @@ def surrogate_of(model: nn.Module, sample: Tensor, precision: FrozenPrecision = 
     """
     if not any(True for _ in model.parameters()):
         return model
+    exact = FrozenTwin(model, sample)
+    if not exact.folded:
+        return model
+    finisher = Surrogate(exact, model, doubt_between(exact, model, sample))
+    if precision == "fp32":
+        return finisher
     twin = FrozenTwin(model, sample, precision)
-    if not twin.folded and precision != "fp32":
+    if not twin.folded:
         LOG.warning("proposals are made in fp32: in %s this model gives too different logits", precision)
-        twin = FrozenTwin(model, sample)
-    return Surrogate(twin, model, doubt_between(twin, model, sample)) if twin.folded else model
+        return finisher
+    return Surrogate(twin, model, doubt_between(twin, model, sample), finisher=finisher)
 
 
 def errs(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:

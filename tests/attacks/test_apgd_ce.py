@@ -191,3 +191,34 @@ def test_what_is_no_attack_is_refused(wrong: dict[str, int]) -> None:
 
 def test_its_defaults_are_the_standard_version_s() -> None:
     assert (ATTACK.loss, ATTACK.steps, ATTACK.restarts) == ("cross_entropy", 100, 1)
+
+
+def test_the_last_quarter_is_walked_with_the_exact_proposer_from_the_best_point() -> None:
+    """The coarse proposer's loss is rounded to a whole number, so it cannot tell its last points apart."""
+
+    class Coarse(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = self.model(x)
+            return logits + (logits.round() - logits).detach()
+
+    exact, x, y = case(40)
+    coarse = Coarse(Watched())
+    finisher = Surrogate(exact, exact, 0.0)
+    surrogate = Surrogate(coarse, exact, 0.0, finisher=finisher)
+    threat = TINY[0]
+    start = random_start(x, threat, make_generator(2))
+    exact.asked.clear()
+    coarse.model.asked.clear()
+    asked = {}
+    for name, model in (("coarse", Surrogate(coarse, exact, 0.0)), ("finished", surrogate)):
+        coarse.model.asked.clear()
+        our_run("cross_entropy", model, x, y, threat, start, steps=20)
+        asked[name] = len(coarse.model.asked)
+    assert asked == {"coarse": 21, "finished": 15}
+    # Nobody fell, so what the exact proposer was asked are its own steps, besides the questions to the decider.
+    steps = [batch for batch in exact.asked if len(batch) == 40]
+    assert len(steps) >= 6
