@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_RUN ?= runs/demo
+# Tests of one file stay in one process, which makes its fixtures once; each process computes on one core.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: setup demo test test-slow check lint types imports reference clean
 .DEFAULT_GOAL := setup
@@ -27,10 +30,10 @@ demo: setup
 	$(BIN)/compress verify $(DEMO_RUN)/student/model.onnx --data digits
 
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST) -n $(WORKERS) --dist loadfile
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff check .
