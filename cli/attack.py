@@ -28,6 +28,7 @@ def attack(
         int | None,
         typer.Option(
             "--batch-size",
+            min=1,
             metavar="N",
             help="Images at a time. Default: 128; with AutoAttack on a CPU 32, or 64 for bf16 proposals.",
         ),
@@ -86,7 +87,8 @@ def attack(
     from compressor.suites import get_suite
     from compressor.training.interruption import stop_on_signals
 
-    column = autoattack_column(get_suite(suite)) if reference else ""
+    chosen = get_suite(suite)
+    column = autoattack_column(chosen) if reference else ""
     precision = parse_proposals(proposals)
     inputs = Inputs(data, data_dir, download, device, threads)
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
@@ -103,7 +105,7 @@ def attack(
 
         def attacked_with(suite_name: str, kept_in: Path | None) -> Report:
             return attack_images(
-                opened.model, opened.sha256, images, threat, suite_name, seed=seed or 0, batch_size=batch_size,
+                opened.model, opened.digest, images, threat, suite_name, seed=seed or 0, batch_size=batch_size,
                 device=where, state=kept_in, proposals=precision, surrogate=opened.surrogate, output=output, stop=stop,
             )  # fmt: skip
 

@@ -141,7 +141,7 @@ def evaluate_checkpoint(
 
 def attack_images(
     model: nn.Module,
-    digest: str,
+    digest: str | None,
     images: Images,
     threat: Threat,
     suite_name: str,
@@ -164,8 +164,10 @@ def attack_images(
     has_autoattack = any(isinstance(attack, Ensemble) for _, attack in suite.attacks)
     is_slow = has_autoattack and device.type == "cpu"
     batch_size = batch_size or (AUTOATTACK_BATCH_ON_CPU[proposals] if is_slow else EVALUATION_BATCH)
-    if not any(isinstance(attack, Ensemble) and attack.is_reference for _, attack in suite.attacks):
-        model = model.to(memory_format=torch.channels_last)  # what convolutions are fastest in
+    is_reference = any(isinstance(attack, Ensemble) and attack.is_reference for _, attack in suite.attacks)
+    # Convolutions are fastest channels-last. A reference has the layout that its authors' users have, also where the
+    # model was attacked by another suite before.
+    model = model.to(memory_format=torch.contiguous_format if is_reference else torch.channels_last)
     output.phase(f"Attacking on {len(split):,} test images: {suite}, {threat}")
     if has_autoattack:
         seconds = estimate_autoattack_seconds(model, split.images, len(split), batch_size=batch_size, device=device)

@@ -28,6 +28,8 @@ class AttackTarget:
         dataset: its data.
         recorded: the threat that the file records; empty where it records none.
         surrogate: makes what attacks differentiate, from a few images; ``None`` for the model's own twin.
+        digest: what tells the model from others in a state; ``None`` where the file alone does not: options say how a
+            checkpoint is read, and its tensors and structure must tell.
     """
 
     name: str
@@ -36,6 +38,7 @@ class AttackTarget:
     dataset: Dataset
     recorded: Mapping[str, Any]
     surrogate: Callable[[Tensor], nn.Module] | None = None
+    digest: str | None = None
 
 
 def open_target(
@@ -108,11 +111,13 @@ def _open_onnx(path: Path, inputs: Inputs, output: Output, provider: str, device
             f"{path} has {session.classes} classes, and {dataset.name} has {len(dataset.class_names)}.",
             "Name the data that it was made for with --data.",
         )
+    sha256 = sha256_file(path)
     return AttackTarget(
         path.name,
-        sha256_file(path),
+        sha256,
         FileModel(session, import_graph(checked.model)).to(device),
         dataset,
         {"norm": claim.norm, "eps": claim.eps} if claim else {},
         lambda x: open_attackable(session, checked.model, x),
+        digest=sha256,
     )
