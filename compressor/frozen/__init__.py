@@ -2,7 +2,7 @@
 
 from compressor.frozen.precision import choose_precision
 from compressor.frozen.surrogate import Surrogate, doubt_between, errs, surrogate_of
-from compressor.frozen.twin import FrozenPrecision, FrozenTwin, chunk_for, chunk_of, in_chunks, twin_or_itself
+from compressor.frozen.twin import FrozenPrecision, FrozenTwin, chunk_for, chunk_of, folded_twin, in_chunks
 
 __all__ = [
     "FrozenPrecision",
@@ -13,7 +13,7 @@ __all__ = [
     "chunk_of",
     "doubt_between",
     "errs",
+    "folded_twin",
     "in_chunks",
     "surrogate_of",
-    "twin_or_itself",
 ]

@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from compressor.frozen.twin import FrozenPrecision, FrozenTwin, chunk_of, in_chunks
+from compressor.frozen.twin import FrozenPrecision, chunk_of, folded_twin, in_chunks
 from compressor.losses import cw_margin, is_wrong
 from compressor.modes import module_mode
 
@@ -86,19 +86,18 @@ def surrogate_of(model: nn.Module, sample: Tensor, precision: FrozenPrecision = 
         A surrogate whose proposer is the model's folded twin (in float32 where bfloat16 is too far off), or the model
         itself where it cannot be folded or has nothing to fold.
     """
-    if not any(True for _ in model.parameters()):
-        return model
-    exact = FrozenTwin(model, sample)
-    if not exact.folded:
+    # A module without parameters computes somewhere else, and its gradients may be of its own making.
+    exact = folded_twin(model, sample) if any(True for _ in model.parameters()) else None
+    if exact is None:
         return model
     finisher = Surrogate(exact, model, doubt_between(exact, model, sample))
     if precision == "fp32":
         return finisher
-    twin = FrozenTwin(model, sample, precision)
-    if not twin.folded:
+    coarse = folded_twin(model, sample, precision)
+    if coarse is None:
         LOG.warning("proposals are made in fp32: in %s this model gives too different logits", precision)
         return finisher
-    return Surrogate(twin, model, doubt_between(twin, model, sample), finisher=finisher)
+    return Surrogate(coarse, model, doubt_between(coarse, model, sample), finisher=finisher)
 
 
 def errs(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:

@@ -79,22 +79,19 @@ def chunk_of(model: nn.Module) -> int | None:
     return chunk if isinstance(chunk, int) else None
 
 
-def twin_or_itself(model: nn.Module, sample: Tensor) -> nn.Module:
-    """What an attack may differentiate in place of a model that no longer changes.
-
-    A module without parameters stays as it is: it computes somewhere else, and its gradients may be of its own making.
+def folded_twin(model: nn.Module, sample: Tensor, precision: FrozenPrecision = "fp32") -> FrozenTwin | None:
+    """The folded twin of a model that no longer changes.
 
     Args:
         model: logits ``[B, K]`` from images; not changed.
         sample: float images ``[B, C, H, W]`` in [0, 1] on the model's device.
+        precision: what its layers compute in.
 
     Returns:
-        The model's folded twin in float32; the model itself where there is none.
+        ``None`` where the model cannot be folded, or gives other logits then; it need not even be copied.
     """
-    if isinstance(model, FrozenTwin) or not any(True for _ in model.parameters()):
-        return model
-    folded = _try_folding(model, sample, "fp32")
-    return model if folded is None else FrozenTwin(model, sample, folded=folded)
+    folded = _try_folding(model, sample, precision)
+    return None if folded is None else FrozenTwin(model, sample, precision, folded=folded)
 
 
 @torch.no_grad()

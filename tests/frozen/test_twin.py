@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compressor import own_code
 from compressor.classifier import build_classifier
-from compressor.frozen import FrozenTwin, chunk_of, in_chunks, twin_or_itself
+from compressor.frozen import FrozenTwin, chunk_of, folded_twin, in_chunks, surrogate_of
 from compressor.registry import MODELS
 from compressor.types import ModelSpec, Normalization
 
@@ -281,17 +281,13 @@ def test_in_chunks_is_the_same_answer(pictures: Any) -> None:
     assert in_chunks(model, x[:0], None).shape == (0, 5)
 
 
-def test_an_attack_gets_the_twin_or_the_model_itself(pictures: Any) -> None:
+def test_there_is_a_folded_twin_or_none(pictures: Any) -> None:
     x = pictures()
     foldable = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    twin = twin_or_itself(foldable, x)
-    assert isinstance(twin, FrozenTwin)
+    twin = folded_twin(foldable, x)
+    assert twin is not None
     assert twin.folded
-    assert twin_or_itself(twin, x) is twin
-    moody = nn.Sequential(foldable, Moody())
-    assert twin_or_itself(moody, x) is moody
-    handing_on = nn.Flatten()
-    assert twin_or_itself(handing_on, x) is handing_on
+    assert folded_twin(nn.Sequential(foldable, Moody()), x) is None
 
 
 def test_a_model_that_cannot_be_copied_is_attacked_as_it_is(pictures: Any) -> None:
@@ -305,4 +301,4 @@ def test_a_model_that_cannot_be_copied_is_attacked_as_it_is(pictures: Any) -> No
             return self.conv(x).mean((2, 3))
 
     model = Unique()
-    assert twin_or_itself(model, pictures()) is model
+    assert surrogate_of(model, pictures()) is model

@@ -7,7 +7,7 @@ import torch
 
 from compressor.attacks.fgsm import ATTACK as FGSM
 from compressor.classifier import build_classifier
-from compressor.frozen import FrozenTwin, twin_or_itself
+from compressor.frozen import FrozenTwin, surrogate_of
 from compressor.losses import cross_entropy
 from compressor.types import ModelSpec, Normalization, Threat
 from exporters.differentiable import FileModel, import_graph
@@ -96,7 +96,7 @@ def test_the_file_can_be_attacked_with_its_own_gradients(trained, exported):
     assert agreement(session, graph, pictures(5).numpy()).passed
     x, y = pictures(3), torch.tensor([0, 1, 2])
     gradients = []
-    for one in (FileModel(session, graph), twin_or_itself(model, x)):
+    for one in (FileModel(session, graph), surrogate_of(model, x)):
         leaf = x.clone().requires_grad_()
         gradients.append(torch.autograd.grad(one(leaf)[range(3), y].sum(), leaf)[0])
     ours, theirs = (gradient.flatten(1) for gradient in gradients)
