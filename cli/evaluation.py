@@ -34,6 +34,7 @@ Wanted = Literal["best", "both"]
 # Not the run's own seed: runs that differ in it are attacked on the same images with the same noise.
 EVALUATION_SEED = 0
 EVALUATION_BATCH = 128
+DEFAULT_EVAL_SAMPLES = 1000
 # A batch is what a kill can lose, and AutoAttack's last for long. A CPU computes no more images at once anyway.
 AUTOATTACK_BATCH_ON_CPU: dict[FrozenPrecision, int] = {"fp32": 32, "bf16": 64}
 
@@ -56,6 +57,15 @@ class Images:
     def sha256(self) -> str:
         """The digest of these images, with their labels and the class names."""
         return digest(self.split, self.class_names)
+
+
+def default_samples(suite_name: str) -> int | None:
+    """How many test images a finished run is attacked on unless told otherwise; ``None``: all of them.
+
+    A suite that is AutoAttack alone measures the figure to publish, which is that of all images.
+    """
+    is_autoattack_alone = all(isinstance(attack, Ensemble) for _, attack in get_suite(suite_name).attacks)
+    return None if is_autoattack_alone else DEFAULT_EVAL_SAMPLES
 
 
 def wanted_by(text: str) -> Wanted:

@@ -10,6 +10,7 @@ from cli.evaluation import (
     Images,
     Wanted,
     checkpoints_of,
+    default_samples,
     evaluate_checkpoint,
     known_evaluations,
     test_images,
@@ -17,7 +18,6 @@ from cli.evaluation import (
 )
 from cli.inputs import Inputs, dataset_by_record
 from cli.output import Output
-from cli.stages import DEFAULT_EVAL_SAMPLES
 from compressor.comparison import FinishedRun
 from compressor.contracts import Dataset
 from compressor.suites import get_suite
@@ -58,7 +58,7 @@ def measure_runs(
     device = inputs.device()
     before = next((record for run in runs[:1] for record in known_evaluations(run.folder)), None)
     suite = asked.suite or (before.report.suite if before else "default")
-    samples = asked.samples or (before.report.samples if before else DEFAULT_EVAL_SAMPLES)
+    samples = asked.samples or (before.report.samples if before else default_samples(suite))
     images: dict[tuple[str, int], Images] = {}
     for which in checkpoints_of(asked.wanted):
         for run in runs:

@@ -14,6 +14,7 @@ from cli.evaluation import (
     EVALUATION_SEED,
     Wanted,
     checkpoints_of,
+    default_samples,
     evaluate_checkpoint,
     known_evaluations,
     test_images,
@@ -45,8 +46,6 @@ from exporters.claim import ClaimMismatchError, model_digest, read_claim
 from exporters.evidence import evidence_path
 from exporters.structure import load_untrusted
 from exporters.verification import Policies, Verdict, verify
-
-DEFAULT_EVAL_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,8 @@ def evaluate_run(
     Returns:
         The best checkpoint's report.
     """
-    images = test_images(trained.dataset, samples or DEFAULT_EVAL_SAMPLES, EVALUATION_SEED, output=output, stop=stop)
+    samples = samples or default_samples(suite)
+    images = test_images(trained.dataset, samples, EVALUATION_SEED, output=output, stop=stop)
     known, reports = known_evaluations(trained.run), {}
     for which in checkpoints_of(wanted):
         record = evaluate_checkpoint(

@@ -14,6 +14,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from cli.evaluation import default_samples
 from cli.main import main
 from compressor.checkpoint import save_checkpoint
 from compressor.classifier import build_classifier
@@ -126,3 +127,8 @@ def test_what_cannot_work_is_said_before_any_attack(
     told = capsys.readouterr().err
     assert says in told
     assert "Attacking" not in told
+
+
+@pytest.mark.parametrize(("suite", "samples"), [("standard", None), ("default", 1000), ("paper", 1000)])
+def test_autoattack_alone_takes_all_images_of_a_finished_run(suite: str, samples: int | None) -> None:
+    assert default_samples(suite) == samples
