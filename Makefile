@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_RUN ?= runs/demo
 
-.PHONY: setup demo test test-slow check lint types imports reference clean
+.PHONY: setup demo test test-slow check lint types imports reference image clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -44,6 +44,10 @@ imports: setup
 
 reference: setup
 	$(BIN)/python docs/generate.py
+
+# Without a Docker engine: as root, with buildah and debootstrap. BASE=, TORCH_INDEX=, TARGETS= and IMAGE= choose.
+image:
+	@docker/build.sh
 
 check: lint types imports test
 
