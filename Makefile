@@ -8,7 +8,7 @@ DEMO_RUN ?= runs/demo
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo test test-slow check lint types imports reference clean
+.PHONY: setup demo test test-slow check lint types imports reference image clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -47,6 +47,10 @@ imports: setup
 
 reference: setup
 	$(BIN)/python docs/generate.py
+
+# Without a Docker engine: as root, with buildah and debootstrap. BASE=, TORCH_INDEX=, TARGETS= and IMAGE= choose.
+image:
+	@docker/build.sh
 
 check: lint types imports test
 

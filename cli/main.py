@@ -87,6 +87,11 @@ def main(arguments: Sequence[str]) -> int:
         if _is_out_of_memory(error):
             output.error("memory", "out of memory.", "Use a smaller --batch-size or fewer --train-samples.", UNDECIDED)
             return UNDECIDED
+        if isinstance(error, ModuleNotFoundError) and (package := _foreign_package(error)):
+            # As in the image that only verifies.
+            hint = "Install robust-compress with all that it depends on; the small image only verifies."
+            output.error("missing-package", f"this command needs {package}, which is not installed.", hint, USAGE)
+            return USAGE
         reason = " ".join(str(error).split())[:300]
         output.error(
             "internal", f"internal error ({type(error).__name__}: {reason}).", "Add --debug to see where.", UNDECIDED
@@ -100,6 +105,12 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
     )
+
+
+def _foreign_package(error: ModuleNotFoundError) -> str:
+    """The package that is not installed; nothing where a file of our own is missing, which is a mistake of ours."""
+    package = (error.name or "").partition(".")[0]
+    return "" if package in ("cli", "compressor", "exporters") else package
 
 
 def _way_on(arguments: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,9 +11,15 @@ import platformdirs
 
 
 def cache_folder() -> Path:
-    """``COMPRESS_CACHE_DIR``, else the platform's folder for caches."""
+    """``COMPRESS_CACHE_DIR``, else the platform's folder for caches, else one in the folder for temporary files."""
     chosen = os.environ.get("COMPRESS_CACHE_DIR")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("compress")
+    if chosen:
+        return Path(chosen).expanduser()
+    try:
+        return platformdirs.user_cache_path("compress")
+    except RuntimeError:
+        # No HOME and no entry in the user database: a container that was started under any --user.
+        return Path(tempfile.gettempdir()) / "compress-cache"
 
 
 def mark_used(path: Path) -> None:

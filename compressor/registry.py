@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from compressor.errors import UnknownNameError
+from compressor.errors import MissingPackageError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,20 @@ class Room:
 
         Raises:
             UnknownNameError: no such member; near misses are suggested.
+            MissingPackageError: its file needs a package that is not installed, as in the image that only verifies.
         """
         members = self.members()
         if name not in members:
             raise unknown_name(self.kind, name, list(members))
-        return getattr(members[name].load(), self.attribute)
+        try:
+            return getattr(members[name].load(), self.attribute)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package in ("", __package__):
+                raise  # a mistake of ours, not of the installation
+            raise MissingPackageError(
+                f"the {self.kind} {name} needs {package}, which is not installed.", f"pip install {package}"
+            ) from error
 
 
 def unknown_name(kind: str, name: str, known: list[str]) -> UnknownNameError:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from compressor.cache_folder import cache_folder, mark_used
@@ -23,6 +25,23 @@ def test_else_the_platform_does(monkeypatch: pytest.MonkeyPatch, value: str | No
         monkeypatch.setenv("COMPRESS_CACHE_DIR", value)
     assert cache_folder().name == "compress"
     assert cache_folder().is_absolute()
+
+
+@pytest.mark.parametrize("home", [None, "~"])
+def test_a_user_without_a_home_has_one_among_the_temporary_files(
+    monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    def no_entry(*_: object) -> None:
+        raise KeyError("no such user")
+
+    for name in ("COMPRESS_CACHE_DIR", "HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr("pwd.getpwuid", no_entry)
+    with pytest.raises(RuntimeError, match="home"):  # else this test shows nothing
+        platformdirs.user_cache_path("compress")
+    assert cache_folder() == Path(tempfile.gettempdir()) / "compress-cache"
 
 
 def test_use_is_marked_and_an_absent_file_is_no_matter(tmp_path: Path) -> None:

@@ -123,6 +123,27 @@ def test_random_bytes_are_refused_in_a_sentence(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("absent", "code", "says"),
+    [
+        ("safetensors", 2, "error: this command needs safetensors, which is not installed."),
+        ("compressor.checkpoint", 3, "internal error"),
+    ],
+)
+def test_a_command_that_lacks_a_package_names_it(absent: str, code: int, says: str, tmp_path: Path) -> None:
+    (tmp_path / "student.safetensors").write_bytes(b"anything")
+    script = f"import sys; sys.modules[{absent!r}] = None; import cli.main; sys.exit(cli.main.main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "export", str(tmp_path / "student.safetensors")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+
+
 def test_doctor_reports_what_is_here() -> None:
     done = compress("doctor", "--json")
     value = json.loads(done.stdout)
