@@ -15,6 +15,7 @@ import exporters.differentiable.operators.convolution
 import exporters.differentiable.operators.elementwise
 import exporters.differentiable.operators.matrices
 import exporters.differentiable.operators.pooling
+import exporters.differentiable.operators.quantizing
 import exporters.differentiable.operators.rounding
 import exporters.differentiable.operators.shapes  # noqa: F401
 from compressor.errors import UnreadableModelError, UnsupportedOperatorError
@@ -89,8 +90,8 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False) -> G
 
     Args:
         model: a checked model with one input and one output.
-        straight_through: let gradients through Clip where it saturates, as if it were the identity there.
-            Round, Floor, Ceil, Sign and casts to integers are always straight-through.
+        straight_through: let gradients through Clip and QuantizeLinear where they saturate, as if they were the
+            identity there. Its rounding, Round, Floor, Ceil, Sign and casts to integers are always straight-through.
 
     Raises:
         UnsupportedOperatorError: an operator, domain, version, attribute or constant type that is not implemented.
@@ -105,7 +106,8 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False) -> G
     known = {"", image, *constants}
     steps = []
     for position, proto in enumerate(nodes):
-        operation = build(proto, opset, straight_through=straight_through)
+        rounds = _read_by_casts_alone(proto, nodes)
+        operation = build(proto, opset, straight_through=straight_through, rounds=rounds)
         label = describe(proto, opset)
         outputs = tuple(name for name in proto.output if name)
         if not known.issuperset(proto.input) or not known.isdisjoint(outputs) or len(set(outputs)) != len(outputs):
@@ -117,6 +119,13 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False) -> G
     if output not in known:
         raise UnreadableModelError(f"nothing computes the model's output {output[:60]!r}.")
     return GraphModule(tuple(steps), constants, image, output)
+
+
+def _read_by_casts_alone(proto: onnx.NodeProto, nodes: list[onnx.NodeProto]) -> bool:
+    """Whether a node is a Cast whose value only other Casts read."""
+    if proto.op_type != "Cast":
+        return False
+    return all(node.op_type == "Cast" for node in nodes if not set(proto.output).isdisjoint(node.input))
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -177,7 +186,8 @@ def _tensor(name: str, proto: TensorProto) -> Tensor:
         raise UnsupportedOperatorError(f"the importer has no constants of the type or place of {name[:60]!r}.")
     try:
         # The copy is writable and in the machine's own byte order, which torch asks for.
-        return torch.from_numpy(np.array(numpy_helper.to_array(proto)))
+        value = torch.from_numpy(np.array(numpy_helper.to_array(proto)))
+        return value.float() if proto.data_type == TensorProto.FLOAT16 else value  # computed with as Cast says
     except (ValueError, TypeError, OverflowError, MemoryError) as error:
         raise UnreadableModelError(f"the values of the constant {name[:60]!r} do not fit its shape.") from error
 
