@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,10 @@ _DTYPES = frozenset(
 )
 
 
+Watcher = Callable[[str, Tensor], None]
+"""Receives the name of a value and the value."""
+
+
 @dataclass(frozen=True)
 class _Step:
     operation: Operation
@@ -67,7 +72,13 @@ class GraphModule(nn.Module):
         Raises:
             UnreadableModelError: a node cannot be computed: its values do not fit together.
         """
+        return self.watched(x, None)
+
+    def watched(self, x: Tensor, look: Watcher | None) -> Tensor:
+        """The same, and tell ``look`` the name and the value of the input and of whatever an operator computes."""
         values: dict[str, Tensor | None] = {"": None, self._input: x}
+        if look is not None:
+            look(self._input, x)
         values |= {name: self.get_buffer(buffer) for name, buffer in self._buffer_names.items()}
         for step in self._steps:
             try:
@@ -76,7 +87,11 @@ class GraphModule(nn.Module):
                 raise
             except (RuntimeError, IndexError, ValueError, TypeError, OverflowError) as error:
                 raise UnreadableModelError(f"the values do not fit together at {step.label}.") from error
-            values.update(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=True))
+            computed = dict(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=True))
+            values.update(computed)
+            if look is not None:
+                for name, value in computed.items():
+                    look(name, value)
             for name in step.released:
                 del values[name]
         logits = values[self._output]
