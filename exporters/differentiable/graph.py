@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ import exporters.differentiable.operators.convolution
 import exporters.differentiable.operators.elementwise
 import exporters.differentiable.operators.matrices
 import exporters.differentiable.operators.pooling
+import exporters.differentiable.operators.quantizing
 import exporters.differentiable.operators.rounding
 import exporters.differentiable.operators.shapes  # noqa: F401
 from compressor.errors import UnreadableModelError, UnsupportedOperatorError
@@ -35,6 +37,10 @@ _DTYPES = frozenset(
         TensorProto.BOOL,
     }
 )
+
+
+Watcher = Callable[[str, Tensor], None]
+"""Receives the name of a value and the value."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,13 @@ class GraphModule(nn.Module):
         Raises:
             UnreadableModelError: a node cannot be computed: its values do not fit together.
         """
+        return self.watched(x, None)
+
+    def watched(self, x: Tensor, look: Watcher | None) -> Tensor:
+        """The same, and tell ``look`` the name and the value of the input and of whatever an operator computes."""
         values: dict[str, Tensor | None] = {"": None, self._input: x}
+        if look is not None:
+            look(self._input, x)
         values |= {name: self.get_buffer(buffer) for name, buffer in self._buffer_names.items()}
         for step in self._steps:
             try:
@@ -75,7 +87,11 @@ class GraphModule(nn.Module):
                 raise
             except (RuntimeError, IndexError, ValueError, TypeError, OverflowError) as error:
                 raise UnreadableModelError(f"the values do not fit together at {step.label}.") from error
-            values.update(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=True))
+            computed = dict(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=True))
+            values.update(computed)
+            if look is not None:
+                for name, value in computed.items():
+                    look(name, value)
             for name in step.released:
                 del values[name]
         logits = values[self._output]
@@ -89,8 +105,8 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False) -> G
 
     Args:
         model: a checked model with one input and one output.
-        straight_through: let gradients through Clip where it saturates, as if it were the identity there.
-            Round, Floor, Ceil, Sign and casts to integers are always straight-through.
+        straight_through: let gradients through Clip and QuantizeLinear where they saturate, as if they were the
+            identity there. Its rounding, Round, Floor, Ceil, Sign and casts to integers are always straight-through.
 
     Raises:
         UnsupportedOperatorError: an operator, domain, version, attribute or constant type that is not implemented.
@@ -105,7 +121,8 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False) -> G
     known = {"", image, *constants}
     steps = []
     for position, proto in enumerate(nodes):
-        operation = build(proto, opset, straight_through=straight_through)
+        rounds = _read_by_casts_alone(proto, nodes)
+        operation = build(proto, opset, straight_through=straight_through, rounds=rounds)
         label = describe(proto, opset)
         outputs = tuple(name for name in proto.output if name)
         if not known.issuperset(proto.input) or not known.isdisjoint(outputs) or len(set(outputs)) != len(outputs):
@@ -117,6 +134,13 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False) -> G
     if output not in known:
         raise UnreadableModelError(f"nothing computes the model's output {output[:60]!r}.")
     return GraphModule(tuple(steps), constants, image, output)
+
+
+def _read_by_casts_alone(proto: onnx.NodeProto, nodes: list[onnx.NodeProto]) -> bool:
+    """Whether a node is a Cast whose value only other Casts read."""
+    if proto.op_type != "Cast":
+        return False
+    return all(node.op_type == "Cast" for node in nodes if not set(proto.output).isdisjoint(node.input))
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -177,7 +201,8 @@ def _tensor(name: str, proto: TensorProto) -> Tensor:
         raise UnsupportedOperatorError(f"the importer has no constants of the type or place of {name[:60]!r}.")
     try:
         # The copy is writable and in the machine's own byte order, which torch asks for.
-        return torch.from_numpy(np.array(numpy_helper.to_array(proto)))
+        value = torch.from_numpy(np.array(numpy_helper.to_array(proto)))
+        return value.float() if proto.data_type == TensorProto.FLOAT16 else value  # computed with as Cast says
     except (ValueError, TypeError, OverflowError, MemoryError) as error:
         raise UnreadableModelError(f"the values of the constant {name[:60]!r} do not fit its shape.") from error
 

@@ -26,13 +26,15 @@ class Node:
         proto: the node.
         opset: the version of the default domain that the model uses.
         version: the version of this operator that the opset means.
-        straight_through: whether Clip lets gradients through where it saturates.
+        straight_through: whether Clip and QuantizeLinear let gradients through where they saturate.
+        rounds: of a Cast to float16, whether nothing but other Casts reads its value.
     """
 
     proto: onnx.NodeProto
     opset: int
     version: int
     straight_through: bool
+    rounds: bool = False
     _asked: set[str] = field(default_factory=set)
 
     def integer(self, name: str, default: int | None = None) -> int:
@@ -121,8 +123,8 @@ def operator(name: str, *versions: int, several_outputs: bool = False) -> Callab
     return register
 
 
-def build(proto: onnx.NodeProto, opset: int, *, straight_through: bool) -> Operation:
-    """The operation that a node stands for.
+def build(proto: onnx.NodeProto, opset: int, *, straight_through: bool, rounds: bool = False) -> Operation:
+    """The operation that a node stands for; the options are those of :class:`Node`.
 
     Raises:
         UnsupportedOperatorError: a custom domain, an unknown operator, version, attribute, or a second output.
@@ -138,7 +140,7 @@ def build(proto: onnx.NodeProto, opset: int, *, straight_through: bool) -> Opera
     versions, builder = _BUILDERS[proto.op_type]
     if schema.since_version not in versions:
         raise unknown
-    node = Node(proto, opset, schema.since_version, straight_through)
+    node = Node(proto, opset, schema.since_version, straight_through, rounds)
     if not schema.min_input <= len(proto.input) <= schema.max_input:
         raise UnreadableModelError(f"{node} takes another number of inputs than {len(proto.input)}.")
     if proto.op_type in _WITH_SEVERAL_OUTPUTS:

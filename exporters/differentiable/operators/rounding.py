@@ -1,7 +1,6 @@
 """Piecewise-constant operators: their values are exact, their gradients straight-through.
 
 The true gradient of each is zero almost everywhere, which would hide the path that an attacker can still climb.
-Quantised files add QuantizeLinear and DequantizeLinear here.
 
 Source: Bengio et al. 2013; Athalye et al. 2018, section 4.1 (BPDA with the identity).
 """
@@ -17,7 +16,7 @@ from exporters.differentiable.registry import Node, Operation, operator
 _FLOATS: dict[int, torch.dtype] = {
     TensorProto.FLOAT: torch.float32,
     TensorProto.DOUBLE: torch.float64,
-    TensorProto.FLOAT16: torch.float16,
+    TensorProto.FLOAT16: torch.float32,
 }
 _INTEGERS: dict[int, torch.dtype] = {TensorProto.INT64: torch.int64, TensorProto.INT32: torch.int32}
 
@@ -68,6 +67,10 @@ def cast(node: Node) -> Operation:
 
     An integer tensor cannot carry a gradient in torch, so a cast to an integer truncates and stays in the float type
     of its input. Integers that are shapes stay integers.
+
+    What is float16 in the file is float32 here: onnxruntime computes so on a CPU, and drops the casts between most
+    operators. A value that is cast to float16 and straight back is rounded there, and so it is here. Where it rounds
+    more (a Clip beside the file's own casts, a processor that computes in float16), the gate finds the difference.
     """
     target = node.integer("to")
     if node.version >= 19:
@@ -75,6 +78,8 @@ def cast(node: Node) -> Operation:
     node.require(target in _FLOATS or target in _INTEGERS, f"a cast to type {target}")
 
     def run(x: Tensor) -> Tensor:
+        if target == TensorProto.FLOAT16 and x.is_floating_point():
+            return straight_through(x, x.half().to(x.dtype)) if node.rounds else x
         if target in _FLOATS:
             return x.to(_FLOATS[target])
         if x.is_floating_point():
