@@ -17,12 +17,13 @@ from cli.demo import demo
 from cli.distill import distill
 from cli.doctor import doctor
 from cli.export import export
+from cli.failure import describe
 from cli.inspect import inspect
 from cli.list import list_members
 from cli.output import Output
 from cli.train import train
 from cli.verify import verify
-from compressor.errors import UNDECIDED, USAGE, CompressError, Interrupted
+from compressor.errors import USAGE, Interrupted
 
 app = typer.Typer(
     name="compress",
@@ -65,52 +66,22 @@ def main(arguments: Sequence[str]) -> int:
     try:
         code = app(list(arguments), prog_name="compress", standalone_mode=False)
         sys.stdout.flush()
-    except CompressError as error:
-        output.error(error.code, error.message, error.hint, error.exit_code)
-        code = error.exit_code
-    except typer.TyperException as error:
-        output.error("usage", error.format_message(), "See `compress --help`.", USAGE)
-        code = USAGE
-    except Interrupted as stopped:
-        output.error("interrupted", f"{stopped}.", _way_on(arguments), stopped.exit_code)
-        code = stopped.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        output.error("interrupted", "stopped.", "", 130)
-        code = 130
     except BrokenPipeError:
         # The reader has gone; point stdout elsewhere, so that the interpreter's last flush stays silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
-    except Exception as error:
-        if debug:
+    except (Exception, KeyboardInterrupt) as error:
+        failure = describe(error)
+        if debug and failure.code in ("internal", "memory"):
             traceback.print_exc()
-        if _is_out_of_memory(error):
-            output.error("memory", "out of memory.", "Use a smaller --batch-size or fewer --train-samples.", UNDECIDED)
-            return UNDECIDED
-        if isinstance(error, ModuleNotFoundError) and (package := _foreign_package(error)):
-            # As in the image that only verifies.
-            hint = "Install robust-compress with all that it depends on; the small image only verifies."
-            output.error("missing-package", f"this command needs {package}, which is not installed.", hint, USAGE)
-            return USAGE
-        reason = " ".join(str(error).split())[:300]
-        output.error(
-            "internal", f"internal error ({type(error).__name__}: {reason}).", "Add --debug to see where.", UNDECIDED
-        )
-        code = UNDECIDED
+        hint = _way_on(arguments) if isinstance(error, Interrupted) else failure.hint
+        output.error(failure.code, failure.message, hint, failure.exit_code)
+        if isinstance(error, typer.TyperException) and list(arguments[:1]) == ["verify"]:
+            from cli.verify_reports import report_wrong_usage
+
+            report_wrong_usage(arguments, failure)
+        code = failure.exit_code
     return code if isinstance(code, int) else 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Python's own error, and torch's, which are RuntimeErrors."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
-    )
-
-
-def _foreign_package(error: ModuleNotFoundError) -> str:
-    """The package that is not installed; nothing where a file of our own is missing, which is a mistake of ours."""
-    package = (error.name or "").partition(".")[0]
-    return "" if package in ("cli", "compressor", "exporters") else package
 
 
 def _way_on(arguments: Sequence[str]) -> str:

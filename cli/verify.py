@@ -10,6 +10,7 @@ import typer
 from cli import options
 from cli.output import Output
 
+_REPORTS = "Reports: written on every exit, and without a say in the exit code"
 _POLICY = "Policies: what is required besides that the claim holds"
 
 
@@ -70,8 +71,39 @@ def verify(
     accept_black_box: Annotated[
         bool, typer.Option("--accept-black-box", help="Let a file hold whose gradients cannot be had.")
     ] = False,
+    time_limit: Annotated[
+        float | None,
+        typer.Option("--time-limit", metavar="SECONDS", help="Begin no batch of attacks after it: undecided then."),
+    ] = None,
     failures: Annotated[
-        Path | None, typer.Option("--failures", metavar="DIR", help="Write the images that were broken as PNG pairs.")
+        Path | None,
+        typer.Option(
+            "--failures",
+            metavar="DIR",
+            help="Write the images that were broken as PNG pairs.",
+            rich_help_panel=_REPORTS,
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option(
+            "--junit", metavar="FILE", help="JUnit XML: a test case for each check.", rich_help_panel=_REPORTS
+        ),
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            "--summary", metavar="FILE", help="Markdown, for the summary of a CI job.", rich_help_panel=_REPORTS
+        ),
+    ] = None,
+    attestation: Annotated[
+        Path | None,
+        typer.Option(
+            "--attestation",
+            metavar="FILE",
+            help="in-toto statement (test-result/v0.1), unsigned.",
+            rich_help_panel=_REPORTS,
+        ),
     ] = None,
     provider: options.Provider = "cpu",
     threads: options.Threads = None,
@@ -80,47 +112,56 @@ def verify(
     debug: options.Debug = False,
 ) -> int:
     """Check an exported file's claim with fresh attacks: 0 holds, 1 violated, 2 wrong usage, 3 could not decide."""
-    from typing import Any, cast
+    from cli.verify_reports import ATTESTATION, JUNIT, SUMMARY, reporting, subject_of, write_images
 
-    from cli.tables import show_verdict
-    from compressor.devices import set_threads
-    from compressor.training.interruption import stop_on_signals
-    from compressor.types import DatasetSpec
-    from exporters.verification import HeldData, Policies, write_failures
-    from exporters.verification import verify as run_verification
+    paths = {JUNIT: junit, SUMMARY: summary, ATTESTATION: attestation}
+    # All that can fail happens where the reports hear of it, the imports too.
+    subject = subject_of(model, evidence_file)
+    with Output(as_json=as_json, quiet=quiet) as output, reporting(paths, subject, output) as reports:
+        from typing import Any, cast
 
-    policies = Policies(
-        min_robust_accuracy=min_robust_accuracy,
-        min_clean_accuracy=min_clean_accuracy,
-        require_eps=require_eps,
-        require_norm=cast(Any, require_norm),
-        min_samples=min_samples,
-        require_assurance=cast(Any, require_assurance),
-    )
-    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
-        count = set_threads(threads)
-        output.phase(f"Verifying {model}")
+        from cli.tables import show_verdict
+        from compressor.devices import set_threads
+        from compressor.training.interruption import stop_on_signals
+        from compressor.types import DatasetSpec
+        from exporters.verification import HeldData, Policies
+        from exporters.verification import verify as run_verification
 
-        def on_progress(name: str, done: int, total: int) -> None:
-            output.advance(done, total, name)
-            stop.raise_if_set()
-
-        verdict = run_verification(
-            model,
-            evidence=evidence_file,
-            data=HeldData(DatasetSpec.parse(data), data_dir, download) if data else None,
-            suite=suite,
-            latest=latest,
-            seed=seed,
-            samples=samples,
-            provider=cast(Any, provider),
-            threads=count,
-            policies=policies,
-            accept_black_box=accept_black_box,
-            on_progress=on_progress,
+        policies = Policies(
+            min_robust_accuracy=min_robust_accuracy,
+            min_clean_accuracy=min_clean_accuracy,
+            require_eps=require_eps,
+            require_norm=cast(Any, require_norm),
+            min_samples=min_samples,
+            require_assurance=cast(Any, require_assurance),
         )
+        reports.require(policies)
+        with stop_on_signals() as stop:
+            count = set_threads(threads)
+            output.phase(f"Verifying {model}")
+
+            def on_progress(name: str, done: int, total: int) -> None:
+                output.advance(done, total, name)
+                stop.raise_if_set()
+
+            verdict = run_verification(
+                model,
+                evidence=evidence_file,
+                data=HeldData(DatasetSpec.parse(data), data_dir, download) if data else None,
+                suite=suite,
+                latest=latest,
+                seed=seed,
+                samples=samples,
+                provider=cast(Any, provider),
+                threads=count,
+                policies=policies,
+                accept_black_box=accept_black_box,
+                on_progress=on_progress,
+                time_limit=time_limit,
+            )
+        reports.tell_verdict(verdict)
         if failures is not None:
-            output.note(f"{len(write_failures(verdict, failures)) // 2} broken images are in {failures}")
+            write_images(verdict, failures, reports, output)
         show_verdict(verdict, output)
-        output.json("compress.verify/1", verdict.to_json())
+        output.json("compress.verify/1", {**verdict.to_json(), "unwritten": reports.unwritten})
     return verdict.exit_code

@@ -20,6 +20,7 @@ from exporters.evidence import Bits, Floats, Integers
 from exporters.runtime import Session, SessionModule
 from exporters.verification.gradients import Gradients
 from exporters.verification.target import Margins, Target
+from exporters.verification.time_limit import Deadline
 from exporters.verification.white_box import WhiteBox
 
 OnProgress = Callable[[str, int, int], None]
@@ -58,6 +59,7 @@ class Outcome:
         near_ties: bool ``[m]``: not broken, but an attempt found a picture at which the lead is within the tolerance.
         by: for each broken image the attempt that broke it.
         counts: how many each attempt broke of those that it found standing, in the order they ran.
+        finished: whether every attempt saw every image that it should have; False where time ran out.
     """
 
     x_adv: Floats
@@ -66,6 +68,7 @@ class Outcome:
     near_ties: Bits
     by: dict[int, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    finished: bool = True
 
 
 def resolve_suite(requested: str | None, claimed: str, *, latest: bool = False) -> str:
@@ -144,6 +147,7 @@ def run_attempts(
     *,
     seed: int,
     on_progress: OnProgress | None = None,
+    deadline: Deadline | None = None,
 ) -> Outcome:
     """Run each attempt on the images that the ones before it left standing.
 
@@ -158,7 +162,10 @@ def run_attempts(
         threat: the ball.
         seed: with the attempt's name and the batch, it fixes every random choice.
         on_progress: told after every batch.
+        deadline: no batch is begun after it.
     """
+    deadline = deadline or Deadline()
+    finished = True
     x_adv = images.copy()
     leads, tolerances = target.judge(images, labels)
     broken, near = leads < -tolerances, np.abs(leads) <= tolerances
@@ -168,6 +175,9 @@ def run_attempts(
     for attempt in attempts:
         standing = np.flatnonzero(~broken)
         for start in range(0, len(standing), _BATCH):
+            if deadline.is_over():
+                finished = False
+                break
             part = standing[start : start + _BATCH]
             x, y = images[part], labels[part]
             generator = make_generator(seed, attempt.name, start)
@@ -187,4 +197,6 @@ def run_attempts(
             if on_progress is not None:
                 on_progress(attempt.name, min(start + _BATCH, len(standing)), len(standing))
         counts[attempt.name] = int(broken[standing].sum())
-    return Outcome(x_adv, broken, leads, near & ~broken, by, counts)
+        if not finished:
+            break
+    return Outcome(x_adv, broken, leads, near & ~broken, by, counts, finished)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import shlex
 from collections.abc import Callable, Sequence
@@ -59,6 +60,7 @@ from exporters.verification.held_data import draw_images, is_the_draw
 from exporters.verification.policies import Attacked, Policies, apply_policies
 from exporters.verification.replay import replay, unsteady
 from exporters.verification.target import Target, open_target
+from exporters.verification.time_limit import Deadline
 from exporters.verification.verdict import Answer, Assurance, Broken, Check, PolicyResult, Status, Verdict
 
 STRUCTURE, DIGESTS, DATA, REPLAY, DETERMINISM, GATE, ATTACKS, ALARMS, DECISION, NEW_IMAGES = (
@@ -111,6 +113,7 @@ class Options:
     policies: Policies
     accept_black_box: bool
     on_progress: OnProgress | None
+    time_limit: float | None = None
 
 
 def verify(
@@ -127,6 +130,7 @@ def verify(
     policies: Policies | None = None,
     accept_black_box: bool = False,
     on_progress: OnProgress | None = None,
+    time_limit: float | None = None,
 ) -> Verdict:
     """Try to refute what an ONNX file claims of itself; nothing in it, nor beside it, is trusted.
 
@@ -143,6 +147,7 @@ def verify(
         policies: what is required of the claim besides holding.
         accept_black_box: let a file hold whose gradients cannot be had, by black-box attacks alone.
         on_progress: told what is being done.
+        time_limit: seconds after which no further step or batch is begun, and what was not proven is undecided.
 
     Returns:
         A verdict, also where the file or its evidence are damaged, hostile, or make this program fail.
@@ -156,6 +161,8 @@ def verify(
         raise UsageError(f"{samples} images cannot be attacked.", "Ask for 1 or more with --samples.")
     if seed is not None and not 0 <= seed < _LARGEST_SEED:
         raise UsageError(f"the seed {seed} is not from 0 to {_LARGEST_SEED - 1}.")
+    if time_limit is not None and not 0 < time_limit < math.inf:
+        raise UsageError(f"a time limit of {time_limit:g} s makes no sense.", "Give seconds above 0 with --time-limit.")
     if suite not in (None, "verify", VERIFY_SUITE, REPLAY_SUITE):
         get_suite(suite)
     if evidence is not None and not evidence.is_file():
@@ -173,8 +180,9 @@ def verify(
         policies=policies or Policies(),
         accept_black_box=accept_black_box,
         on_progress=on_progress,
+        time_limit=time_limit,
     )
-    return Examination(options).run()
+    return Examination(options, Deadline(time_limit)).run()
 
 
 class _Settled(Exception):  # noqa: N818 - not an error: a step has settled the answer
@@ -194,6 +202,7 @@ class Examination:
     """One run of the protocol: the checks and counts gathered so far."""
 
     options: Options
+    deadline: Deadline
     step: str = STRUCTURE
     checks: list[Check] = field(default_factory=list)
     claim: Claim | None = None
@@ -207,6 +216,8 @@ class Examination:
     alarms: tuple[str, ...] = ()
     failures: tuple[Broken, ...] = ()
     canonical: bool = True
+    model_sha256: str | None = None
+    evidence_sha256: str | None = None
 
     def run(self) -> Verdict:
         """Go through the steps; whatever goes wrong on the way, the answer is then undecided at best."""
@@ -246,6 +257,7 @@ class Examination:
         options = self.options
         try:
             model, data, findings = load_untrusted(options.path)
+            self.model_sha256 = sha256_bytes(data)
             self._refuse_unknown_operators(model)
             session = open_session(data, provider=options.provider, threads=options.threads)
         except (MissingInputError, MissingDeviceError, UsageError) as error:
@@ -265,7 +277,7 @@ class Examination:
             )
 
     def _check_digests(self, model: onnx.ModelProto, session: Session) -> tuple[Claim, Evidence]:
-        self.step = DIGESTS
+        self._begin(DIGESTS)
         try:
             claim = read_claim(model)
         except ClaimMismatchError as error:
@@ -286,7 +298,8 @@ class Examination:
                 "Another program has saved it again, or its bytes were changed without changing its meaning.",
             )
         data = self._read_evidence()
-        if sha256_bytes(data) != claim.evidence:
+        self.evidence_sha256 = sha256_bytes(data)
+        if self.evidence_sha256 != claim.evidence:
             self._settle(
                 "failed", "the evidence is not the one that the claim was made of", "It was changed or swapped."
             )
@@ -329,7 +342,7 @@ class Examination:
 
     def _bind_to_data(self, claim: Claim, evidence: Evidence, session: Session) -> None:
         """Where the caller holds the claim's dataset, the evidence must be its draw."""
-        self.step = DATA
+        self._begin(DATA)
         data = self.options.data
         if data is None:
             self._note("skipped", "no dataset was given: the exporter chose the images")
@@ -372,7 +385,7 @@ class Examination:
 
     def _replay(self, claim: Claim, evidence: Evidence, target: Target) -> Integers:
         """The images that are claimed robust and classified correctly here too: those that can be attacked."""
-        self.step = REPLAY
+        self._begin(REPLAY)
         self._tell(REPLAY, 0, len(evidence))
         result = replay(evidence, target, claim.threat)
         self.clean = result.clean
@@ -396,7 +409,7 @@ class Examination:
         return np.setdiff1d(np.flatnonzero(evidence.robust), result.clean_disagreements)
 
     def _check_determinism(self, evidence: Evidence, target: Target) -> None:
-        self.step = DETERMINISM
+        self._begin(DETERMINISM)
         images = unsteady(evidence, target, self.options.seed)
         if images:
             self._note(
@@ -408,7 +421,7 @@ class Examination:
             self._note("passed", "the same logits alone, in shuffled batches and again")
 
     def _check_gate(self, model: onnx.ModelProto, claim: Claim, evidence: Evidence, target: Target) -> Gradients | None:
-        self.step = GATE
+        self._begin(GATE)
         status: Status = "skipped" if self.options.accept_black_box else "undecided"
         natural = evidence.natural()
         try:
@@ -430,7 +443,7 @@ class Examination:
     def _attack(
         self, claim: Claim, evidence: Evidence, standing: Integers, target: Target, gradients: Gradients | None
     ) -> tuple[Outcome, Integers]:
-        self.step = ATTACKS
+        self._begin(ATTACKS)
         options = self.options
         if options.samples is not None and options.samples < len(standing):
             order = random_order(derive_seed(options.seed, "samples"), len(standing))
@@ -438,14 +451,26 @@ class Examination:
         attempts = build_attempts(self.suite, target.session, gradients)
         images, labels = to_float(evidence.images[standing]), evidence.labels[standing]
         outcome = run_attempts(
-            attempts, target, images, labels, claim.threat, seed=options.seed, on_progress=options.on_progress
+            attempts,
+            target,
+            images,
+            labels,
+            claim.threat,
+            seed=options.seed,
+            on_progress=options.on_progress,
+            deadline=self.deadline,
         )
         self.outcome, self.attacked = outcome, len(standing)
         self.failures = _broken(evidence, target, outcome, standing)
         fell = ", ".join(f"{name} {count}" for name, count in outcome.counts.items())
-        self._note(
-            "passed", f"{self.suite} broke {int(outcome.broken.sum())} of {len(standing)} standing images ({fell})"
-        )
+        detail = f"{self.suite} broke {int(outcome.broken.sum())} of {len(standing)} standing images ({fell})"
+        if not outcome.finished:
+            # What has fallen stays fallen: a refutation needs no more attacks.
+            if is_refuted(int(outcome.broken.sum()), len(standing)):
+                self._note("undecided", f"{detail}, and {self._out_of_time()}", _MORE_TIME)
+                return outcome, standing
+            self._settle("undecided", f"{detail}, and {self._out_of_time()}", _MORE_TIME)
+        self._note("passed", detail)
         return outcome, standing
 
     def _decide(self, claim: Claim, outcome: Outcome) -> None:
@@ -475,7 +500,7 @@ class Examination:
         outcome: Outcome,
         chosen: Integers,
     ) -> None:
-        self.step = ALARMS
+        self._begin(ALARMS)
         attacked = AttackedImages(evidence.natural(), evidence.labels, chosen, outcome, claim.threat)
         findings = look_for_blindness(target, gradients, attacked, self.options.seed)
         self.alarms = tuple(alarm.detail for alarm in findings.alarms)
@@ -493,7 +518,7 @@ class Examination:
         data = self.options.data
         if data is None or self.assurance == "dataset-bound":
             return
-        self.step = NEW_IMAGES
+        self._begin(NEW_IMAGES)
         dataset = self._held(data, claim, target.session)
         count = self.options.samples or max(claim.samples, _FEWEST_NEW_IMAGES)
         drawn = _as_caller(lambda: draw_images(dataset, count))
@@ -508,11 +533,14 @@ class Examination:
             claim.threat,
             seed=derive_seed(self.options.seed, NEW_IMAGES),
             on_progress=self.options.on_progress,
+            deadline=self.deadline,
         )
         robust, total = int((~outcome.broken).sum()), len(drawn.labels)
         detail = f"{robust} of {total} new images are robust, claimed {claim.robust} of {claim.samples}"
         if is_refuted_by_other_images(robust, total, claim.robust, claim.samples):
             self._settle("failed", detail, "The images of the claim are easier than these, or were trained on.")
+        if not outcome.finished:
+            self._settle("undecided", f"{detail} so far, and {self._out_of_time()}", _MORE_TIME)
         self._note("passed", detail)
 
     def _verdict(self) -> Verdict:
@@ -522,7 +550,9 @@ class Examination:
         broken = int(self.outcome.broken.sum()) if self.outcome is not None else 0
         standing = self.standing if self.standing is not None or claim is None else claim.robust
         robust = robust_estimate(standing or 0, broken, self.attacked)
-        measured = None if self.outcome is None else Attacked(standing or 0, self.attacked, broken)
+        # Attacks that were cut short give no accuracy that a policy could be held against.
+        finished = self.outcome is not None and self.outcome.finished
+        measured = None if not finished else Attacked(standing or 0, self.attacked, broken)
         policy: tuple[PolicyResult, ...] = ()
         if claim is not None and self.samples > 0:
             policy = apply_policies(
@@ -550,8 +580,18 @@ class Examination:
             suite=self.suite,
             seed=self.options.seed,
             command=_command(self.options),
+            model_sha256=self.model_sha256,
+            evidence_sha256=self.evidence_sha256,
             failures=self.failures,
         )
+
+    def _begin(self, step: str) -> None:
+        self.step = step
+        if self.deadline.is_over():
+            self._settle("undecided", f"{self._out_of_time()} before this step", _MORE_TIME)
+
+    def _out_of_time(self) -> str:
+        return f"the time limit of {self.options.time_limit:g} s was reached"
 
     def _note(self, status: Status, detail: str, cause: str = "", *, step: str = "") -> None:
         self.checks.append(Check(step or self.step, status, detail, cause))
@@ -566,6 +606,7 @@ class Examination:
 
 
 _INTERNAL = "This program failed on this file; please report it."
+_MORE_TIME = "Allow more with --time-limit, or attack fewer images with --samples."
 _BLINDED = "The file hides its gradients, and the attacks may be blind."
 
 
@@ -641,5 +682,6 @@ def _command(options: Options) -> str:
         words += ["--samples", str(options.samples)]
     if options.provider != "cpu":
         words += ["--provider", options.provider]
+    words += options.policies.to_arguments()
     flags = {"--latest": options.latest, "--accept-black-box": options.accept_black_box}
     return shlex.join(words + [flag for flag, given in flags.items() if given])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from math import ceil, prod
 from statistics import NormalDist
@@ -50,6 +50,15 @@ class Policies:
             raise UsageError(
                 f"the assurance {self.require_assurance!r} is not known.", f"Use one of {', '.join(_ASSURANCES)}."
             )
+
+    def required(self) -> dict[str, str]:
+        """What is required, by the names of the results of :func:`apply_policies`, as text."""
+        given = ((field.name.replace("_", "-"), getattr(self, field.name)) for field in fields(self))
+        return {name: str(value) for name, value in given if value is not None}
+
+    def to_arguments(self) -> list[str]:
+        """The options of the command line that require the same."""
+        return [word for name, value in self.required().items() for word in (f"--{name}", value)]
 
 
 @dataclass(frozen=True)

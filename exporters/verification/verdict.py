@@ -85,6 +85,8 @@ class Verdict:
         suite: the attacks that were run.
         seed: the fresh seed, for repeating the run.
         command: repeats the run.
+        model_sha256: of the bytes of the model file that were examined; None where it could not be read.
+        evidence_sha256: likewise of the evidence file.
         failures: the images that were broken; not part of the JSON.
     """
 
@@ -104,6 +106,8 @@ class Verdict:
     suite: str
     seed: int
     command: str
+    model_sha256: str | None = None
+    evidence_sha256: str | None = None
     failures: tuple[Broken, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -146,6 +150,7 @@ class Verdict:
             "checks": [{"name": check.name, "status": check.status, "detail": check.detail} for check in self.checks],
             "policy": [vars(result).copy() for result in self.policy],
             "claim": self.claim,
+            "sha256": self.model_sha256,
             "suite": self.suite,
             "seed": self.seed,
             "failure": None

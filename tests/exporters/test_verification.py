@@ -485,6 +485,94 @@ def test_an_interruption_is_no_finding(files: Files) -> None:
         check(files, on_progress=stop)
 
 
+# A time limit
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(verification.time_limit, "monotonic", lambda: self.now)
+
+    def runs_out_at(self, phase: str) -> Callable[[str, int, int], None]:
+        def on_progress(name: str, done: int, total: int) -> None:
+            if name == phase and done == total:
+                self.now += 100
+
+        return on_progress
+
+
+@pytest.mark.parametrize(("phase", "step"), [("replay", "determinism"), ("PGD-margin", "attacks"), ("FGSM", "attacks")])
+def test_out_of_time_is_undecided_and_says_where(
+    files: Files, monkeypatch: pytest.MonkeyPatch, phase: str, step: str
+) -> None:
+    stop = Clock(monkeypatch).runs_out_at(phase)
+    required = Policies(min_robust_accuracy=0.05, min_clean_accuracy=0.3)
+    verdict = check(files, time_limit=60, on_progress=stop, policies=required)
+    assert (verdict.answer, verdict.exit_code) == ("undecided", 3)
+    last = verdict.checks[-1]
+    assert (last.name, last.status) == (step, "undecided")
+    assert "time limit of 60 s" in last.detail
+    assert "--time-limit" in last.cause
+    if step == "attacks":
+        assert phase in last.detail, "what was done so far"
+        assert verdict.attacks, "what was done so far"
+    # Attacks that were cut short are no figure to hold a threshold against; the clean accuracy is one.
+    assert [result.status for result in verdict.policy] == ["undecided", "met"]
+
+
+def test_time_enough_changes_nothing(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    assert check(files, time_limit=60).to_json() == check(files).to_json()
+
+
+def test_what_was_refuted_in_time_stays_refuted(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.rewrite(call_robust(files.evidence, 13))
+    verdict = check(files, time_limit=60, on_progress=Clock(monkeypatch).runs_out_at("PGD-margin"))
+    assert (verdict.answer, verdict.exit_code) == ("violated", 1)
+    assert status(verdict)["attacks"] == "undecided"
+    assert verdict.first_problem is not None
+    assert verdict.first_problem.name == "decision"
+
+
+def test_new_images_are_under_the_limit_too(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    turns = []
+
+    def second_time(name: str, done: int, total: int) -> None:
+        if name == "PGD-margin" and done == total:
+            turns.append(name)
+            clock.now += 100 * (len(turns) > 1)
+
+    verdict = check(files, time_limit=60, data=HeldData(Blobs("mine", seed=5)), on_progress=second_time)
+    assert (verdict.exit_code, verdict.checks[-1].name) == (3, "independent data")
+    assert status(verdict)["decision"] == "passed"
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_limit_that_makes_no_sense(files: Files, limit: float) -> None:
+    with pytest.raises(UsageError, match="time limit"):
+        check(files, time_limit=limit)
+
+
+# What was examined
+
+
+def test_the_verdict_names_the_bytes_that_were_examined(files: Files) -> None:
+    verdict = check(files, suite="replay")
+    assert verdict.model_sha256 == sha256_bytes(files.path.read_bytes())
+    assert verdict.evidence_sha256 == sha256_bytes(evidence_path(files.path).read_bytes())
+    files.path.write_bytes(b"hello")
+    assert check(files).model_sha256 is None
+
+
+def test_the_command_that_repeats_it_has_the_policies(files: Files) -> None:
+    required = Policies(min_robust_accuracy=0.05, require_eps="0.06", require_norm="Linf", min_samples=8)
+    command = check(files, suite="replay", policies=required).command
+    assert command.endswith("--min-robust-accuracy 0.05 --require-eps 0.06 --require-norm Linf --min-samples 8")
+
+
 # Data that the verifier holds
 
 

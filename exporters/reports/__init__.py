@@ -1,0 +1,19 @@
+"""What a verification found, as text for other programs: JUnit XML, Markdown for a CI job, an in-toto attestation."""
+
+from __future__ import annotations
+
+from exporters.reports.account import Account, Case, Subject, account_of_error, account_of_verdict
+from exporters.reports.attestation import attestation
+from exporters.reports.junit import junit
+from exporters.reports.markdown import markdown
+
+__all__ = [
+    "Account",
+    "Case",
+    "Subject",
+    "account_of_error",
+    "account_of_verdict",
+    "attestation",
+    "junit",
+    "markdown",
+]
