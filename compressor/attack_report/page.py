@@ -113,8 +113,8 @@ def _norms(findings: Findings) -> Iterator[str]:
     medians = ", ".join(f"{_norm_name(found)} {length_text(found.median, found.norm)}" for found in findings.norms)
     yield (
         f"FAB ({norms.STEPS} steps towards each of the {wrong} likeliest wrong classes) on {_sample(findings)}. Median "
-        f"length, counting 0 where the model errs unattacked: {medians}. Lengths are upper bounds: a shorter perturbation "
-        "may exist."
+        f"length, counting 0 where the model errs unattacked: {medians}. Lengths are upper bounds: a shorter "
+        "perturbation may exist."
     )
     yield ""
 
