@@ -16,7 +16,9 @@ from compressor.types import Threat
 
 KEY = "compress.claim"
 SCHEMA_NAME = "compress.claim"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+PRECISIONS = ("fp32", "fp16", "int8")
 
 MAX_CHARACTERS = 1 << 20
 MAX_COUNT = 10_000_000
@@ -47,6 +49,7 @@ class Claim:
         runtime: onnxruntime's provider, threads, CPU features and so on, as ``Session.describe`` gives them.
         class_names: in the order of the logits.
         preprocessing: at least ``image_size`` and ``channels``; eps applies after it.
+        precision: ``name``, one of ``fp32``, ``fp16`` and ``int8``, and how the file was made from the fp32 one.
         dataset: ``name``, ``split``, ``digest``, ``total`` and ``draw`` (the rule that chose the images).
         recipe: the resolved training recipe, or None where it is not known.
         teacher: SHA-256 of the teacher's file, or None.
@@ -69,6 +72,7 @@ class Claim:
     runtime: dict[str, Any]
     class_names: tuple[str, ...]
     preprocessing: dict[str, Any]
+    precision: dict[str, Any]
     dataset: dict[str, Any]
     recipe: dict[str, Any] | None
     teacher: str | None
@@ -248,6 +252,10 @@ def _is_preprocessing(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_count(value.get(name)) for name in ("image_size", "channels"))
 
 
+def _is_precision(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("name") in PRECISIONS
+
+
 def _is_dataset(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -269,6 +277,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "runtime": lambda value: isinstance(value, dict),
     "class_names": lambda value: isinstance(value, list) and len(value) <= MAX_COUNT and all(map(_is_text, value)),
     "preprocessing": _is_preprocessing,
+    "precision": _is_precision,
     "dataset": _is_dataset,
     "recipe": _is_object_or_none,
     "teacher": _is_digest_or_none,

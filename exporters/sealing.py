@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class Provenance:
         student: SHA-256 of the checkpoint that was exported.
         licences: what is known of the licences of data and teacher.
         preprocessing: what was done to the pictures before the model sees them, besides their size.
+        precision: ``name`` (``fp32``, ``fp16`` or ``int8``), and how the file was made from the fp32 one.
     """
 
     recipe: Mapping[str, Any] | None = None
@@ -66,6 +67,7 @@ class Provenance:
     student: str | None = None
     licences: Mapping[str, Any] | None = None
     preprocessing: Mapping[str, Any] | None = None
+    precision: Mapping[str, Any] = field(default_factory=lambda: {"name": "fp32"})
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,7 @@ def seal(
             "image_size": session.image_shape[1],
             "range": "[0, 1]",
         },
+        precision=dict(provenance.precision),
         dataset={
             "name": drawn.name,
             "split": SPLIT,

@@ -121,6 +121,7 @@ def write(
         runtime={},
         class_names=tuple("abcdefgh"[:classes]),
         preprocessing={"channels": 1, "image_size": SIDE},
+        precision={"name": "fp32"},
         dataset={"name": "d", "split": "test", "digest": "0" * 64, "total": n, "draw": "draw@1"},
         recipe=None,
         teacher=None,
