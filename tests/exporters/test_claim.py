@@ -143,7 +143,7 @@ def test_missing_and_unknown_fields_are_unreadable() -> None:
         parse_claim(resealed(whole | {"certified": True}))
 
 
-@pytest.mark.parametrize("schema", ["compress.claim/3", "compress.claim/99999"])
+@pytest.mark.parametrize("schema", ["compress.claim/4", "compress.claim/99999"])
 def test_a_newer_schema_is_named(schema: str) -> None:
     with pytest.raises(UnreadableClaimError, match=schema) as caught:
         parse_claim(resealed(make_claim().to_json() | {"schema": schema}))
