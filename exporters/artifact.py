@@ -20,7 +20,7 @@ from compressor.types import Threat
 from exporters.claim import Claim
 from exporters.onnx import Parity, check_parity, export_onnx
 from exporters.sealing import Provenance, Sealed, seal
-from exporters.verification.attacks import OnProgress
+from exporters.verification.request import OnProgress
 
 _PARITY_IMAGES = 64
 _PARITY_STEPS = 10

@@ -34,7 +34,6 @@ from exporters.evidence import (
 from exporters.runtime import Provider, Session, open_session
 from exporters.verification.attacks import (
     VERIFY_SUITE,
-    OnProgress,
     build_attempts,
     run_attempts,
 )
@@ -42,6 +41,7 @@ from exporters.verification.blindness import AttackedImages, look_for_blindness
 from exporters.verification.draws import draw_inside
 from exporters.verification.gradients import Gradients, open_gradients
 from exporters.verification.held_data import SPLIT, Draw, draw_images
+from exporters.verification.request import OnProgress
 from exporters.verification.target import Target, open_target
 
 SAMPLES = 256

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,12 +19,10 @@ from compressor.types import Threat
 from exporters.evidence import Bits, Floats, Integers
 from exporters.runtime import Session, SessionModule
 from exporters.verification.gradients import Gradients
+from exporters.verification.request import OnProgress
 from exporters.verification.target import Margins, Target
 from exporters.verification.time_limit import Deadline
 from exporters.verification.white_box import WhiteBox
-
-OnProgress = Callable[[str, int, int], None]
-"""Receives what is being done, how much of it is done, and how much there is."""
 
 VERIFY_SUITE = "verify@1"
 REPLAY_SUITE = "replay"

@@ -59,21 +59,20 @@ def replay(evidence: Evidence, target: Target, threat: Threat) -> Replay:
     )
 
 
-def unsteady(evidence: Evidence, target: Target, seed: int) -> tuple[int, ...]:
+def unsteady(images: Floats, target: Target, seed: int) -> tuple[int, ...]:
     """Images whose logits depend on the batch they came in, or on when they were asked for.
 
     Every image alone; then all of them in another order each time, once in full batches and then in batches of random
     sizes from 2 to 64, which a file that knows some sizes cannot foresee.
 
     Args:
-        evidence: the images.
+        images: float32 ``[n, C, H, W]``.
         target: what is asked.
         seed: fixes the orders and the sizes.
 
     Returns:
         Positions where logits differ by more than the tolerance and their own rounding, or are not finite.
     """
-    images = evidence.natural()
     alone = target.session(images, batch_size=1)
     differs = ~np.isfinite(alone).all(axis=1)
     allowed = _allowed(target, alone)

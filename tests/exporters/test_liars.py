@@ -15,7 +15,7 @@ from compressor.files import sha256_bytes
 from exporters.claim import Claim, model_digest, serialise, with_claim
 from exporters.differentiable import GraphModule
 from exporters.evidence import Evidence, evidence_path, to_float
-from exporters.verification import Policies, Verdict, examination, verify
+from exporters.verification import Policies, Verdict, verify
 
 SIDE = 12
 PIXELS = SIDE * SIDE
@@ -417,7 +417,7 @@ def test_a_file_that_would_fill_the_memory_is_not_run(path: Path, monkeypatch: p
     def opened(*arguments: object, **options: object) -> None:
         raise AssertionError("the file was opened")
 
-    monkeypatch.setattr(examination, "open_session", opened)
+    monkeypatch.setattr(opening, "open_session", opened)
     verdict = check(path)
     assert (verdict.exit_code, status(verdict)) == (3, {"structure": "undecided"})
     assert "ConstantOfShape" in verdict.checks[0].detail

@@ -1,0 +1,141 @@
+"""Steps 1 and 2: the file is safe to open, and model, evidence and claim are those that were sealed together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+from compressor.errors import MissingDeviceError, MissingInputError, UnreadableEvidenceError, UsageError
+from compressor.files import sha256_bytes
+from exporters.claim import Claim, ClaimMismatchError, model_digest, read_claim, serialise
+from exporters.differentiable.registry import known_operators
+from exporters.evidence import Evidence, contradiction, evidence_path, parse_evidence, read_evidence_bytes
+from exporters.runtime import Session, open_session
+from exporters.structure import load_untrusted
+from exporters.verification.attacks import resolve_suite
+from exporters.verification.record import CallersError, Record
+
+STRUCTURE, DIGESTS = "structure", "digests"
+CONFESSION = "sealed alarms"
+"""Not a step of the protocol: what the exporter says against itself is believed at once."""
+
+BLINDED = "The file hides its gradients, and the attacks may be blind."
+
+
+@dataclass(frozen=True, eq=False)
+class OpenFile:
+    """A model file that is safe to run.
+
+    Attributes:
+        model: its message.
+        session: it, open.
+        is_canonical: whether its bytes are those that the export writes for this message.
+    """
+
+    model: onnx.ModelProto
+    session: Session
+    is_canonical: bool
+
+
+def open_file(record: Record) -> OpenFile:
+    """Step 1: nothing in the file is run before its structure has been checked."""
+    record.begin(STRUCTURE)
+    options = record.options
+    try:
+        model, data, findings = load_untrusted(options.path)
+        record.model_sha256 = sha256_bytes(data)
+        _refuse_unknown_operators(record, model)
+        session = open_session(data, provider=options.provider, threads=options.threads)
+    except (MissingInputError, MissingDeviceError, UsageError) as error:
+        raise CallersError(error) from error
+    record.note("passed", "; ".join(finding.detail for finding in findings))
+    return OpenFile(model, session, serialise(model) == data)
+
+
+def _refuse_unknown_operators(record: Record, model: onnx.ModelProto) -> None:
+    """Before anything runs: a few operators can ask for any amount of memory."""
+    unknown = {node.op_type for node in model.graph.node}.difference(known_operators(), {"Constant"})
+    if unknown and not record.options.accept_black_box:
+        record.settle(
+            "undecided",
+            f"the importer has no operator {min(unknown)[:60]!r}, and the file was not run",
+            "Only black-box attacks could be run: verify with --accept-black-box.",
+        )
+
+
+def check_digests(record: Record, opened: OpenFile) -> tuple[Claim, Evidence]:
+    """Step 2: what is claimed, and the evidence that it was claimed of."""
+    record.begin(DIGESTS)
+    claim = _read_claim(record, opened)
+    data = _read_evidence(record)
+    record.evidence_sha256 = sha256_bytes(data)
+    if record.evidence_sha256 != claim.evidence:
+        record.settle("failed", "the evidence is not the one that the claim was made of", "It was changed or swapped.")
+    evidence = parse_evidence(data)
+    _check_counts(record, claim, evidence, opened.session)
+    record.note("passed", "model, evidence and claim are those that were sealed together")
+    if claim.alarms:
+        record.note(
+            "undecided",
+            f"the export itself found that its attacks may have been blind: {', '.join(claim.alarms)}",
+            BLINDED,
+            step=CONFESSION,
+        )
+    return claim, evidence
+
+
+def _read_claim(record: Record, opened: OpenFile) -> Claim:
+    options = record.options
+    try:
+        claim = read_claim(opened.model)
+    except ClaimMismatchError as error:
+        record.settle("failed", f"{error}", "The claim was changed after the export.")
+    if claim is None:
+        record.settle("undecided", "the file makes no claim", "It was not written by `compress export`.")
+    record.claim = claim
+    record.suite = resolve_suite(options.suite, claim.suite, latest=options.latest)
+    if model_digest(opened.model) != claim.model:
+        record.settle("failed", "the model is not the one that the claim was made of", "It was changed after export.")
+    # Protobuf can say one thing in several ways, and a digest of the meaning does not tell them apart.
+    if not opened.is_canonical:
+        record.settle(
+            "undecided",
+            "the file is not in the serialisation that the export writes",
+            "Another program has saved it again, or its bytes were changed without changing its meaning.",
+        )
+    return claim
+
+
+def _read_evidence(record: Record) -> bytes:
+    if record.options.evidence is not None:
+        return read_evidence_bytes(record.options.evidence)
+    try:
+        return read_evidence_bytes(evidence_path(record.options.path))
+    except MissingInputError as error:
+        raise UnreadableEvidenceError(error.message, error.hint) from error
+
+
+def _check_counts(record: Record, claim: Claim, evidence: Evidence, session: Session) -> None:
+    record.samples = len(evidence)
+    counted = (len(evidence), int(evidence.clean.sum()), int(evidence.robust.sum()))
+    if counted != (claim.samples, claim.clean_correct, claim.robust):
+        record.settle("failed", f"the evidence counts {_counts(counted)}, and the claim says otherwise")
+    if not evidence.images.shape[1:] == session.image_shape == _claimed_shape(claim):
+        record.settle("failed", "the images of the evidence are not of the size that the model and the claim say")
+    if len(claim.class_names) != session.classes:
+        record.settle("failed", f"the claim names {len(claim.class_names)} classes, the model {session.classes}")
+    reason = contradiction(evidence, session.classes)
+    if reason is not None:
+        record.settle("failed", f"the evidence contradicts itself: {reason}")
+    if len(evidence) == 0:
+        record.settle("undecided", "the evidence holds no image, so nothing was shown")
+
+
+def _claimed_shape(claim: Claim) -> tuple[int, int, int]:
+    size = claim.preprocessing["image_size"]
+    return claim.preprocessing["channels"], size, size
+
+
+def _counts(counted: tuple[int, int, int]) -> str:
+    return f"{counted[0]} images, {counted[1]} correct, {counted[2]} robust"

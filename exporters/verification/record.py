@@ -1,0 +1,159 @@
+"""One run of the protocol: what was asked, the checks made so far, and the verdict that they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NoReturn, TypeVar
+
+from compressor.errors import CompressError
+from exporters.claim import Claim
+from exporters.verification.attacks import Outcome
+from exporters.verification.decision import robust_estimate
+from exporters.verification.policies import Attacked, apply_policies
+from exporters.verification.request import Options, command_of
+from exporters.verification.time_limit import Deadline
+from exporters.verification.verdict import Answer, Assurance, Broken, Check, PolicyResult, Status, Verdict
+
+MORE_TIME = "Allow more with --time-limit, or attack fewer images with --samples."
+
+T = TypeVar("T")
+
+
+class Settled(Exception):  # noqa: N818 - not an error: a step has settled the answer
+    """The rest of the protocol has nothing to add."""
+
+
+class CallersError(Exception):
+    """An error of the caller's own input, which is no finding about the file."""
+
+    def __init__(self, error: CompressError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def as_caller(action: Callable[[], T]) -> T:
+    """Do something with the caller's own input: what is wrong with it is not a finding about the file."""
+    try:
+        return action()
+    except CompressError as error:
+        raise CallersError(error) from error
+
+
+@dataclass
+class Record:
+    """What is known so far; each step adds its checks and what it found.
+
+    Attributes:
+        options: what was asked.
+        deadline: when to stop.
+        step: the step that is being done.
+        checks: what the steps found.
+        claim: once it could be read.
+        suite: the attacks that are run.
+        assurance: what the caller's own inputs add.
+        samples: n, the images of the evidence.
+        clean: how many of them the file gets right here.
+        standing: how many can be attacked.
+        attacked: how many were.
+        outcome: of the fresh attacks.
+        alarms: signs that they were blinded.
+        failures: the images that they broke.
+        model_sha256: of the model file's bytes.
+        evidence_sha256: of the evidence file's bytes.
+    """
+
+    options: Options
+    deadline: Deadline
+    step: str = ""
+    checks: list[Check] = field(default_factory=list)
+    claim: Claim | None = None
+    suite: str = ""
+    assurance: Assurance = "self-consistent"
+    samples: int = 0
+    clean: int = 0
+    standing: int | None = None
+    attacked: int = 0
+    outcome: Outcome | None = None
+    alarms: tuple[str, ...] = ()
+    failures: tuple[Broken, ...] = ()
+    model_sha256: str | None = None
+    evidence_sha256: str | None = None
+
+    def begin(self, step: str) -> None:
+        """Go on to a step, unless the time is over."""
+        self.step = step
+        if self.deadline.is_over():
+            self.settle("undecided", f"{self.out_of_time()} before this step", MORE_TIME)
+
+    def note(self, status: Status, detail: str, cause: str = "", *, step: str = "") -> None:
+        """Add a check of this step, or of another one."""
+        self.checks.append(Check(step or self.step, status, detail, cause))
+
+    def settle(self, status: Status, detail: str, cause: str = "") -> NoReturn:
+        """Add a check that ends the run."""
+        self.note(status, detail, cause)
+        raise Settled
+
+    def tell(self, done: int, total: int) -> None:
+        """Report the progress of this step."""
+        if self.options.on_progress is not None:
+            self.options.on_progress(self.step, done, total)
+
+    def out_of_time(self) -> str:
+        """That the limit was reached, in words."""
+        return f"the time limit of {self.options.time_limit:g} s was reached"
+
+    def verdict(self) -> Verdict:
+        """What the checks come to."""
+        statuses = {check.status for check in self.checks}
+        answer: Answer = "violated" if "failed" in statuses else "undecided" if "undecided" in statuses else "holds"
+        claim = self.claim
+        broken = int(self.outcome.broken.sum()) if self.outcome is not None else 0
+        standing = self.standing if self.standing is not None or claim is None else claim.robust
+        robust = robust_estimate(standing or 0, broken, self.attacked)
+        # Attacks that were cut short give no accuracy that a policy could be held against.
+        finished = self.outcome is not None and self.outcome.finished
+        measured = None if not finished else Attacked(standing or 0, self.attacked, broken)
+        policy: tuple[PolicyResult, ...] = ()
+        if claim is not None and self.samples > 0:
+            policy = apply_policies(
+                self.options.policies,
+                claim,
+                assurance=self.assurance,
+                samples=self.samples,
+                clean=self.clean,
+                attacked=measured,
+            )
+        return Verdict(
+            answer=answer,
+            assurance=self.assurance,
+            summary=_summary(answer, fresh=measured is not None, required=bool(policy)),
+            samples=self.samples,
+            clean=self.clean,
+            robust=robust,
+            broken=broken,
+            attacked=self.attacked,
+            attacks=dict(self.outcome.counts) if self.outcome is not None else {},
+            alarms=self.alarms,
+            checks=tuple(self.checks),
+            policy=policy,
+            claim=claim.to_json() if claim is not None else None,
+            suite=self.suite,
+            seed=self.options.seed,
+            command=command_of(self.options),
+            model_sha256=self.model_sha256,
+            evidence_sha256=self.evidence_sha256,
+            failures=self.failures,
+        )
+
+
+def _summary(answer: Answer, *, fresh: bool, required: bool) -> str:
+    if answer == "violated":
+        return "The claim is violated."
+    if answer == "undecided":
+        return "It could not be decided whether the claim holds."
+    if not fresh:
+        return "The files are those that were sealed and they replay as recorded; no fresh attack was run."
+    held = "The claim holds: these attacks on these images did not refute it"
+    return f"{held}." if required else f"{held}; nothing else was required of it."

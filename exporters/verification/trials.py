@@ -1,0 +1,184 @@
+"""Steps 4 to 8 on a set of labelled pictures: the same answers twice, gradients, attacks, alarms and the decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from compressor.errors import UnsupportedOperatorError
+from compressor.randomness import derive_seed
+from compressor.sampling import random_order
+from compressor.types import Threat
+from exporters.evidence import Bytes, Floats, Integers, to_float
+from exporters.verification.attacks import Outcome, build_attempts, run_attempts
+from exporters.verification.blindness import AttackedImages, look_for_blindness
+from exporters.verification.decision import is_refuted
+from exporters.verification.draws import draw_inside
+from exporters.verification.gradients import Gradients, open_gradients
+from exporters.verification.opening import BLINDED
+from exporters.verification.record import MORE_TIME, Record
+from exporters.verification.replay import unsteady
+from exporters.verification.target import Target
+from exporters.verification.verdict import Broken, Status
+
+DETERMINISM, GATE, ATTACKS, ALARMS, DECISION = "determinism", "gate", "attacks", "alarms", "decision"
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """What a file is tried on.
+
+    Attributes:
+        images: uint8 ``[n, C, H, W]``.
+        labels: int64 ``[n]``.
+        threat: the ball around each.
+    """
+
+    images: Bytes
+    labels: Integers
+    threat: Threat
+
+    def natural(self) -> Floats:
+        """The images as the model takes them: float32 ``[n, C, H, W]``."""
+        return to_float(self.images)
+
+
+def check_determinism(record: Record, pictures: Pictures, target: Target) -> None:
+    """Step 4: alone, in shuffled batches and again, the logits are the same."""
+    record.begin(DETERMINISM)
+    images = unsteady(pictures.natural(), target, record.options.seed)
+    if images:
+        record.note(
+            "undecided",
+            f"the logits of {len(images)} images depend on their batch or on the run, image {images[0]} first",
+            "The file computes with its batch (a BatchNorm left in training mode) or with random numbers.",
+        )
+    else:
+        record.note("passed", "the same logits alone, in shuffled batches and again")
+
+
+def check_gate(
+    record: Record, model: onnx.ModelProto, pictures: Pictures, known: Floats, target: Target
+) -> Gradients | None:
+    """Step 5: the gradients of the file, or None where only black-box attacks can be run.
+
+    Args:
+        record: gets the check.
+        model: the file.
+        pictures: what is attacked.
+        known: float32 ``[m, C, H, W]``: more pictures on which importer and runtime must agree.
+        target: the open file.
+    """
+    record.begin(GATE)
+    status: Status = "skipped" if record.options.accept_black_box else "undecided"
+    natural = pictures.natural()
+    try:
+        drawn = draw_inside(natural, pictures.threat, derive_seed(record.options.seed, GATE))
+        gradients, gate = open_gradients(target, model, np.concatenate([natural, known]), drawn)
+        if gradients is not None:
+            undone = "; a softmax at its end is undone" if gradients.is_softmax else ""
+            record.note("passed", f"gradients are those of the file, logits to {gate.max_relative_error:.1e}{undone}")
+            return gradients
+        detail = f"the importer's logits are off by {gate.max_relative_error:.1e} of the logit scale"
+    except UnsupportedOperatorError as error:
+        detail = error.message
+    record.note(status, f"{detail}: only black-box attacks can be run", "Verify with --accept-black-box.")
+    return None
+
+
+def attack(
+    record: Record, pictures: Pictures, standing: Integers, target: Target, gradients: Gradients | None
+) -> tuple[Outcome, Integers]:
+    """Step 6: fresh attacks on the standing pictures, or on a random part of them.
+
+    Returns:
+        What became of them, and which they were.
+    """
+    record.begin(ATTACKS)
+    options = record.options
+    if options.samples is not None and options.samples < len(standing):
+        order = random_order(derive_seed(options.seed, "samples"), len(standing))
+        standing = np.sort(standing[order[: options.samples]])
+    outcome = run_attempts(
+        build_attempts(record.suite, target.session, gradients),
+        target,
+        to_float(pictures.images[standing]),
+        pictures.labels[standing],
+        pictures.threat,
+        seed=options.seed,
+        on_progress=options.on_progress,
+        deadline=record.deadline,
+    )
+    record.outcome, record.attacked = outcome, len(standing)
+    record.failures = _broken(pictures, target, outcome, standing)
+    fell = ", ".join(f"{name} {count}" for name, count in outcome.counts.items())
+    detail = f"{record.suite} broke {int(outcome.broken.sum())} of {len(standing)} standing images ({fell})"
+    if not outcome.finished:
+        # What has fallen stays fallen: a refutation needs no more attacks.
+        if is_refuted(int(outcome.broken.sum()), len(standing)):
+            record.note("undecided", f"{detail}, and {record.out_of_time()}", MORE_TIME)
+            return outcome, standing
+        record.settle("undecided", f"{detail}, and {record.out_of_time()}", MORE_TIME)
+    record.note("passed", detail)
+    return outcome, standing
+
+
+def decide(record: Record, outcome: Outcome) -> None:
+    """Step 8: whether more was broken than one image in a hundred."""
+    record.step = DECISION
+    broken, attacked = int(outcome.broken.sum()), len(outcome.broken)
+    if is_refuted(broken, attacked):
+        record.settle(
+            "failed",
+            f"{broken} of {attacked} images claimed robust are broken: more than attack variance explains",
+            "The claim was inflated, sealed with weaker attacks, or made of other weights.",
+        )
+    if broken and not is_refuted(attacked, attacked):
+        record.note(
+            "undecided",
+            f"{broken} of {attacked} broken, and so few images could not refute any claim",
+            "More images must be attacked.",
+        )
+        return
+    record.note("passed", f"{broken} of {attacked} broken: within the allowance of one in a hundred")
+
+
+def raise_alarms(
+    record: Record,
+    pictures: Pictures,
+    target: Target,
+    gradients: Gradients | None,
+    outcome: Outcome,
+    chosen: Integers,
+) -> None:
+    """Step 7: signs that the attacks failed for another reason than that the file is robust."""
+    record.begin(ALARMS)
+    attacked = AttackedImages(pictures.natural(), pictures.labels, chosen, outcome, pictures.threat)
+    findings = look_for_blindness(target, gradients, attacked, record.options.seed)
+    record.alarms = tuple(alarm.detail for alarm in findings.alarms)
+    if findings.alarms:
+        record.note("undecided", "; ".join(record.alarms), BLINDED)
+    elif gradients is None:
+        record.note("passed", "no sign that the attacks were blinded; there are no gradients to watch")
+    elif findings.one_class:
+        record.note("passed", "the file gives every picture the same class, so there is nothing to break")
+    else:
+        record.note("passed", "no sign that the attacks were blinded")
+
+
+def _broken(pictures: Pictures, target: Target, outcome: Outcome, standing: Integers) -> tuple[Broken, ...]:
+    positions = np.flatnonzero(outcome.broken)
+    predicted = target.session(outcome.x_adv[positions]).argmax(axis=1)
+    return tuple(
+        Broken(
+            index=int(standing[position]),
+            label=int(pictures.labels[standing[position]]),
+            predicted=int(answer),
+            natural=pictures.images[standing[position]],
+            adversarial=outcome.x_adv[position],
+            attack=outcome.by[int(position)],
+        )
+        for position, answer in zip(positions, predicted, strict=True)
+    )
