@@ -15,7 +15,7 @@ from compressor.files import sha256_bytes
 from exporters.claim import Claim, model_digest, serialise, with_claim
 from exporters.differentiable import GraphModule
 from exporters.evidence import Evidence, evidence_path, to_float
-from exporters.verification import Policies, Verdict, verify
+from exporters.verification import Policies, Verdict, opening, verify
 
 SIDE = 12
 PIXELS = SIDE * SIDE
