@@ -1,4 +1,4 @@
-"""``compress export``: a checkpoint becomes an ONNX file with a claim, and the evidence beside it."""
+"""``compress export``: a checkpoint becomes ONNX files, each with a claim, and the evidence beside it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ def export(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE|DIR", help="Default: model.onnx beside the checkpoint."),
     ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option("--precision", metavar="P", help="fp32 (default), fp16 or int8; several, each a file of its own."),
+    ] = None,
     evidence_file: Annotated[
         Path | None, typer.Option("--evidence-file", metavar="FILE", help="Default: beside the model.")
     ] = None,
     evidence_samples: options.EvidenceSamples = 256,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     data: options.Data = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,
@@ -39,17 +43,19 @@ def export(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> int:
-    """Write a verified ONNX file: parity with the checkpoint, attacks on the file itself, claim and evidence."""
+    """Write verified ONNX files: parity with the checkpoint, attacks on each file itself, claim and evidence."""
+    from cli.exporting import export_and_verify, paths_of
     from cli.inputs import Inputs, default_threat, open_checkpoint
-    from cli.stages import export_and_verify
+    from cli.tables import show_exports
     from compressor.devices import set_threads
     from compressor.errors import UsageError
     from compressor.training.interruption import stop_on_signals
+    from exporters.artifact import ExportSettings, Workshop
 
-    path = to or checkpoint.parent / "model.onnx"
-    if path.is_dir() or path.suffix != ".onnx":
-        path = path / "model.onnx"
-    for existing in (path, *([evidence_file] if evidence_file else [])):
+    paths = paths_of(precision, to, checkpoint)
+    if evidence_file is not None and len(paths) > 1:
+        raise UsageError("--evidence-file names one file, and several are exported.", "Leave it out.")
+    for existing in (*paths.values(), *([evidence_file] if evidence_file else [])):
         if existing.exists() and not force:
             raise UsageError(f"{existing} exists already.", "Add --force to replace it, or choose another name.")
     inputs = Inputs(data, data_dir, download, "cpu", threads)
@@ -59,11 +65,15 @@ def export(
             model=model, normalization=normalization, activation=activation, image_size=image_size,
         )  # fmt: skip
         threat = default_threat(loaded.metadata.get("threat", {}), eps, norm)
-        exported, verdict = export_and_verify(
-            loaded, dataset, threat, path,
-            samples=evidence_samples, seed=seed or 0, suite=suite, evidence=evidence_file, force=force,
-            threads=set_threads(threads), output=output, stop=stop,
-        )  # fmt: skip
-        output.json("compress.export/1", {"exports": [exported]})
-        output.line(shlex.join(["compress", "verify", str(path)]))
-    return verdict.exit_code
+        settings = ExportSettings(evidence_samples, seed or 0, suite, set_threads(threads))
+        workshop = Workshop(loaded, dataset, threat, settings)
+        exported = [
+            export_and_verify(workshop, name, path, evidence=evidence_file, force=force, output=output, stop=stop)
+            for name, path in paths.items()
+        ]
+        fields = show_exports(exported, output, threads=settings.threads)
+        output.json("compress.export/1", {"exports": fields})
+        for path in paths.values():
+            output.line(shlex.join(["compress", "verify", str(path)]))
+    codes = {done.verdict.exit_code for done in exported}
+    return next((code for code in (1, 3) if code in codes), max(codes))

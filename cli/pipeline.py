@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from cli.evaluation import Wanted
+from cli.exporting import export_and_verify
 from cli.inputs import Inputs, default_data
 from cli.output import Output
 from cli.recipes import resolve_recipe_file
@@ -18,11 +19,11 @@ from cli.stages import (
     Trained,
     check_before_training,
     evaluate_run,
-    export_and_verify,
     make_recipe,
     run_folder,
     train_run,
 )
+from cli.tables import artifact_json
 from compressor import launch
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, normalization_name
 from compressor.contracts import Dataset
@@ -32,6 +33,7 @@ from compressor.training.interruption import StopRequest
 from compressor.training.recipe import Recipe, foreign_settings, read_recipe_file
 from compressor.training.run_folder import RunFolder
 from compressor.training.session import TeacherRequest, TrainingRequest, check_request, read_teacher, settle
+from exporters.artifact import ExportSettings, Workshop
 from exporters.verification import Verdict
 
 
@@ -163,12 +165,12 @@ def carry_out(
     )  # fmt: skip
     if launch.rank() != 0:
         return None
-    export, verdict = export_and_verify(
-        load_checkpoint(trained.run.best), opened.dataset, recipe.threat, trained.run.onnx,
-        samples=request.evidence_samples, seed=recipe.seed, threads=set_threads(request.inputs.threads),
-        output=output, stop=stop,
-    )  # fmt: skip
-    return Distilled(trained, report, export, verdict)
+    settings = ExportSettings(
+        samples=request.evidence_samples, seed=recipe.seed, threads=set_threads(request.inputs.threads)
+    )
+    workshop = Workshop(load_checkpoint(trained.run.best), opened.dataset, recipe.threat, settings)
+    exported = export_and_verify(workshop, "fp32", trained.run.onnx, output=output, stop=stop)
+    return Distilled(trained, report, artifact_json(exported), exported.verdict)
 
 
 def _settled_before(loaded: LoadedCheckpoint, plan: Plan) -> LoadedCheckpoint | None:

@@ -21,13 +21,11 @@ from cli.evaluation import (
 )
 from cli.inputs import Inputs, decoding_shown
 from cli.output import Output
-from cli.tables import artifact_json, show_artifact, show_report, show_verdict
+from cli.tables import show_report
 from compressor import launch
 from compressor.checkpoint import LoadedCheckpoint
 from compressor.contracts import Dataset
-from compressor.errors import CompressError
 from compressor.evaluation import Report
-from compressor.files import sha256_file
 from compressor.sizes import parse_size
 from compressor.suites import get_suite
 from compressor.training.interruption import StopRequest
@@ -40,12 +38,6 @@ from compressor.training.session import (
     check_request,
     train,
 )
-from compressor.types import Threat
-from exporters.artifact import make_artifact
-from exporters.claim import ClaimMismatchError, model_digest, read_claim
-from exporters.evidence import evidence_path
-from exporters.structure import load_untrusted
-from exporters.verification import Policies, Verdict, verify
 
 
 @dataclass(frozen=True)
@@ -178,68 +170,6 @@ def evaluate_run(
             record.report, f"{trained.recipe.model}, {which} checkpoint (epoch {record.measured.epoch})", output
         )
     return reports["best"]
-
-
-def export_and_verify(
-    loaded: LoadedCheckpoint,
-    dataset: Dataset,
-    threat: Threat,
-    path: Path,
-    *,
-    samples: int,
-    seed: int,
-    suite: str | None = None,
-    evidence: Path | None = None,
-    threads: int | None = None,
-    force: bool = False,
-    output: Output,
-    stop: StopRequest,
-) -> tuple[dict[str, Any], Verdict]:
-    """Write the artifact, unless the very same one is there (or ``force``), and verify it as a stranger would.
-
-    Returns:
-        The export's JSON fields, and the verdict.
-    """
-
-    def on_progress(name: str, done: int, total: int) -> None:
-        output.advance(done, total, name)
-        stop.raise_if_set()
-
-    if not force and is_exported(path, evidence, loaded, threat, samples):
-        output.note(f"exported already: {path}")
-    else:
-        output.phase(f"Exporting {loaded.spec.name} and attacking the file twice: {threat}")
-        with decoding_shown(output, stop):
-            dataset.load("test")
-        artifact = make_artifact(
-            loaded, dataset, threat, path,
-            samples=samples, seed=seed, suite=suite, evidence=evidence, threads=threads, on_progress=on_progress,
-        )  # fmt: skip
-        show_artifact(artifact, output)
-    output.phase(f"Verifying {path} with fresh attacks")
-    verdict = verify(path, evidence=evidence, threads=threads, policies=Policies(), on_progress=on_progress)
-    show_verdict(verdict, output)
-    return artifact_json(path, verdict), verdict
-
-
-def is_exported(path: Path, evidence: Path | None, loaded: LoadedCheckpoint, threat: Threat, samples: int) -> bool:
-    """Whether ``path`` holds this checkpoint's export for this threat, undamaged, with its evidence beside it."""
-    beside = evidence or evidence_path(path)
-    if not path.is_file() or not beside.is_file():
-        return False
-    try:
-        model = load_untrusted(path).model
-        claim = read_claim(model)
-    except (CompressError, ClaimMismatchError):
-        return False  # a damaged file is made anew
-    return (
-        claim is not None
-        and claim.student == loaded.sha256
-        and claim.threat == threat
-        and claim.samples in (samples, claim.dataset["total"])
-        and claim.model == model_digest(model)
-        and claim.evidence == sha256_file(beside)
-    )
 
 
 def _path_or_none(path: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.output import Output, percent
@@ -11,8 +11,10 @@ from compressor.files import sha256_file
 from compressor.statistics import clopper_pearson, wilson_interval
 
 if TYPE_CHECKING:
+    from cli.exporting import Exported
     from compressor.evaluation_report import Bits, Report
     from exporters.artifact import Artifact
+    from exporters.latency import Latency
     from exporters.verification import Verdict
 
 _LARGE_EVIDENCE = 100_000_000
@@ -53,43 +55,94 @@ def _row(name: str, bits: Bits) -> tuple[str, ...]:
 
 
 def show_artifact(artifact: Artifact, output: Output) -> None:
-    """What an export wrote, and how close it is to the checkpoint."""
+    """What an export wrote, and how close it is to the checkpoint, or to the fp32 file."""
     claim, evidence_bytes = artifact.claim, len(artifact.sealed.evidence)
     parity = artifact.parity
+    other = "the checkpoint's" if artifact.precision == "fp32" else "fp32's"
+    alike = "" if parity.argmax_agreement == 1 else f", predictions alike on {percent(parity.argmax_agreement)}"
     output.table(
         f"exported: {claim.threat}, {claim.samples} evidence images, sealed with {claim.suite}",
-        ["file", "size", "clean", "robust", "logits against the checkpoint's"],
+        ["file", "size", "clean", "robust", f"logits against {other}"],
         [
             (
                 str(artifact.path),
                 _size(len(artifact.sealed.model)),
                 f"{claim.clean_correct} of {claim.samples}",
                 f"{claim.robust} of {claim.samples}",
-                f"{parity.max_relative_error:.0e} of their scale",
+                f"{parity.max_relative_error:.0e} of their scale{alike}",
             ),
             (str(artifact.evidence), _size(evidence_bytes), "", "", ""),
         ],
     )
+    for note in artifact.converted.notes:
+        output.note(note)
     for alarm in artifact.sealed.alarms:
         output.warn(f"not trustworthy: {alarm.name}: {alarm.detail}; the claim says so.")
     if evidence_bytes > _LARGE_EVIDENCE:
         output.warn(f"the evidence is {_size(evidence_bytes)}; --evidence-samples N makes it smaller.")
 
 
-def artifact_json(path: Path, verdict: Verdict) -> dict[str, Any]:
+def artifact_json(exported: Exported) -> dict[str, Any]:
     """One entry of ``exports`` in the JSON of ``export``."""
-    claim = verdict.claim or {}
+    claim = exported.verdict.claim or {}
     samples = claim.get("samples") or 0
+    search = exported.artifact.converted.search if exported.artifact else None
     return {
-        "path": str(path),
-        "precision": "fp32",
-        "bytes": path.stat().st_size,
-        "sha256": sha256_file(path),
+        "path": str(exported.path),
+        "precision": exported.precision,
+        "bytes": exported.path.stat().st_size,
+        "sha256": sha256_file(exported.path),
         "clean_accuracy": claim["clean_correct"] / samples if samples else None,
         "robust_accuracy": claim["robust"] / samples if samples else None,
-        "verdict": verdict.answer,
+        "verdict": exported.verdict.answer,
         "alarms": list(claim.get("alarms", ())),
+        "search": search.to_json() if search else None,
     }
+
+
+def show_exports(exported: Sequence[Exported], output: Output, *, threads: int | None) -> list[dict[str, Any]]:
+    """The files side by side: size, time, accuracies and what fewer bits cost; where there are several, a table.
+
+    Returns:
+        The entries of ``exports`` in the JSON of ``export``: those of :func:`artifact_json`, ``latency_ms`` by batch
+        size, and ``robust_loss``, the attacked accuracy that is lacking against fp32.
+    """
+    from exporters.latency import BATCH_SIZES, measure_latency
+
+    output.phase("Timing the files")
+    latency = measure_latency({done.precision: done.path.read_bytes() for done in exported}, threads=threads)
+    fields = [artifact_json(done) for done in exported]
+    base = next((entry["robust_accuracy"] for entry in fields if entry["precision"] == "fp32"), None)
+    rows = []
+    for entry in fields:
+        times, robust = latency[entry["precision"]], entry["robust_accuracy"]
+        known = base is not None and robust is not None
+        entry["latency_ms"] = {str(size): 1000 * time.seconds for size, time in times.items()}
+        entry["robust_loss"] = base - robust if known else None
+        rows.append(
+            (
+                entry["precision"],
+                _size(entry["bytes"]),
+                *(_milliseconds(times.get(size)) for size in BATCH_SIZES),
+                "-" if entry["clean_accuracy"] is None else percent(entry["clean_accuracy"]),
+                "-" if robust is None else percent(robust),
+                "-" if not known or entry["precision"] == "fp32" else f"{100 * entry['robust_loss']:.1f} points",
+                entry["verdict"],
+            )
+        )
+    some = next(iter(next(iter(latency.values())).values()))
+    runs = min(time.runs for times in latency.values() for time in times.values())
+    headings = ["precision", "size", *(f"batch {size}" for size in BATCH_SIZES)]
+    output.table(
+        f"exported files; times are medians of {runs} runs or more, {some.threads} thread(s), CPU",
+        [*headings, "clean", "attacked", "lost against fp32", "verdict"],
+        rows,
+    )
+    return fields
+
+
+def _milliseconds(time: Latency | None) -> str:
+    return "-" if time is None else f"{1000 * time.seconds:.2f} ms"
 
 
 def show_verdict(verdict: Verdict, output: Output) -> None:

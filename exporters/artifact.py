@@ -3,27 +3,79 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 
 from compressor.ascent import ascend
 from compressor.augment import to_float
 from compressor.checkpoint import LoadedCheckpoint, normalization_name
 from compressor.contracts import Dataset
+from compressor.errors import ExportError, UsageError
 from compressor.losses import cross_entropy
 from compressor.modes import module_mode
-from compressor.randomness import make_generator
+from compressor.randomness import derive_seed, make_generator
 from compressor.types import Threat
-from exporters.claim import Claim
-from exporters.onnx import Parity, check_parity, export_onnx
-from exporters.sealing import Provenance, Sealed, seal
+from exporters.claim import PRECISIONS, Claim
+from exporters.differentiable.arithmetic import Arithmetic
+from exporters.differentiable.gate import HALF_LOGIT_TOLERANCE, compare_logits, compare_predictions
+from exporters.onnx import Parity, check_parity, export_onnx, serialise
+from exporters.precision import (
+    Search,
+    calibration_images,
+    search_images,
+    search_int8,
+    standing_under_attack,
+    to_half,
+)
+from exporters.precision.calibration import CALIBRATION_IMAGES
+from exporters.runtime import open_session
+from exporters.sealing import SAMPLES, Provenance, Sealed, seal
 from exporters.verification.request import OnProgress
 
 _PARITY_IMAGES = 64
 _PARITY_STEPS = 10
+_SEARCH_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What all files of one export share.
+
+    Attributes:
+        samples: images in the evidence.
+        seed: of the attacks, of calibration and of the search.
+        suite: a stronger suite to seal with, besides the verifier's own.
+        threads: of onnxruntime.
+    """
+
+    samples: int = SAMPLES
+    seed: int = 0
+    suite: str | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """A model in one precision, not yet sealed.
+
+    Attributes:
+        model: it.
+        parity: how close its logits are: fp32 to the checkpoint's, the others to fp32's.
+        description: what the claim says of the precision.
+        notes: what a person should know of the conversion, in sentences.
+        search: how INT8 settings were found; None for the others.
+    """
+
+    model: onnx.ModelProto
+    parity: Parity
+    description: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    search: Search | None = None
 
 
 @dataclass(frozen=True)
@@ -33,19 +85,144 @@ class Artifact:
     Attributes:
         path: the ONNX file.
         evidence: the evidence file.
+        precision: of the file.
         sealed: both files' bytes, and the claim.
-        parity: how close the file's logits are to the checkpoint's.
+        converted: what was sealed.
     """
 
     path: Path
     evidence: Path
+    precision: Arithmetic
     sealed: Sealed
-    parity: Parity
+    converted: Converted
 
     @property
     def claim(self) -> Claim:
         """What the file claims of itself."""
         return self.sealed.claim
+
+    @property
+    def parity(self) -> Parity:
+        """How close the file's logits are."""
+        return self.converted.parity
+
+
+class Workshop:
+    """One checkpoint on its way into files: what several precisions share is made once, and only if it is needed.
+
+    Args:
+        loaded: the checkpoint.
+        dataset: its test split gives the evidence, its training split what fewer bits are calibrated on.
+        threat: what the claims are about.
+        settings: see there.
+    """
+
+    def __init__(
+        self, loaded: LoadedCheckpoint, dataset: Dataset, threat: Threat, settings: ExportSettings | None = None
+    ) -> None:
+        self.loaded = loaded
+        self.dataset = dataset
+        self.threat = threat
+        self.settings = settings or ExportSettings()
+        self._classifier = loaded.classifier.cpu()
+
+    def make(
+        self, precision: Arithmetic, path: Path, evidence: Path | None = None, on_progress: OnProgress | None = None
+    ) -> Artifact:
+        """Export, convert, compare, attack, and write both files.
+
+        Args:
+            precision: ``fp32``, ``fp16`` or ``int8``.
+            path: the ONNX file to write.
+            evidence: where the evidence goes, if not beside the model.
+            on_progress: told what is being done.
+
+        Raises:
+            ExportError: the file does not compute what the checkpoint does, or cannot be verified; nothing is written.
+            UsageError: no such precision, or no training images to calibrate with.
+        """
+        converted = self.convert(precision)
+        settings = self.settings
+        sealed = seal(
+            converted.model,
+            self.dataset,
+            self.threat,
+            samples=settings.samples,
+            suite=settings.suite,
+            seed=settings.seed,
+            provenance=_provenance(self.loaded, converted.description),
+            threads=settings.threads,
+            on_progress=on_progress,
+        )
+        return Artifact(path, sealed.write(path, evidence), precision, sealed, converted)
+
+    def convert(self, precision: Arithmetic) -> Converted:
+        """The model in one precision; see :meth:`make`."""
+        match precision:
+            case "fp32":
+                return self._fp32
+            case "fp16":
+                return self._half()
+            case "int8":
+                return self._int8()
+        raise UsageError(f"the precision {precision!r} is not known.", f"Use one of {', '.join(PRECISIONS)}.")
+
+    @cached_property
+    def _fp32(self) -> Converted:
+        model = export_onnx(self._classifier, self.loaded.spec.image_size)
+        return Converted(model, check_parity(self._classifier, model, self._parity_images), {"name": "fp32"})
+
+    def _half(self) -> Converted:
+        half = to_half(self._fp32.model, self._calibration)
+        result = compare_logits(self._fp32_logits, self._logits(half.model), HALF_LOGIT_TOLERANCE)
+        if not result.passed:
+            raise ExportError(
+                f"the float16 file does not compute what the fp32 file does ({result}).",
+                "Export it in fp32 or int8; nothing was written.",
+            )
+        notes = (f"{len(half.kept)} operators stay in fp32, as their values would overflow",) if half.kept else ()
+        parity = Parity(len(self._parity_images), result.argmax_agreement, result.max_relative_error)
+        return Converted(half.model, parity, {"name": "fp16", "fp32_operators": list(half.kept)}, notes)
+
+    def _int8(self) -> Converted:
+        seed = self.settings.seed
+        images, labels = search_images(self.dataset, count=_SEARCH_IMAGES, seed=seed)
+
+        def measure(model: onnx.ModelProto) -> Any:
+            return standing_under_attack(
+                model, images, labels, self.threat, seed=derive_seed(seed, "search"), threads=self.settings.threads
+            )
+
+        search = search_int8(self._fp32.model, self._calibration, measure)
+        model = search.best.model
+        result = compare_predictions(self._fp32_logits, self._logits(model))
+        description = {
+            "name": "int8",
+            **search.best.settings.to_json(),
+            "images": len(self._calibration) // 2,
+            "search": search.to_json(),
+        }
+        parity = Parity(len(self._parity_images), result.argmax_agreement, result.max_relative_error)
+        return Converted(model, parity, description, tuple(_told(search)), search)
+
+    @cached_property
+    def _calibration(self) -> Any:
+        settings = self.settings
+        return calibration_images(
+            self._classifier, self.dataset, self.threat, count=CALIBRATION_IMAGES, seed=settings.seed
+        )
+
+    @cached_property
+    def _parity_images(self) -> torch.Tensor:
+        return _parity_images(self.loaded, self.dataset, self.threat)
+
+    @cached_property
+    def _fp32_logits(self) -> Any:
+        return self._logits(self._fp32.model)
+
+    def _logits(self, model: onnx.ModelProto) -> Any:
+        session = open_session(serialise(model), threads=self.settings.threads)
+        return session(np.ascontiguousarray(self._parity_images.numpy()))
 
 
 def make_artifact(
@@ -55,45 +232,32 @@ def make_artifact(
     path: Path,
     *,
     samples: int,
+    precision: Arithmetic = "fp32",
     seed: int = 0,
     suite: str | None = None,
     evidence: Path | None = None,
     threads: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Artifact:
-    """Export, compare with the checkpoint on natural and attacked images, attack, and write both files.
+    """Make one file; see :meth:`Workshop.make` and :class:`ExportSettings`."""
+    workshop = Workshop(loaded, dataset, threat, ExportSettings(samples, seed, suite, threads))
+    return workshop.make(precision, path, evidence, on_progress)
 
-    Args:
-        loaded: the checkpoint.
-        dataset: its test split gives the evidence.
-        threat: what the claim is about.
-        path: the ONNX file to write.
-        samples: images in the evidence.
-        seed: of the attacks.
-        suite: a stronger suite to seal with, besides the verifier's own.
-        evidence: where the evidence goes, if not beside the model.
-        threads: of onnxruntime.
-        on_progress: told what is being done.
 
-    Raises:
-        ExportError: the file does not compute what the checkpoint does; nothing is written.
-    """
-    classifier = loaded.classifier.cpu()
-    model = export_onnx(classifier, loaded.spec.image_size)
-    parity = check_parity(classifier, model, _parity_images(loaded, dataset, threat))
-    sealed = seal(
-        model,
-        dataset,
-        threat,
-        samples=samples,
-        suite=suite,
-        seed=seed,
-        provenance=_provenance(loaded),
-        threads=threads,
-        on_progress=on_progress,
-    )
-    beside = sealed.write(path, evidence)
-    return Artifact(path, beside, sealed, parity)
+def _told(search: Search) -> list[str]:
+    """What the search found, in sentences; nothing where there was nothing to compare on."""
+    n = len(search.fp32)
+    if n == 0:
+        return ["all training images were calibrated on, so no INT8 settings were compared"]
+    stood = int(search.fp32.sum())
+    told = [
+        f"on {n} training images {stood} stand under attack in fp32, {int(search.candidates[0].robust.sum())} in INT8"
+    ]
+    if len(search.candidates) > 1:
+        told += [f"{candidate.settings}: {int(candidate.robust.sum())} stand" for candidate in search.candidates[1:]]
+        helped = search.best is not search.candidates[0]
+        told.append(f"taken: {search.best.settings}" if helped else "nothing helped: the defaults are taken")
+    return told
 
 
 def _parity_images(loaded: LoadedCheckpoint, dataset: Dataset, threat: Threat) -> torch.Tensor:
@@ -113,7 +277,7 @@ def _parity_images(loaded: LoadedCheckpoint, dataset: Dataset, threat: Threat) -
     return torch.cat([x, x_adv])
 
 
-def _provenance(loaded: LoadedCheckpoint) -> Provenance:
+def _provenance(loaded: LoadedCheckpoint, precision: dict[str, Any]) -> Provenance:
     metadata: Any = loaded.metadata
     return Provenance(
         recipe=metadata.get("recipe"),
@@ -123,4 +287,5 @@ def _provenance(loaded: LoadedCheckpoint) -> Provenance:
             "normalization": normalization_name(loaded.spec.normalization),
             "resize": "shorter side, centre crop",
         },
+        precision=precision,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,13 @@ from exporters.runtime import Images, Logits, Session
 
 RELATIVE_LOGIT_TOLERANCE = 1e-4
 """fp32: the largest logit difference that passes, as a part of the logit scale (verification protocol, step 5)."""
+HALF_LOGIT_TOLERANCE = 2.0**-8
+"""fp16: eight times its rounding, since a processor that computes in float16 rounds after every operator."""
+INT8_AGREEMENT = 0.99
+"""int8: the part of the images that must be classified alike (verification protocol, step 5)."""
+INT8_STEP = 1 / 128
+"""int8: one quantum, as a part of the logit scale. Where rounding falls the other way once, a logit moves by about so
+much; a decision closer than that is a tie."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +28,11 @@ class GateResult:
 
     Attributes:
         max_relative_error: ``max |a - b| / scale`` over all images and classes; infinite where a logit is not finite.
-        argmax_agreement: the part of the images, 0 to 1, on which both predict the same class.
+        argmax_agreement: the part of the images, 0 to 1, on which both predict the same class; of an ``int8`` file,
+            ties count as the same.
         scale: the median over the images of their largest minus their smallest logit.
-        passed: whether the error is within the tolerance. Within it, only ties can be predicted differently.
+        passed: whether the error is within the tolerance, so that only ties can be predicted differently; of an
+            ``int8`` file, whether the agreement is large enough.
     """
 
     max_relative_error: float
@@ -31,16 +40,46 @@ class GateResult:
     scale: float
     passed: bool
 
+    def __str__(self) -> str:
+        agreement = f", predictions alike on {self.argmax_agreement:.1%}" if self.argmax_agreement < 1 else ""
+        return f"logits to {self.max_relative_error:.1e} of their scale{agreement}"
+
 
 def agreement(session: Session, graph: GraphModule, images: Images) -> GateResult:
-    """Compare the importer with onnxruntime on ``images`` float32 ``[B, C, H, W]`` in [0, 1]; B = 0 does not pass."""
+    """Compare the importer with onnxruntime on ``images`` float32 ``[B, C, H, W]`` in [0, 1]; B = 0 does not pass.
+
+    The rule is that of the graph's arithmetic: an eight-bit file rounds between its operators, and what rounds the
+    other way there is off by a quantum and not by a last bit.
+    """
     device = next(iter(graph.buffers()), torch.empty(0)).device
     size = session.batch_size
     with torch.no_grad():
         parts = [graph(torch.from_numpy(images[i : i + size]).to(device)) for i in range(0, len(images), size)]
     decided = session(images)
     imported = torch.cat(parts).cpu().numpy() if parts else np.zeros_like(decided)
-    return compare_logits(decided, imported)
+    match graph.arithmetic:
+        case "int8":
+            return compare_predictions(decided, imported)
+        case "fp16":
+            return compare_logits(decided, imported, HALF_LOGIT_TOLERANCE)
+        case _:
+            return compare_logits(decided, imported)
+
+
+def compare_predictions(reference: Logits, other: Logits) -> GateResult:
+    """Compare two sets of logits ``[B, K]`` by the classes that they predict, ties within ``INT8_STEP`` aside.
+
+    Args:
+        reference: the logits that decide.
+        other: the logits to be checked.
+    """
+    result = compare_logits(reference, other)
+    if not math.isfinite(result.max_relative_error):
+        return result
+    rows = np.arange(len(reference))
+    lead = reference.max(1).astype(np.float64) - reference[rows, other.argmax(1)]
+    alike = float((lead <= INT8_STEP * result.scale).mean())
+    return replace(result, argmax_agreement=alike, passed=alike >= INT8_AGREEMENT)
 
 
 def compare_logits(reference: Logits, other: Logits, tolerance: float = RELATIVE_LOGIT_TOLERANCE) -> GateResult:

@@ -20,6 +20,7 @@ import exporters.differentiable.operators.quantizing
 import exporters.differentiable.operators.rounding
 import exporters.differentiable.operators.shapes  # noqa: F401
 from compressor.errors import UnreadableModelError, UnsupportedOperatorError
+from exporters.differentiable.arithmetic import Arithmetic, arithmetic_of
 from exporters.differentiable.registry import Node, Operation, build, describe
 
 MAX_CONSTANT_BYTES = 1 << 31
@@ -56,10 +57,21 @@ class GraphModule(nn.Module):
     """An ONNX graph as a torch module: its weights are buffers, and nothing in it is trained.
 
     Built by :func:`import_graph`. Modes do not matter to it: BatchNormalization uses its stored statistics.
+
+    Attributes:
+        arithmetic: how the file computes, by its own operators and weights.
     """
 
-    def __init__(self, steps: tuple[_Step, ...], constants: dict[str, Tensor], input_name: str, output: str) -> None:
+    def __init__(
+        self,
+        steps: tuple[_Step, ...],
+        constants: dict[str, Tensor],
+        input_name: str,
+        output: str,
+        arithmetic: Arithmetic = "fp32",
+    ) -> None:
         super().__init__()
+        self.arithmetic = arithmetic
         self._steps = steps
         self._input, self._output = input_name, output
         self._buffer_names = {name: f"constant_{position}" for position, name in enumerate(constants)}
@@ -100,13 +112,14 @@ class GraphModule(nn.Module):
         return logits
 
 
-def import_graph(model: onnx.ModelProto, *, straight_through: bool = False) -> GraphModule:
+def import_graph(model: onnx.ModelProto, *, straight_through: bool = False, quantises: bool = True) -> GraphModule:
     """Turn a model into a torch module whose logits have a gradient with respect to the images.
 
     Args:
         model: a checked model with one input and one output.
         straight_through: let gradients through Clip and QuantizeLinear where they saturate, as if they were the
             identity there. Its rounding, Round, Floor, Ceil, Sign and casts to integers are always straight-through.
+        quantises: False leaves the rounding of QuantizeLinear out: the float model that an eight-bit one stands for.
 
     Raises:
         UnsupportedOperatorError: an operator, domain, version, attribute or constant type that is not implemented.
@@ -122,7 +135,7 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False) -> G
     steps = []
     for position, proto in enumerate(nodes):
         rounds = _read_by_casts_alone(proto, nodes)
-        operation = build(proto, opset, straight_through=straight_through, rounds=rounds)
+        operation = build(proto, opset, straight_through=straight_through, rounds=rounds, quantises=quantises)
         label = describe(proto, opset)
         outputs = tuple(name for name in proto.output if name)
         if not known.issuperset(proto.input) or not known.isdisjoint(outputs) or len(set(outputs)) != len(outputs):
@@ -133,7 +146,7 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False) -> G
         steps.append(_Step(operation, tuple(proto.input), outputs, label, tuple(sorted(done))))
     if output not in known:
         raise UnreadableModelError(f"nothing computes the model's output {output[:60]!r}.")
-    return GraphModule(tuple(steps), constants, image, output)
+    return GraphModule(tuple(steps), constants, image, output, arithmetic_of(model))
 
 
 def _read_by_casts_alone(proto: onnx.NodeProto, nodes: list[onnx.NodeProto]) -> bool:

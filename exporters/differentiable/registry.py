@@ -28,6 +28,7 @@ class Node:
         version: the version of this operator that the opset means.
         straight_through: whether Clip and QuantizeLinear let gradients through where they saturate.
         rounds: of a Cast to float16, whether nothing but other Casts reads its value.
+        quantises: of a QuantizeLinear, whether it rounds.
     """
 
     proto: onnx.NodeProto
@@ -35,6 +36,7 @@ class Node:
     version: int
     straight_through: bool
     rounds: bool = False
+    quantises: bool = True
     _asked: set[str] = field(default_factory=set)
 
     def integer(self, name: str, default: int | None = None) -> int:
@@ -123,7 +125,9 @@ def operator(name: str, *versions: int, several_outputs: bool = False) -> Callab
     return register
 
 
-def build(proto: onnx.NodeProto, opset: int, *, straight_through: bool, rounds: bool = False) -> Operation:
+def build(
+    proto: onnx.NodeProto, opset: int, *, straight_through: bool, rounds: bool = False, quantises: bool = True
+) -> Operation:
     """The operation that a node stands for; the options are those of :class:`Node`.
 
     Raises:
@@ -140,7 +144,7 @@ def build(proto: onnx.NodeProto, opset: int, *, straight_through: bool, rounds: 
     versions, builder = _BUILDERS[proto.op_type]
     if schema.since_version not in versions:
         raise unknown
-    node = Node(proto, opset, schema.since_version, straight_through, rounds)
+    node = Node(proto, opset, schema.since_version, straight_through, rounds, quantises)
     if not schema.min_input <= len(proto.input) <= schema.max_input:
         raise UnreadableModelError(f"{node} takes another number of inputs than {len(proto.input)}.")
     if proto.op_type in _WITH_SEVERAL_OUTPUTS:

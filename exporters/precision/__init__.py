@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from exporters.precision.calibration import calibration_images
+from exporters.precision.calibration import calibration_images, search_images
 from exporters.precision.half import HALF_LIMIT, HalfModel, to_half
-from exporters.precision.integer import to_int8
+from exporters.precision.integer import Int8Settings, to_int8
+from exporters.precision.measuring import standing_under_attack
+from exporters.precision.search import ALLOWED_LOSS, Search, search_int8
 
-__all__ = ["HALF_LIMIT", "HalfModel", "calibration_images", "to_half", "to_int8"]
+__all__ = [
+    "ALLOWED_LOSS",
+    "HALF_LIMIT",
+    "HalfModel",
+    "Int8Settings",
+    "Search",
+    "calibration_images",
+    "search_images",
+    "search_int8",
+    "standing_under_attack",
+    "to_half",
+    "to_int8",
+]

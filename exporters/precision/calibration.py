@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -16,6 +18,8 @@ from compressor.randomness import derive_seed, make_generator
 from compressor.sampling import random_order
 from compressor.types import Threat
 from exporters.runtime import Images
+
+LabelledImages = tuple[Images, np.ndarray[Any, np.dtype[np.int64]]]
 
 CALIBRATION_IMAGES = 128
 _STEPS = 10
@@ -40,12 +44,10 @@ def calibration_images(
     Raises:
         UsageError: there are no training images, or none is asked for.
     """
-    train = dataset.load("train")
-    chosen = np.sort(random_order(derive_seed(seed, "calibration"), len(train.labels))[: max(0, count)])
-    if len(chosen) == 0:
+    images, labels = _drawn(dataset, seed, 0, max(0, count))
+    if len(labels) == 0:
         raise UsageError("calibration needs at least one training image.")
-    x = to_float(torch.from_numpy(np.ascontiguousarray(train.images[chosen])))
-    y = torch.from_numpy(train.labels[chosen])
+    x, y = torch.from_numpy(images), torch.from_numpy(labels)
     generator = make_generator(seed, "calibration", "attack")
     with module_mode(classifier, training=False):
         attacked = [
@@ -53,6 +55,29 @@ def calibration_images(
             for i in range(0, len(x), _BATCH)
         ]
     return np.ascontiguousarray(torch.cat([x, *attacked]).numpy())
+
+
+def search_images(dataset: Dataset, *, count: int, skip: int = CALIBRATION_IMAGES, seed: int = 0) -> LabelledImages:
+    """Random training images that :func:`calibration_images` did not draw: settings are compared on them.
+
+    Args:
+        dataset: its training split is drawn from.
+        count: how many, n; as many as there are where there are fewer, and 0 where all were calibrated on.
+        skip: how many were drawn for calibration.
+        seed: of the draw, the same as for calibration.
+
+    Returns:
+        Float32 ``[n, C, H, W]`` in [0, 1], and int64 labels ``[n]``.
+    """
+    return _drawn(dataset, seed, skip, count)
+
+
+def _drawn(dataset: Dataset, seed: int, skip: int, count: int) -> LabelledImages:
+    train = dataset.load("train")
+    order = random_order(derive_seed(seed, "calibration"), len(train.labels))
+    chosen = np.sort(order[skip : skip + count])
+    x = to_float(torch.from_numpy(np.ascontiguousarray(train.images[chosen])))
+    return x.numpy(), np.asarray(train.labels[chosen])
 
 
 def _attack(

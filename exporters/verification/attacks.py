@@ -34,6 +34,8 @@ FGSM = "FGSM"
 _QUERY_ONLY = frozenset({"square"})
 _SQUARE_QUERIES = 150
 _BATCH = 64
+_TEMPERATURES = (0.02, 0.5)
+"""For eight-bit files, as parts of the logit scale: the leading classes alone count, or all do."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,11 @@ def _own_attempts(session: Session, gradients: Gradients | None) -> tuple[Attemp
     attempts.append(Attempt("PGD-CE", WhiteBox("cross_entropy", steps=10, tolerance=tolerance), gradients.model))
     if gradients.through_clip is not None:
         attempts.append(Attempt("PGD-margin through Clip", margin, gradients.through_clip))
+    if gradients.unrounded is not None:
+        attempts.append(Attempt("PGD-margin unrounded", margin, gradients.unrounded))
+        for part in _TEMPERATURES:
+            warm = WhiteBox("cross_entropy", steps=10, tolerance=tolerance, temperature=part * gradients.scale)
+            attempts.append(Attempt(f"PGD-CE T={part:g}", warm, gradients.model))
     # One long step, after many short ones: it should find nothing, and is an alarm where it does.
     attempts.append(Attempt(FGSM, WhiteBox("cw_margin", steps=1, step=1.0, tolerance=tolerance), gradients.model))
     return (*attempts, square)

@@ -133,7 +133,7 @@ def _run(record: Record) -> Verdict:
 def _examine(record: Record) -> None:
     opened = open_file(record)
     claim, evidence = check_digests(record, opened)
-    target = open_target(opened.session, evidence.natural())
+    target = open_target(opened.session, evidence.natural(), opened.model)
     bind_to_data(record, claim, evidence, opened.session)
     standing = _replay(record, claim, evidence, target)
     pictures = Pictures(evidence.images, evidence.labels, claim.threat)

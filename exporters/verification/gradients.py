@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from torch import Tensor, nn
 
 from exporters.differentiable import FileModel, GateResult, GraphModule, agreement, channels_last, import_graph
 from exporters.evidence import Floats
 from exporters.verification.target import MARGIN, Target
+
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,11 @@ class Gradients:
 
     Attributes:
         model: the file, its gradients zero where a Clip saturates.
-        through_clip: the same with gradients let through there; None for a graph without Clip.
+        through_clip: the same with gradients let through there, and where an eight-bit number saturates; None for a
+            graph without either.
+        unrounded: the same with the gradients of the graph without its quantisers' rounding; None for a graph without
+            quantisers. Where rounding is coarse, its straight-through gradient belongs to another point.
+        scale: the median image's range of logits; what temperatures are parts of.
         tolerance: the margin, in this module's logits, beyond which an image counts as broken.
         is_softmax: whether a softmax at the end of the file was undone.
         graph: the importer alone, for holding it against the session on more images.
@@ -29,6 +34,8 @@ class Gradients:
 
     model: nn.Module
     through_clip: nn.Module | None
+    unrounded: nn.Module | None
+    scale: float
     tolerance: float
     is_softmax: bool
     graph: GraphModule
@@ -54,21 +61,36 @@ def open_gradients(
     """
     session = target.session
     graph = channels_last(import_graph(model))
-    gate = max(
-        (agreement(session, graph, part) for part in (images, drawn)), key=lambda found: found.max_relative_error
-    )
+    gate = min((agreement(session, graph, part) for part in (images, drawn)), key=_badness)
     if not gate.passed:
         return None, gate
-    has_clip = any(node.op_type == "Clip" for node in model.graph.node)
-    through = FileModel(session, channels_last(import_graph(model, straight_through=True))) if has_clip else None
-    plain = FileModel(session, graph)
-    if not is_softmax(session(images)):
-        return Gradients(plain, through, target.tolerance, is_softmax=False, graph=graph), gate
+    has_clip = any(node.op_type in ("Clip", "QuantizeLinear") for node in model.graph.node)
+    answers = session(images)
+    softmax = is_softmax(answers)
+
+    def module(graph: GraphModule) -> nn.Module:
+        file_model = FileModel(session, graph)
+        return _LogOf(file_model) if softmax else file_model
+
     # log(p_w / p_y) > MARGIN means p_w - p_y > MARGIN * p_w / (1 + MARGIN), and no range of p exceeds its largest.
-    tolerance = 1.1 * MARGIN
     return Gradients(
-        _LogOf(plain), None if through is None else _LogOf(through), tolerance, is_softmax=True, graph=graph
+        model=module(graph),
+        through_clip=module(channels_last(import_graph(model, straight_through=True))) if has_clip else None,
+        unrounded=module(channels_last(import_graph(model, quantises=False))) if graph.arithmetic == "int8" else None,
+        scale=_scale(np.log(np.maximum(answers, _TINY)) if softmax else answers),
+        tolerance=1.1 * MARGIN if softmax else target.tolerance,
+        is_softmax=softmax,
+        graph=graph,
     ), gate
+
+
+def _scale(logits: Floats) -> float:
+    return float(np.median(np.ptp(logits.astype(np.float64), axis=1))) or 1.0
+
+
+def _badness(found: GateResult) -> tuple[bool, float, float]:
+    """What a worse gate has less of."""
+    return found.passed, found.argmax_agreement, -found.max_relative_error
 
 
 def is_softmax(logits: Floats) -> bool:
@@ -86,5 +108,5 @@ class _LogOf(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities ``[B, K]`` of ``x`` ``[B, C, H, W]``."""
         probabilities: Any = self.model(x)
-        logs: Tensor = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+        logs: Tensor = probabilities.clamp_min(_TINY).log()
         return logs

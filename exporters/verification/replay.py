@@ -27,8 +27,8 @@ class Replay:
 
     Attributes:
         clean: how many images are classified correctly here.
-        clean_disagreements: images whose clean outcome is another one here, beyond the tolerance.
-        unbroken: adversarial images that the file gets right, beyond the tolerance.
+        clean_disagreements: images whose clean outcome is another one here, beyond the slack.
+        unbroken: adversarial images that the file gets right, beyond the slack.
         outside: adversarial images that do not lie in the ball: no numerics explain that.
     """
 
@@ -45,12 +45,12 @@ class Replay:
 def replay(evidence: Evidence, target: Target, threat: Threat) -> Replay:
     """Classify every image and every adversarial image of the evidence again."""
     natural = evidence.natural()
-    margins, tolerances = target.judge(natural, evidence.labels)
-    contrary = np.where(evidence.clean, margins < -tolerances, margins > tolerances)
+    margins, slacks = target.judge_again(natural, evidence.labels)
+    contrary = np.where(evidence.clean, margins < -slacks, margins > slacks)
     x_adv, index = evidence.adversarial()
     outside = ~inside_ball(x_adv, natural[index], threat)
-    leads, ties = target.judge(x_adv, evidence.labels[index])
-    unbroken = ~outside & (leads > ties)
+    leads, slacks = target.judge_again(x_adv, evidence.labels[index])
+    unbroken = ~outside & (leads > slacks)
     return Replay(
         clean=int((margins > 0).sum()),
         clean_disagreements=tuple(np.flatnonzero(contrary).tolist()),
@@ -102,8 +102,8 @@ def unsteady_leads(target: Target, images: Floats, labels: Integers, leads: Marg
 
 
 def _allowed(target: Target, logits: Floats) -> Margins:
-    """By how much a logit may differ between batches: its image's tolerance and its own rounding, ``[B, K]``."""
-    ties = target.tolerances(logits)[:, None]
+    """By how much a logit may differ between batches: its image's slack and its own rounding, ``[B, K]``."""
+    ties = target.slacks(logits)[:, None]
     return np.asarray(ties + np.fmin(_ROUNDING * np.abs(logits.astype(np.float64)), _MOST_ROUNDING * ties))
 
 

@@ -32,6 +32,8 @@ class WhiteBox:
         step: the length of a step, in radii.
         tolerance: the margin, in logits, beyond which an image counts as broken.
         rank: for ``targeted``, which wrong class: 1 is the likeliest on the natural image.
+        temperature: for cross-entropy, what the logits are divided by. Where they are large it is zero to the last bit,
+            gradient and all; where they are small, it sees little but their mean.
     """
 
     loss: Literal["cross_entropy", "cw_margin", "targeted"]
@@ -39,6 +41,7 @@ class WhiteBox:
     step: float = 0.25
     tolerance: float = 0.0
     rank: int = 1
+    temperature: float = 1.0
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
         """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
@@ -57,7 +60,7 @@ class WhiteBox:
 
     def _loss(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
         if self.loss == "cross_entropy":
-            return losses.cross_entropy(logits, labels)
+            return losses.cross_entropy(logits / self.temperature, labels)
         if self.loss == "cw_margin":
             return losses.cw_margin(logits, labels)
         rows = torch.arange(len(labels), device=logits.device)

@@ -65,8 +65,10 @@ def test_the_json_of_an_export_says_what_its_claim_confesses(tmp_path: Path) -> 
     path = tmp_path / "model.onnx"
     path.write_bytes(b"1")
     claim = {"samples": 4, "clean_correct": 3, "robust": 2, "alarms": ["half-range"]}
-    assert artifact_json(path, cast(Any, SimpleNamespace(claim=claim, answer="undecided")))["alarms"] == ["half-range"]
-    assert artifact_json(path, cast(Any, SimpleNamespace(claim=None, answer="undecided")))["alarms"] == []
+    for said, expected in ((claim, ["half-range"]), (None, [])):
+        verdict = SimpleNamespace(claim=said, answer="undecided")
+        exported = SimpleNamespace(path=path, precision="fp32", verdict=verdict, artifact=None)
+        assert artifact_json(cast(Any, exported))["alarms"] == expected
 
 
 def test_with_json_the_reasons_are_warnings(capsys: pytest.CaptureFixture[str]) -> None:

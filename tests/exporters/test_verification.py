@@ -779,10 +779,10 @@ def test_lead_of_right_class() -> None:
 
 def test_huge_logits_buy_no_wider_margin(files: Files) -> None:
     images = files.evidence.natural()
-    plain = open_target(open_session(serialise(files.model), threads=1), images).tolerance
+    plain = open_target(open_session(serialise(files.model), threads=1), images, files.model).tolerance
     for scale, expected in ((1e6, 1e-4), (1e-6, plain * 1e-6)):
         model = with_tail(files, lambda z: [helper.make_node("Mul", [z, "scale"], ["tail"])], scale=np.float32(scale))
-        target = open_target(open_session(serialise(model), threads=1), images)
+        target = open_target(open_session(serialise(model), threads=1), images, model)
         assert target.tolerance == pytest.approx(expected, rel=0.3)
 
 

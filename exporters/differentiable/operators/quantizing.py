@@ -2,7 +2,8 @@
 
 An integer tensor cannot carry a gradient in torch, so a quantised value stays in the float type of its input, as the
 integer that it is. The rounding passes the gradient as if it were the identity. The saturation at the ends of the
-eight bits is a Clip: zero beyond them, or passed too where straight-through is asked.
+eight bits is a Clip: zero beyond them, or passed too where straight-through is asked. Where the graph is wanted without
+its rounding, the saturation stays: a ReLU is often nothing else.
 
 Source: ONNX operator definitions; Bengio et al. 2013 for the gradient.
 """
@@ -35,7 +36,7 @@ def quantize_linear(node: Node) -> Operation:
         limits = torch.iinfo(_eight_bits(default if zero is None else zero.dtype))
         ratio = x / _along(scale, axis, x)
         offset = torch.zeros_like(scale) if zero is None else zero.to(scale.dtype)
-        shifted = straight_through(ratio, torch.round(ratio)) + _along(offset, axis, x)
+        shifted = (straight_through(ratio, torch.round(ratio)) if node.quantises else ratio) + _along(offset, axis, x)
         clipped = torch.clamp(shifted, limits.min, limits.max)
         return straight_through(shifted, clipped) if node.straight_through else clipped
 

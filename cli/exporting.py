@@ -1,0 +1,137 @@
+"""The stage that turns a checkpoint into a file that was verified; it can be entered again and does what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from cli.inputs import decoding_shown
+from cli.output import Output
+from cli.tables import show_artifact, show_verdict
+from compressor.checkpoint import LoadedCheckpoint
+from compressor.errors import CompressError, UsageError
+from compressor.files import sha256_file
+from compressor.training.interruption import StopRequest
+from compressor.types import Threat
+from exporters.artifact import Artifact, Workshop
+from exporters.claim import PRECISIONS, Claim, ClaimMismatchError, model_digest, read_claim
+from exporters.differentiable.arithmetic import Arithmetic
+from exporters.evidence import evidence_path
+from exporters.structure import load_untrusted
+from exporters.verification import Policies, Verdict, verify
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """One file that lies there, and what a verification of it found.
+
+    Attributes:
+        path: the file.
+        precision: of it.
+        verdict: of the verification.
+        artifact: how it was made; None where it lay there already.
+    """
+
+    path: Path
+    precision: Arithmetic
+    verdict: Verdict
+    artifact: Artifact | None
+
+
+def paths_of(precisions: Sequence[str] | None, to: Path | None, checkpoint: Path) -> Mapping[Arithmetic, Path]:
+    """Where each precision goes: ``model.onnx``, ``model-fp16.onnx``, ``model-int8.onnx`` in a folder, or one file.
+
+    Args:
+        precisions: as they were given; fp32 where none was.
+        to: a folder, or for one precision a file that ends in ``.onnx``; None for the checkpoint's folder.
+        checkpoint: what is exported.
+
+    Raises:
+        UsageError: an unknown precision, or a file for several.
+    """
+    wanted = tuple(dict.fromkeys(precisions or ("fp32",)))
+    for name in wanted:
+        if name not in PRECISIONS:
+            raise UsageError(f"the precision {name!r} is not known.", f"Use one of {', '.join(PRECISIONS)}.")
+    names = cast(tuple[Arithmetic, ...], wanted)
+    folder = checkpoint.parent if to is None else to
+    if to is not None and to.suffix == ".onnx" and not to.is_dir():
+        if len(names) > 1:
+            raise UsageError(
+                f"{to} is one file, and {len(names)} precisions were asked for.", "Give --output a folder."
+            )
+        return {names[0]: to}
+    return {name: folder / ("model.onnx" if name == "fp32" else f"model-{name}.onnx") for name in names}
+
+
+def export_and_verify(
+    workshop: Workshop,
+    precision: Arithmetic,
+    path: Path,
+    *,
+    evidence: Path | None = None,
+    force: bool = False,
+    output: Output,
+    stop: StopRequest,
+) -> Exported:
+    """Write the artifact, unless the very same one is there (or ``force``), and verify it as a stranger would.
+
+    Args:
+        workshop: the checkpoint, its data, threat and settings.
+        precision: of the file.
+        path: the file.
+        evidence: its evidence, if not beside it.
+        force: whether to make it anew in any case.
+        output: told of progress and results.
+        stop: asked between batches.
+    """
+
+    def on_progress(name: str, done: int, total: int) -> None:
+        output.advance(done, total, name)
+        stop.raise_if_set()
+
+    loaded, threat, settings = workshop.loaded, workshop.threat, workshop.settings
+    artifact = None
+    if not force and is_exported(path, evidence, precision, loaded, threat, settings.samples):
+        output.note(f"exported already: {path}")
+    else:
+        output.phase(f"Exporting {loaded.spec.name} in {precision} and attacking the file twice: {threat}")
+        with decoding_shown(output, stop):
+            workshop.dataset.load("test")
+        artifact = workshop.make(precision, path, evidence, on_progress)
+        show_artifact(artifact, output)
+    output.phase(f"Verifying {path} with fresh attacks")
+    verdict = verify(path, evidence=evidence, threads=settings.threads, policies=Policies(), on_progress=on_progress)
+    show_verdict(verdict, output)
+    return Exported(path, precision, verdict, artifact)
+
+
+def is_exported(
+    path: Path, evidence: Path | None, precision: Arithmetic, loaded: LoadedCheckpoint, threat: Threat, samples: int
+) -> bool:
+    """Whether ``path`` holds this checkpoint's export for this threat, undamaged, with its evidence beside it."""
+    beside = evidence or evidence_path(path)
+    if not path.is_file() or not beside.is_file():
+        return False
+    try:
+        model = load_untrusted(path).model
+        claim = read_claim(model)
+    except (CompressError, ClaimMismatchError):
+        return False  # a damaged file is made anew
+    return (
+        claim is not None
+        and _is_claim_of(claim, precision, loaded, threat, samples)
+        and claim.model == model_digest(model)
+        and claim.evidence == sha256_file(beside)
+    )
+
+
+def _is_claim_of(claim: Claim, precision: Arithmetic, loaded: LoadedCheckpoint, threat: Threat, samples: int) -> bool:
+    return (
+        claim.student == loaded.sha256
+        and claim.precision["name"] == precision
+        and claim.threat == threat
+        and claim.samples in (samples, claim.dataset["total"])
+    )

@@ -1,0 +1,50 @@
+"""Which images a file still gets right under attack: the short measure by which settings are compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from compressor.randomness import derive_seed
+from compressor.types import Threat
+from exporters.evidence import Bits, Floats, Integers
+from exporters.onnx import serialise
+from exporters.runtime import open_session
+from exporters.verification.attacks import VERIFY_SUITE, build_attempts, run_attempts
+from exporters.verification.draws import draw_inside
+from exporters.verification.gradients import open_gradients
+from exporters.verification.target import open_target
+
+_ATTEMPTS = frozenset({"PGD-margin", "PGD-CE", "PGD-margin unrounded"})
+
+
+def standing_under_attack(
+    model: onnx.ModelProto, images: Floats, labels: Integers, threat: Threat, *, seed: int, threads: int | None = None
+) -> Bits:
+    """The images that a file gets right and goes on to get right under the verifier's own gradient attacks.
+
+    A file whose gradients the verifier would not trust stands on none: nobody could check a claim of it.
+
+    Args:
+        model: the file.
+        images: float32 ``[n, C, H, W]``.
+        labels: int64 ``[n]``.
+        threat: the ball.
+        seed: of the attacks: one seed for all files that are compared.
+        threads: of onnxruntime.
+
+    Returns:
+        bool ``[n]``.
+
+    Raises:
+        UnsupportedOperatorError: the graph holds an operator that has no gradient here.
+    """
+    if len(images) == 0:
+        return np.zeros(0, dtype=bool)
+    session = open_session(serialise(model), threads=threads)
+    target = open_target(session, images, model)
+    gradients, _ = open_gradients(target, model, images, draw_inside(images, threat, derive_seed(seed, "gate")))
+    if gradients is None:
+        return np.zeros(len(images), dtype=bool)
+    attempts = [attempt for attempt in build_attempts(VERIFY_SUITE, session, gradients) if attempt.name in _ATTEMPTS]
+    return np.asarray(~run_attempts(attempts, target, images, labels, threat, seed=seed).broken)
