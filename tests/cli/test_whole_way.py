@@ -122,6 +122,46 @@ def test_a_damaged_export_is_made_anew(copy: Path, capsys: pytest.CaptureFixture
     assert (model.read_bytes(), evidence.read_bytes()) == before, "the same checkpoint exports to the same bytes"
 
 
+def export(*more: str) -> list[str]:
+    command = ["export", "student/best.safetensors", "--data", "imagefolder:pictures", "--evidence-samples", "24"]
+    return [*command, "--threads", "1", *more]
+
+
+def test_each_precision_is_a_file_of_its_own_that_holds(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = [word for name in ("fp32", "fp16", "int8") for word in ("--precision", name)]
+    code, value = answer(export(*wanted, "--output", "files"), capsys)
+    entries = {str(entry["precision"]): entry for entry in value["exports"]}  # type: ignore[attr-defined]
+    assert code == 0
+    assert list(entries) == ["fp32", "fp16", "int8"]
+    assert {entry["verdict"] for entry in entries.values()} == {"holds"}
+    assert entries["int8"]["bytes"] < entries["fp16"]["bytes"] < entries["fp32"]["bytes"]
+    assert all(set(entry["latency_ms"]) == {"1", "64"} for entry in entries.values())
+    assert entries["int8"]["robust_loss"] == entries["fp32"]["robust_accuracy"] - entries["int8"]["robust_accuracy"]
+    names = {path.name for path in (copy / "files").iterdir()}
+    stems = ("model", "model-fp16", "model-int8")
+    assert names == {f"{stem}{ending}" for stem in stems for ending in (".onnx", ".evidence.npz")}
+    code, verdict = answer(["verify", "files/model-int8.onnx", "--data", "imagefolder:pictures"], capsys)
+    assert (code, verdict["claim"]["precision"]["name"]) == (0, "int8")  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--precision", "fp8"], "fp8"),
+        (["--precision", "fp32", "--precision", "int8", "--output", "one.onnx"], "is one file"),
+        (["--precision", "fp32", "--precision", "int8", "--output", "x", "--evidence-file", "e.npz"], "names one file"),
+        (["--output", "student"], "exists already"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_before_any_work(
+    words: list[str], reason: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    code, value = answer(export(*words), capsys)
+    assert code == 2
+    assert reason in str(value["error"])
+
+
 def test_a_second_start_without_resume_is_refused(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, value = answer(distil(), capsys)
     assert code == 2
