@@ -143,6 +143,16 @@ class UnreadableEvidenceError(CompressError):
     """An evidence file that is missing, damaged or beyond the limits: nothing can be decided from it."""
 
 
+class UnreadableSignatureError(CompressError):
+    """A signature file that is missing, damaged or of an unknown kind: nothing can be decided from it."""
+
+
+class UnreadableManifestError(CompressError):
+    """A manifest that is damaged or of an unknown kind; it is the caller's own."""
+
+    exit_code = USAGE
+
+
 class UnsupportedOperatorError(CompressError):
     """An ONNX operator that the differentiable importer does not know."""
 
