@@ -25,7 +25,19 @@ def export(
     evidence_file: Annotated[
         Path | None, typer.Option("--evidence-file", metavar="FILE", help="Default: beside the model.")
     ] = None,
+    evidence: Annotated[
+        str,
+        typer.Option(
+            "--evidence",
+            metavar="MODE",
+            help="images; digests: whoever verifies must hold the data; none: no attack, no claim.",
+        ),
+    ] = "images",
     evidence_samples: options.EvidenceSamples = 256,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option("--sign-key", metavar="FILE", help="PEM, elliptic curve: signs model and evidence."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     data: options.Data = None,
     data_dir: options.DataDir = None,
@@ -44,7 +56,7 @@ def export(
     debug: options.Debug = False,
 ) -> int:
     """Write verified ONNX files: parity with the checkpoint, attacks on each file itself, claim and evidence."""
-    from cli.exporting import export_and_verify, paths_of
+    from cli.exporting import export_and_verify, export_bare, paths_of, signing_key
     from cli.inputs import Inputs, default_threat, open_checkpoint
     from cli.tables import show_exports
     from compressor.devices import set_threads
@@ -53,6 +65,11 @@ def export(
     from exporters.artifact import ExportSettings, Workshop
 
     paths = paths_of(precision, to, checkpoint)
+    if evidence not in ("images", "digests", "none"):
+        raise UsageError(f"the evidence {evidence!r} is not known.", "Use images, digests or none.")
+    if evidence == "none" and (sign_key or evidence_file):
+        raise UsageError("without evidence there is nothing to sign and no evidence file.", "Use --evidence digests.")
+    key = signing_key(sign_key)
     if evidence_file is not None and len(paths) > 1:
         raise UsageError("--evidence-file names one file, and several are exported.", "Leave it out.")
     for existing in (*paths.values(), *([evidence_file] if evidence_file else [])):
@@ -65,8 +82,13 @@ def export(
             model=model, normalization=normalization, activation=activation, image_size=image_size,
         )  # fmt: skip
         threat = default_threat(loaded.metadata.get("threat", {}), eps, norm)
-        settings = ExportSettings(evidence_samples, seed or 0, suite, set_threads(threads))
+        settings = ExportSettings(
+            evidence_samples, seed or 0, suite, set_threads(threads), with_images=evidence == "images", key=key
+        )
         workshop = Workshop(loaded, dataset, threat, settings)
+        if evidence == "none":
+            output.json("compress.export/1", {"exports": export_bare(workshop, paths, output)})
+            return 0
         exported = [
             export_and_verify(workshop, name, path, evidence=evidence_file, force=force, output=output, stop=stop)
             for name, path in paths.items()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cli.inputs import decoding_shown
 from cli.output import Output
@@ -20,7 +21,10 @@ from exporters.claim import PRECISIONS, Claim, ClaimMismatchError, model_digest,
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.evidence import evidence_path
 from exporters.structure import load_untrusted
-from exporters.verification import Policies, Verdict, verify
+from exporters.verification import HeldData, Verdict, verify
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +98,8 @@ def export_and_verify(
 
     loaded, threat, settings = workshop.loaded, workshop.threat, workshop.settings
     artifact = None
-    if not force and is_exported(path, evidence, precision, loaded, threat, settings.samples):
+    there = settings.key is None and is_exported(path, evidence, precision, loaded, threat, settings.samples)
+    if there and not force:
         output.note(f"exported already: {path}")
     else:
         output.phase(f"Exporting {loaded.spec.name} in {precision} and attacking the file twice: {threat}")
@@ -103,9 +108,47 @@ def export_and_verify(
         artifact = workshop.make(precision, path, evidence, on_progress)
         show_artifact(artifact, output)
     output.phase(f"Verifying {path} with fresh attacks")
-    verdict = verify(path, evidence=evidence, threads=settings.threads, policies=Policies(), on_progress=on_progress)
+    # Evidence without images is verified as its recipient will: with the data.
+    held = None if settings.with_images else HeldData(workshop.dataset)
+    verdict = verify(path, evidence=evidence, data=held, threads=settings.threads, on_progress=on_progress)
     show_verdict(verdict, output)
     return Exported(path, precision, verdict, artifact)
+
+
+def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Output) -> list[dict[str, Any]]:
+    """Write models without a claim, and say so.
+
+    Returns:
+        The entries of ``exports`` in the JSON of ``export``.
+    """
+    fields = []
+    for precision, path in paths.items():
+        output.phase(f"Exporting {workshop.loaded.spec.name} in {precision}, without claim or evidence")
+        converted = workshop.write_bare(precision, path)
+        for note in converted.notes:
+            output.note(note)
+        output.line(f"{path}: {path.stat().st_size:,} bytes, no claim was made: `compress verify` cannot say anything")
+        fields.append(
+            {
+                "path": str(path),
+                "precision": precision,
+                "bytes": path.stat().st_size,
+                "sha256": sha256_file(path),
+                "clean_accuracy": None,
+                "robust_accuracy": None,
+                "verdict": None,
+            }
+        )
+    return fields
+
+
+def signing_key(path: Path | None) -> EllipticCurvePrivateKey | None:
+    """The key that signs, opened with the password of the environment variable ``COMPRESS_SIGN_PASSWORD`` if any."""
+    if path is None:
+        return None
+    from exporters.signing import read_private_key
+
+    return read_private_key(path, os.environ.get("COMPRESS_SIGN_PASSWORD"))
 
 
 def is_exported(

@@ -20,6 +20,7 @@ from cli.export import export
 from cli.failure import describe
 from cli.inspect import inspect
 from cli.list import list_members
+from cli.manifest import manifest
 from cli.output import Output
 from cli.train import train
 from cli.verify import verify
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (distill, train, attack, export, verify, inspect, compare, cache, doctor, demo):
+for command in (distill, train, attack, export, verify, manifest, inspect, compare, cache, doctor, demo):
     app.command()(command)
 app.command("list")(list_members)
 

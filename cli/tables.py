@@ -72,6 +72,7 @@ def show_artifact(artifact: Artifact, output: Output) -> None:
                 f"{parity.max_relative_error:.0e} of their scale{alike}",
             ),
             (str(artifact.evidence), _size(evidence_bytes), "", "", ""),
+            *([(str(artifact.signature), "", "", "", "signed")] if artifact.signature else []),
         ],
     )
     for note in artifact.converted.notes:

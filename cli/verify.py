@@ -29,6 +29,17 @@ def verify(
     ] = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Option("--manifest", metavar="FILE", help="Of the claim's dataset, in place of it: `compress manifest`."),
+    ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option("--public-key", metavar="FILE", help="PEM: its owner must have signed the model."),
+    ] = None,
+    signature_file: Annotated[
+        Path | None, typer.Option("--signature-file", metavar="FILE", help="Default: MODEL.sig beside the model.")
+    ] = None,
     suite: Annotated[
         str | None,
         typer.Option(
@@ -158,6 +169,9 @@ def verify(
                 accept_black_box=accept_black_box,
                 on_progress=on_progress,
                 time_limit=time_limit,
+                manifest=manifest,
+                public_key=public_key,
+                signature=signature_file,
             )
         reports.tell_verdict(verdict)
         if failures is not None:

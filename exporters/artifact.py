@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from compressor.augment import to_float
 from compressor.checkpoint import LoadedCheckpoint, normalization_name
 from compressor.contracts import Dataset
 from compressor.errors import ExportError, UsageError
+from compressor.files import sha256_bytes, write_bytes
 from compressor.losses import cross_entropy
 from compressor.modes import module_mode
 from compressor.randomness import derive_seed, make_generator
@@ -35,7 +36,11 @@ from exporters.precision import (
 from exporters.precision.calibration import CALIBRATION_IMAGES
 from exporters.runtime import open_session
 from exporters.sealing import SAMPLES, Provenance, Sealed, seal
+from exporters.signing import sign, signature_path
 from exporters.verification.request import OnProgress
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 _PARITY_IMAGES = 64
 _PARITY_STEPS = 10
@@ -51,12 +56,16 @@ class ExportSettings:
         seed: of the attacks, of calibration and of the search.
         suite: a stronger suite to seal with, besides the verifier's own.
         threads: of onnxruntime.
+        with_images: False leaves digests in the evidence in the place of images.
+        key: signs model and evidence; None leaves them unsigned.
     """
 
     samples: int = SAMPLES
     seed: int = 0
     suite: str | None = None
     threads: int | None = None
+    with_images: bool = True
+    key: EllipticCurvePrivateKey | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +97,7 @@ class Artifact:
         precision: of the file.
         sealed: both files' bytes, and the claim.
         converted: what was sealed.
+        signature: the signature file, or None.
     """
 
     path: Path
@@ -95,6 +105,7 @@ class Artifact:
     precision: Arithmetic
     sealed: Sealed
     converted: Converted
+    signature: Path | None = None
 
     @property
     def claim(self) -> Claim:
@@ -149,12 +160,34 @@ class Workshop:
             self.threat,
             samples=settings.samples,
             suite=settings.suite,
+            with_images=settings.with_images,
             seed=settings.seed,
             provenance=_provenance(self.loaded, converted.description),
             threads=settings.threads,
             on_progress=on_progress,
         )
-        return Artifact(path, sealed.write(path, evidence), precision, sealed, converted)
+        beside = sealed.write(path, evidence)
+        return Artifact(path, beside, precision, sealed, converted, self._sign(path, beside, sealed))
+
+    def write_bare(self, precision: Arithmetic, path: Path) -> Converted:
+        """Export, convert, compare and write a model without claim or evidence: nothing is attacked.
+
+        Raises:
+            ExportError, UsageError: see :meth:`make`.
+        """
+        converted = self.convert(precision)
+        write_bytes(path, serialise(converted.model))
+        return converted
+
+    def _sign(self, path: Path, evidence: Path, sealed: Sealed) -> Path | None:
+        """Sign both files, or take away a signature that was of other ones."""
+        signature = signature_path(path)
+        if self.settings.key is None:
+            signature.unlink(missing_ok=True)
+            return None
+        digests = {path.name: sha256_bytes(sealed.model), evidence.name: sha256_bytes(sealed.evidence)}
+        write_bytes(signature, sign(digests, path.stem, self.settings.key))
+        return signature
 
     def convert(self, precision: Arithmetic) -> Converted:
         """The model in one precision; see :meth:`make`."""

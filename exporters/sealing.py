@@ -30,6 +30,7 @@ from exporters.evidence import (
     Floats,
     evidence_path,
     to_float,
+    without_images,
 )
 from exporters.runtime import Provider, Session, open_session
 from exporters.verification.attacks import (
@@ -114,6 +115,7 @@ def seal(
     *,
     samples: int = SAMPLES,
     suite: str | None = None,
+    with_images: bool = True,
     seed: int = 0,
     provenance: Provenance | None = None,
     provider: Provider = "cpu",
@@ -130,6 +132,7 @@ def seal(
         threat: the ball.
         samples: n; all of the test split where it has fewer.
         suite: a stronger suite, run after the verifier's own.
+        with_images: False leaves digests in the evidence in the place of images, which whoever verifies must then hold.
         seed: of the attacks; each run derives its own.
         provenance: where the model comes from.
         provider: what onnxruntime runs on.
@@ -172,8 +175,8 @@ def seal(
     # The last run is what a verifier's will be: fresh attacks on the images that stood until then.
     last = AttackedImages(images, drawn.labels, standing, outcome, threat)
     findings = look_for_blindness(target, gradients, last, derive_seed(seed, "seal", "alarms"))
-    evidence = _evidence(target, threat, drawn, clean=clean, robust=robust, x_adv=x_adv).to_bytes()
-
+    found = _evidence(target, threat, drawn, clean=clean, robust=robust, x_adv=x_adv)
+    evidence = found.to_bytes() if with_images else without_images(found).to_bytes()
     if len(evidence) > MAX_BYTES:
         raise UsageError(
             f"the evidence would be {len(evidence)} bytes, more than the {MAX_BYTES} that a verifier reads."

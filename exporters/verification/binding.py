@@ -4,40 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from compressor.contracts import Dataset
+from compressor.datasets import DRAW_RULE
 from compressor.errors import ClassMismatchError
 from exporters.claim import Claim
-from exporters.evidence import Evidence
+from exporters.evidence import DigestEvidence, Evidence, image_digests
 from exporters.runtime import Session
-from exporters.verification.held_data import draw_images, is_the_draw
+from exporters.verification.held_data import Draw, draw_images
+from exporters.verification.manifest import Manifest
 from exporters.verification.record import CallersError, Record, as_caller
 from exporters.verification.request import HeldData
 
 DATA = "data"
 
 
-def bind_to_data(record: Record, claim: Claim, evidence: Evidence, session: Session) -> None:
-    """Where the caller holds the claim's dataset, the evidence must be its draw."""
+def bind_to_data(record: Record, claim: Claim, evidence: Evidence | DigestEvidence, session: Session) -> Evidence:
+    """Where the caller holds the claim's dataset, or a manifest of it, the evidence must be its draw.
+
+    Returns:
+        The evidence, with the caller's own images where it came without any.
+    """
     record.begin(DATA)
+    drawn = _bind_by_dataset(record, claim, evidence, session)
+    if not record.bound:
+        _bind_by_manifest(record, claim, evidence)
+    if record.options.data is None and record.options.trust.manifest is None:
+        record.note("skipped", "no dataset was given: the exporter chose the images")
+    if isinstance(evidence, Evidence):
+        return evidence
+    if drawn is None:
+        record.settle(
+            "undecided",
+            "the evidence holds no images, only their digests",
+            "Whoever verifies it must hold the dataset: name it with --data.",
+        )
+    return evidence.with_images(drawn.images)
+
+
+def _bind_by_dataset(
+    record: Record, claim: Claim, evidence: Evidence | DigestEvidence, session: Session
+) -> Draw | None:
+    """The draw of the caller's dataset, if that is the claim's."""
     data = record.options.data
     if data is None:
-        record.note("skipped", "no dataset was given: the exporter chose the images")
-        return
+        return None
     dataset = open_held(data, claim, session)
     drawn = as_caller(lambda: draw_images(dataset, len(evidence)))
     if drawn.digest != claim.dataset["digest"]:
         record.note("skipped", f"{drawn.name} is not the dataset of the claim: it serves as a fresh test")
+        return None
+    same = drawn.total == claim.dataset["total"] and np.array_equal(drawn.labels, evidence.labels)
+    if isinstance(evidence, DigestEvidence):
+        same = same and np.array_equal(image_digests(drawn.images), evidence.image_sha256)
+    else:
+        same = same and np.array_equal(drawn.images, evidence.images)
+    _conclude(record, claim, drawn.name, is_the_draw=same)
+    return drawn
+
+
+def _bind_by_manifest(record: Record, claim: Claim, evidence: Evidence | DigestEvidence) -> None:
+    manifest: Manifest | None = record.options.trust.manifest
+    if manifest is None:
         return
-    if claim.dataset["draw"] != drawn.rule:
+    if manifest.digest != claim.dataset["digest"]:
+        record.note("skipped", f"the manifest is one of {_few([manifest.name])}, not of the dataset of the claim")
+        return
+    digests = evidence.image_sha256 if isinstance(evidence, DigestEvidence) else image_digests(evidence.images)
+    images, labels = manifest.drawn(len(evidence))
+    same = claim.dataset["total"] == len(manifest.labels) and manifest.class_names == claim.class_names
+    same = same and np.array_equal(digests, images) and np.array_equal(evidence.labels, labels)
+    _conclude(record, claim, f"the manifest of {_few([manifest.name])}", is_the_draw=same)
+
+
+def _conclude(record: Record, claim: Claim, name: str, *, is_the_draw: bool) -> None:
+    if claim.dataset["draw"] != DRAW_RULE:
         record.settle("undecided", f"this program does not know the draw rule {claim.dataset['draw']!r}")
-    if claim.dataset["total"] != drawn.total or not is_the_draw(evidence, drawn):
+    if not is_the_draw:
         record.settle(
             "failed",
-            f"the images are not the draw that the digest of {drawn.name} fixes",
+            f"the images are not the draw that the digest of {name} fixes",
             "Whoever exported the file chose the images.",
         )
-    record.assurance = "dataset-bound"
-    record.note("passed", f"the images are the draw of {drawn.name} that its digest fixes")
+    record.bound = True
+    record.note("passed", f"the images are the draw of {name} that its digest fixes")
 
 
 def open_held(data: HeldData, claim: Claim, session: Session) -> Dataset:

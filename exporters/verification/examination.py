@@ -12,14 +12,14 @@ from compressor.errors import CompressError, Interrupted, MissingInputError, Usa
 from compressor.randomness import derive_seed
 from compressor.suites import get_suite
 from exporters.claim import Claim
-from exporters.evidence import Evidence, Integers, to_float
+from exporters.evidence import DigestEvidence, Evidence, Integers, to_float
 from exporters.runtime import Provider, Session
 from exporters.verification.attacks import REPLAY_SUITE, VERIFY_SUITE, build_attempts, run_attempts
 from exporters.verification.binding import bind_to_data, open_held
 from exporters.verification.decision import is_refuted_by_other_images
 from exporters.verification.gradients import Gradients
 from exporters.verification.held_data import draw_images
-from exporters.verification.opening import check_digests, open_file
+from exporters.verification.opening import check_digests, check_signature, open_file
 from exporters.verification.policies import Policies
 from exporters.verification.record import MORE_TIME, CallersError, Record, Settled, as_caller
 from exporters.verification.replay import replay
@@ -35,6 +35,7 @@ from exporters.verification.trials import (
     decide,
     raise_alarms,
 )
+from exporters.verification.trust import read_trust
 from exporters.verification.verdict import Verdict
 
 REPLAY, NEW_IMAGES = "replay", "independent data"
@@ -59,6 +60,9 @@ def verify(
     accept_black_box: bool = False,
     on_progress: OnProgress | None = None,
     time_limit: float | None = None,
+    manifest: Path | None = None,
+    public_key: Path | None = None,
+    signature: Path | None = None,
 ) -> Verdict:
     """Try to refute what an ONNX file claims of itself; nothing in it, nor beside it, is trusted.
 
@@ -76,6 +80,9 @@ def verify(
         accept_black_box: let a file hold whose gradients cannot be had, by black-box attacks alone.
         on_progress: told what is being done.
         time_limit: seconds after which no further step or batch is begun, and what was not proven is undecided.
+        manifest: digests of the claim's test split: they bind the evidence to it where the data are not at hand.
+        public_key: a PEM file: its owner must have signed the model file.
+        signature: the signature file, where it does not lie beside the model.
 
     Returns:
         A verdict, also where the file or its evidence are damaged, hostile, or make this program fail.
@@ -109,6 +116,7 @@ def verify(
         accept_black_box=accept_black_box,
         on_progress=on_progress,
         time_limit=time_limit,
+        trust=read_trust(manifest, public_key, signature),
     )
     return _run(Record(options, Deadline(time_limit)))
 
@@ -132,10 +140,13 @@ def _run(record: Record) -> Verdict:
 
 def _examine(record: Record) -> None:
     opened = open_file(record)
-    claim, evidence = check_digests(record, opened)
+    check_signature(record)
+    claim, recorded = check_digests(record, opened)
+    evidence = bind_to_data(record, claim, recorded, opened.session)
     target = open_target(opened.session, evidence.natural(), opened.model)
-    bind_to_data(record, claim, evidence, opened.session)
     standing = _replay(record, claim, evidence, target)
+    if isinstance(recorded, DigestEvidence):
+        record.note("skipped", "the evidence holds no adversarial images: broken images were not replayed", step=REPLAY)
     pictures = Pictures(evidence.images, evidence.labels, claim.threat)
     check_determinism(record, pictures, target)
     if record.suite == REPLAY_SUITE:
@@ -189,7 +200,7 @@ def _try_new_images(record: Record, claim: Claim, target: Target, gradients: Gra
     """A dataset that is not the claim's: fresh images, the same attacks, and a test of the two rates."""
     options = record.options
     data = options.data
-    if data is None or record.assurance == "dataset-bound":
+    if data is None or record.bound:
         return
     record.begin(NEW_IMAGES)
     dataset = open_held(data, claim, target.session)

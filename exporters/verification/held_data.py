@@ -8,7 +8,7 @@ import numpy as np
 
 from compressor.contracts import Dataset, SplitName
 from compressor.datasets import DRAW_RULE, draw, split_digest
-from exporters.evidence import Bytes, Evidence, Integers
+from exporters.evidence import Bytes, Integers
 
 SPLIT: SplitName = "test"
 
@@ -43,8 +43,3 @@ def draw_images(dataset: Dataset, n: int) -> Draw:
     index = draw(digest, total=total, n=min(n, total))
     images, labels = np.asarray(split.images[index]), np.asarray(split.labels[index])
     return Draw(dataset.name, digest, total, DRAW_RULE, tuple(dataset.class_names), images, labels)
-
-
-def is_the_draw(evidence: Evidence, drawn: Draw) -> bool:
-    """Whether the evidence holds exactly the drawn images and labels, in their order."""
-    return np.array_equal(evidence.images, drawn.images) and np.array_equal(evidence.labels, drawn.labels)

@@ -10,13 +10,20 @@ from compressor.errors import MissingDeviceError, MissingInputError, UnreadableE
 from compressor.files import sha256_bytes
 from exporters.claim import Claim, ClaimMismatchError, model_digest, read_claim, serialise
 from exporters.differentiable.registry import known_operators
-from exporters.evidence import Evidence, contradiction, evidence_path, parse_evidence, read_evidence_bytes
+from exporters.evidence import (
+    DigestEvidence,
+    Evidence,
+    contradiction,
+    evidence_path,
+    parse_evidence,
+    read_evidence_bytes,
+)
 from exporters.runtime import Session, open_session
 from exporters.structure import load_untrusted
 from exporters.verification.attacks import resolve_suite
 from exporters.verification.record import CallersError, Record
 
-STRUCTURE, DIGESTS = "structure", "digests"
+STRUCTURE, DIGESTS, SIGNATURE = "structure", "digests", "signature"
 CONFESSION = "sealed alarms"
 """Not a step of the protocol: what the exporter says against itself is believed at once."""
 
@@ -64,7 +71,7 @@ def _refuse_unknown_operators(record: Record, model: onnx.ModelProto) -> None:
         )
 
 
-def check_digests(record: Record, opened: OpenFile) -> tuple[Claim, Evidence]:
+def check_digests(record: Record, opened: OpenFile) -> tuple[Claim, Evidence | DigestEvidence]:
     """Step 2: what is claimed, and the evidence that it was claimed of."""
     record.begin(DIGESTS)
     claim = _read_claim(record, opened)
@@ -116,12 +123,37 @@ def _read_evidence(record: Record) -> bytes:
         raise UnreadableEvidenceError(error.message, error.hint) from error
 
 
-def _check_counts(record: Record, claim: Claim, evidence: Evidence, session: Session) -> None:
+def check_signature(record: Record) -> None:
+    """Where the caller trusts a key, it must have signed this very model file, whose claim names the evidence."""
+    trust = record.options.trust
+    if trust.key is None:
+        return
+    from exporters import signing
+
+    record.begin(SIGNATURE)
+    path = trust.signature or signing.signature_path(record.options.path)
+    try:
+        signed = signing.check_signature(signing.read_signature(path), trust.key)
+    except signing.BadSignatureError as error:
+        record.settle("failed", f"{error}", "The file is not from whom it should be, or its signature was swapped.")
+    except MissingInputError as error:
+        record.note("undecided", error.message, error.hint)
+        return
+    if record.model_sha256 is None or not signed.covers(record.model_sha256):
+        record.settle(
+            "failed", "the signature is over other files than this model", "The model was changed after signing."
+        )
+    record.signed = True
+    record.note("passed", f"signed by the key {signing.key_hint(trust.key)[:16]}")
+
+
+def _check_counts(record: Record, claim: Claim, evidence: Evidence | DigestEvidence, session: Session) -> None:
     record.samples = len(evidence)
     counted = (len(evidence), int(evidence.clean.sum()), int(evidence.robust.sum()))
     if counted != (claim.samples, claim.clean_correct, claim.robust):
         record.settle("failed", f"the evidence counts {_counts(counted)}, and the claim says otherwise")
-    if not evidence.images.shape[1:] == session.image_shape == _claimed_shape(claim):
+    shape = session.image_shape if isinstance(evidence, DigestEvidence) else evidence.images.shape[1:]
+    if not shape == session.image_shape == _claimed_shape(claim):
         record.settle("failed", "the images of the evidence are not of the size that the model and the claim say")
     if len(claim.class_names) != session.classes:
         record.settle("failed", f"the claim names {len(claim.class_names)} classes, the model {session.classes}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from math import ceil, prod
@@ -28,7 +29,7 @@ class Policies:
         require_eps: the claim's radius must be at least this, such as ``8/255``, in ``require_norm`` or else in Linf.
         require_norm: the claim's norm must be this.
         min_samples: the least number of images in the evidence.
-        require_assurance: the least assurance.
+        require_assurance: a level of assurance that must be reached.
     """
 
     min_robust_accuracy: float | None = None
@@ -77,14 +78,20 @@ class Attacked:
 
 
 def apply_policies(
-    policies: Policies, claim: Claim, *, assurance: Assurance, samples: int, clean: int, attacked: Attacked | None
+    policies: Policies,
+    claim: Claim,
+    *,
+    reached: Sequence[Assurance],
+    samples: int,
+    clean: int,
+    attacked: Attacked | None,
 ) -> tuple[PolicyResult, ...]:
     """Hold the measured counts against the caller's requirements.
 
     Args:
         policies: what is required.
         claim: what is claimed.
-        assurance: what was reached.
+        reached: the levels of assurance that were reached.
         samples: n.
         clean: how many were classified correctly here.
         attacked: what the fresh attacks measured; None where none was run.
@@ -107,8 +114,8 @@ def apply_policies(
         met = samples >= policies.min_samples
         results.append(_fact("min-samples", met, f"the evidence has {samples} images, required {policies.min_samples}"))
     if policies.require_assurance is not None:
-        met = _ASSURANCES.index(assurance) >= _ASSURANCES.index(policies.require_assurance)
-        results.append(_fact("require-assurance", met, f"the assurance is {assurance}"))
+        met = policies.require_assurance in reached
+        results.append(_fact("require-assurance", met, f"reached: {', '.join(reached)}"))
     return tuple(results)
 
 

@@ -51,7 +51,8 @@ class Record:
         checks: what the steps found.
         claim: once it could be read.
         suite: the attacks that are run.
-        assurance: what the caller's own inputs add.
+        bound: whether the images are a draw of a dataset that the caller holds or has a manifest of.
+        signed: whether the file was signed by the caller's key.
         samples: n, the images of the evidence.
         clean: how many of them the file gets right here.
         standing: how many can be attacked.
@@ -69,7 +70,8 @@ class Record:
     checks: list[Check] = field(default_factory=list)
     claim: Claim | None = None
     suite: str = ""
-    assurance: Assurance = "self-consistent"
+    bound: bool = False
+    signed: bool = False
     samples: int = 0
     clean: int = 0
     standing: int | None = None
@@ -79,6 +81,12 @@ class Record:
     failures: tuple[Broken, ...] = ()
     model_sha256: str | None = None
     evidence_sha256: str | None = None
+
+    @property
+    def reached(self) -> tuple[Assurance, ...]:
+        """The assurance levels that were reached, the highest last: a signature does not bind images to a dataset."""
+        levels: dict[Assurance, bool] = {"self-consistent": True, "dataset-bound": self.bound, "signed": self.signed}
+        return tuple(level for level, is_reached in levels.items() if is_reached)
 
     def begin(self, step: str) -> None:
         """Go on to a step, unless the time is over."""
@@ -120,14 +128,14 @@ class Record:
             policy = apply_policies(
                 self.options.policies,
                 claim,
-                assurance=self.assurance,
+                reached=self.reached,
                 samples=self.samples,
                 clean=self.clean,
                 attacked=measured,
             )
         return Verdict(
             answer=answer,
-            assurance=self.assurance,
+            reached=self.reached,
             summary=_summary(answer, fresh=measured is not None, required=bool(policy)),
             samples=self.samples,
             clean=self.clean,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from compressor.contracts import Dataset
@@ -12,6 +12,7 @@ from compressor.datasets import open_dataset
 from compressor.types import DatasetSpec
 from exporters.runtime import Provider
 from exporters.verification.policies import Policies
+from exporters.verification.trust import Trust
 
 OnProgress = Callable[[str, int, int], None]
 """Receives what is being done, how much of it is done, and how much there is."""
@@ -55,6 +56,7 @@ class Options:
     accept_black_box: bool
     on_progress: OnProgress | None
     time_limit: float | None = None
+    trust: Trust = field(default_factory=Trust)
 
 
 def command_of(options: Options) -> str:
@@ -64,6 +66,8 @@ def command_of(options: Options) -> str:
         words += ["--evidence-file", str(options.evidence)]
     if options.data is not None and isinstance(options.data.source, DatasetSpec):
         words += ["--data", str(options.data.source)]
+        words += ["--data-dir", str(options.data.data_dir)] if options.data.data_dir else []
+    words += options.trust.words
     if options.suite is not None:
         words += ["--suite", options.suite]
     if options.samples is not None:

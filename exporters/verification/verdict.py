@@ -70,7 +70,7 @@ class Verdict:
 
     Attributes:
         answer: ``holds``, ``violated`` or ``undecided``.
-        assurance: what the caller's own inputs add to the two files.
+        reached: what the caller's own inputs add to the two files: the levels of assurance, the highest last.
         summary: one sentence for a person.
         samples: n, the images of the evidence; 0 where it could not be read.
         clean: c as measured here.
@@ -91,7 +91,7 @@ class Verdict:
     """
 
     answer: Answer
-    assurance: Assurance
+    reached: tuple[Assurance, ...]
     summary: str
     samples: int
     clean: int
@@ -109,6 +109,11 @@ class Verdict:
     model_sha256: str | None = None
     evidence_sha256: str | None = None
     failures: tuple[Broken, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def assurance(self) -> Assurance:
+        """The highest level that was reached."""
+        return self.reached[-1]
 
     @property
     def exit_code(self) -> int:
@@ -138,6 +143,7 @@ class Verdict:
             "schema": SCHEMA,
             "verdict": self.answer,
             "assurance": self.assurance,
+            "assurances": list(self.reached),
             "summary": self.summary,
             "samples": self.samples,
             "clean_accuracy": self.clean / self.samples if self.samples else None,

@@ -15,25 +15,37 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
 from compressor.ascent import ascend
 from compressor.contracts import Split
-from compressor.errors import ClassMismatchError, Interrupted, MissingInputError, UnknownNameError, UsageError
+from compressor.datasets import draw
+from compressor.errors import (
+    ClassMismatchError,
+    Interrupted,
+    MissingInputError,
+    UnknownNameError,
+    UnreadableManifestError,
+    UsageError,
+)
 from compressor.files import sha256_bytes
 from compressor.losses import cross_entropy
 from compressor.randomness import make_generator
 from compressor.types import Threat
 from exporters import verification
 from exporters.claim import model_digest, read_claim, serialise, with_claim
-from exporters.evidence import Evidence, evidence_path, parse_evidence
+from exporters.evidence import DigestEvidence, Evidence, evidence_path, parse_evidence
 from exporters.onnx import export_onnx
 from exporters.runtime import open_session
 from exporters.sealing import Sealed, seal
+from exporters.signing import sign, signature_path
 from exporters.verification import HeldData, Policies, Verdict, verify, write_failures
 from exporters.verification.decision import is_refuted, robust_estimate
+from exporters.verification.manifest import make_manifest, read_manifest
 from exporters.verification.target import lead, open_target
 
 SIDE = 8
@@ -102,7 +114,9 @@ class Files:
 
     @property
     def evidence(self) -> Evidence:
-        return parse_evidence(evidence_path(self.path).read_bytes())
+        evidence = parse_evidence(evidence_path(self.path).read_bytes())
+        assert isinstance(evidence, Evidence)
+        return evidence
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -159,6 +173,16 @@ def take(evidence: Evidence, n: int) -> Evidence:
         *(getattr(evidence, name)[:n] for name in ("images", "labels", "clean", "robust")),
         *(evidence.adversarial_u8[byte], evidence.adversarial_u8_index[byte]),
         *(evidence.adversarial_f32[real], evidence.adversarial_f32_index[real]),
+    )
+
+
+def only_robust(evidence: Evidence) -> Evidence:
+    """The exporter's own choice, honestly attacked: consistent in itself, and not what the digest draws."""
+    order = np.flatnonzero(evidence.robust)
+    return Evidence(
+        *(getattr(evidence, name)[order] for name in ("images", "labels", "clean", "robust")),
+        *(evidence.adversarial_u8[:0], evidence.adversarial_u8_index[:0]),
+        *(evidence.adversarial_f32[:0], evidence.adversarial_f32_index[:0]),
     )
 
 
@@ -584,19 +608,7 @@ def test_the_claims_own_data_bind_the_evidence(files: Files) -> None:
 
 
 def test_chosen_images_are_not_the_draw(files: Files) -> None:
-    # The exporter's own choice, honestly attacked: consistent in itself, and not what the digest draws.
-    order = np.flatnonzero(files.evidence.robust)
-    chosen = Evidence(
-        files.evidence.images[order],
-        files.evidence.labels[order],
-        files.evidence.clean[order],
-        files.evidence.robust[order],
-        files.evidence.adversarial_u8[:0],
-        files.evidence.adversarial_u8_index[:0],
-        files.evidence.adversarial_f32[:0],
-        files.evidence.adversarial_f32_index[:0],
-    )
-    files.rewrite(chosen)
+    files.rewrite(only_robust(files.evidence))
     assert check(files).exit_code == 0
     verdict = check(files, data=HeldData(Blobs()))
     assert (verdict.exit_code, status(verdict)["data"]) == (1, "failed")
@@ -631,6 +643,154 @@ def test_few_claimed_images_do_not_make_the_test_by_other_data_weak(files: Files
     assert "of 256 new images" in verdict.checks[-1].detail
     asked = check(few, suite="verify", samples=30, data=HeldData(Blobs("mine", seed=5)))
     assert "of 30 new images" in asked.checks[-1].detail
+
+
+# A manifest in place of the data
+
+
+def write_manifest(folder: Path, data: Blobs) -> Path:
+    path = folder / "test.manifest"
+    path.write_text(make_manifest(data).to_text())
+    return path
+
+
+def test_a_manifest_binds_as_the_data_do(files: Files, tmp_path: Path) -> None:
+    bound = Policies(require_assurance="dataset-bound")
+    verdict = check(files, manifest=write_manifest(tmp_path, Blobs()), policies=bound)
+    assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
+    assert "--manifest" in verdict.command
+    files.rewrite(only_robust(files.evidence))
+    verdict = check(files, suite="replay", manifest=write_manifest(tmp_path, Blobs()))
+    assert (verdict.exit_code, status(verdict)["data"]) == (1, "failed")
+
+
+def test_a_manifest_of_other_data_binds_nothing(files: Files, tmp_path: Path) -> None:
+    other = write_manifest(tmp_path, Blobs("mine", seed=5))
+    verdict = check(files, suite="replay", manifest=other)
+    assert (verdict.exit_code, verdict.assurance, status(verdict)["data"]) == (0, "self-consistent", "skipped")
+    verdict = check(files, suite="replay", manifest=other, policies=Policies(require_assurance="dataset-bound"))
+    assert verdict.exit_code == 1
+
+
+def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    made = make_manifest(Blobs())
+    read = read_manifest(write_manifest(tmp_path, Blobs()))
+    assert read.to_text() == made.to_text()
+    index = draw(made.digest, total=400, n=5)
+    images, labels = read.drawn(5)
+    split = Blobs().load("test")
+    assert labels.tolist() == split.labels[index].tolist()
+    assert bytes(images[0]).hex() == sha256_bytes(np.ascontiguousarray(split.images[index[0]]).tobytes())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[:-1],
+        lambda text: text[: len(text) // 2],
+        lambda text: text + "\n",
+        lambda text: text.replace("manifest/1", "manifest/2"),
+        lambda text: text.replace(" 0\n", " 3\n", 1),
+        lambda text: text.replace(" 0\n", " 00\n", 1),
+        lambda text: "[" * 100_000,
+    ],
+)
+def test_a_damaged_manifest_is_the_callers_mistake(damage: Callable[[str], str], files: Files, tmp_path: Path) -> None:
+    path = write_manifest(tmp_path, Blobs())
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(UnreadableManifestError) as caught:
+        check(files, manifest=path)
+    assert caught.value.exit_code == 2
+
+
+# Evidence without images
+
+
+@pytest.fixture
+def bare(network: nn.Module, tmp_path: Path) -> Path:
+    sealed = seal(export_onnx(network, SIDE), Blobs(), THREAT, samples=64, threads=1, with_images=False)
+    sealed.write(tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def test_evidence_without_images_needs_the_data_and_then_holds(bare: Path, tmp_path: Path) -> None:
+    assert len(evidence_path(bare).read_bytes()) < 64 * 64 + 2000
+    verdict = verify(bare, seed=3, threads=1)
+    assert (verdict.exit_code, status(verdict)["data"]) == (3, "undecided")
+    verdict = verify(bare, seed=3, threads=1, manifest=write_manifest(tmp_path, Blobs()))
+    assert (verdict.exit_code, verdict.assurance) == (3, "dataset-bound")
+    verdict = verify(bare, seed=3, threads=1, data=HeldData(Blobs()))
+    assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
+    verdict = verify(bare, seed=3, threads=1, data=HeldData(Blobs("mine", seed=5)))
+    assert verdict.exit_code == 3
+
+
+def test_digests_of_other_images_are_a_violation(bare: Path) -> None:
+    evidence = parse_evidence(evidence_path(bare).read_bytes())
+    assert isinstance(evidence, DigestEvidence)
+    swapped = replace(evidence, image_sha256=evidence.image_sha256[::-1].copy())
+    data, model = swapped.to_bytes(), onnx.ModelProto.FromString(bare.read_bytes())
+    claim = read_claim(model)
+    assert claim is not None
+    evidence_path(bare).write_bytes(data)
+    bare.write_bytes(serialise(with_claim(model, replace(claim, evidence=sha256_bytes(data)).sealed())))
+    verdict = verify(bare, suite="replay", data=HeldData(Blobs()))
+    assert (verdict.exit_code, status(verdict)["data"]) == (1, "failed")
+
+
+# Signatures
+
+
+@pytest.fixture
+def public_key(files: Files, tmp_path: Path) -> Path:
+    """The files are signed; here is the key that tells."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    digests = {files.path.name: sha256_bytes(files.path.read_bytes())}
+    signature_path(files.path).write_bytes(sign(digests, "model", key))
+    return write_public(tmp_path, key)
+
+
+def write_public(folder: Path, key: ec.EllipticCurvePrivateKey) -> Path:
+    path = folder / f"{key.private_numbers().private_value % 997}.pub"
+    path.write_bytes(
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return path
+
+
+def test_a_signed_file_says_so(files: Files, public_key: Path) -> None:
+    signed = Policies(require_assurance="signed")
+    verdict = check(files, suite="replay", public_key=public_key, policies=signed)
+    assert (verdict.exit_code, verdict.assurance) == (0, "signed")
+    verdict = check(files, suite="replay", public_key=public_key, data=HeldData(Blobs()), policies=signed)
+    assert verdict.reached == ("self-consistent", "dataset-bound", "signed")
+    # A signature is no draw: it does not say who chose the images.
+    bound = check(files, suite="replay", public_key=public_key, policies=Policies(require_assurance="dataset-bound"))
+    assert bound.exit_code == 1
+
+
+def test_a_regenerated_pair_is_not_the_signed_one(files: Files, public_key: Path) -> None:
+    files.rewrite(take(files.evidence, 60))
+    signed = Policies(require_assurance="signed")
+    assert check(files, suite="replay").exit_code == 0, "the pair is consistent in itself"
+    assert check(files, suite="replay", policies=signed).exit_code == 1, "and nobody's key was asked for"
+    verdict = check(files, suite="replay", public_key=public_key, policies=signed)
+    assert (verdict.exit_code, status(verdict)["signature"]) == (1, "failed")
+
+
+def test_another_key_or_none(files: Files, public_key: Path, tmp_path: Path) -> None:
+    other = write_public(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+    verdict = check(files, suite="replay", public_key=other)
+    assert (verdict.exit_code, status(verdict)["signature"]) == (1, "failed")
+    moved = signature_path(files.path).rename(tmp_path / "moved.sig")
+    verdict = check(files, suite="replay", public_key=public_key)
+    assert (verdict.exit_code, status(verdict)["signature"]) == (3, "undecided")
+    assert check(files, suite="replay", public_key=public_key, signature=moved).exit_code == 0
+    moved.write_bytes(b"{}")
+    assert check(files, suite="replay", public_key=public_key, signature=moved).exit_code == 3
+    with pytest.raises(MissingInputError):
+        check(files, public_key=tmp_path / "absent.pub")
 
 
 # Policies
