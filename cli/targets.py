@@ -93,7 +93,7 @@ def open_target(
 def _open_onnx(path: Path, inputs: Inputs, output: Output, provider: str, device: torch.device) -> AttackTarget:
     """Onnxruntime decides, the importer has the gradients."""
     from exporters.claim import ClaimMismatchError, read_claim
-    from exporters.differentiable import FileModel, import_graph, open_attackable
+    from exporters.differentiable import FileModel, open_attackable, open_graph
     from exporters.runtime import open_session
     from exporters.structure import load_untrusted
 
@@ -115,7 +115,7 @@ def _open_onnx(path: Path, inputs: Inputs, output: Output, provider: str, device
     return AttackTarget(
         path.name,
         sha256,
-        FileModel(session, import_graph(checked.model)).to(device),
+        FileModel(session, open_graph(checked.model, session.presentation)).to(device),
         dataset,
         {"norm": claim.norm, "eps": claim.eps} if claim else {},
         lambda x: open_attackable(session, checked.model, x),
