@@ -91,7 +91,7 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
 
     from compressor.classifier import family_name
     from exporters.claim import ClaimMismatchError, read_claim
-    from exporters.structure import load_untrusted
+    from exporters.structure import form_of, load_untrusted
 
     checked = load_untrusted(path)
     notes = []
@@ -99,8 +99,7 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
         claim = read_claim(checked.model)
     except ClaimMismatchError as error:
         claim, notes = None, [f"{error}: do not rely on this file"]
-    sizes = [dim.dim_value for dim in checked.model.graph.input[0].type.tensor_type.shape.dim]
-    classes = checked.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    form = form_of(checked.model)
     recipe = (claim.recipe if claim else None) or {}
     preprocessing = claim.preprocessing if claim else {}
     return {
@@ -108,8 +107,9 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
         "family": family_name(str(recipe["model"])) if "model" in recipe else None,
         "model": recipe.get("model"),
         "parameters": sum(prod(tensor.dims) for tensor in checked.model.graph.initializer if tensor.data_type == 1),
-        "classes": classes,
-        "image_size": sizes[-1],
+        "classes": form.classes,
+        "image_size": form.height,
+        "input": str(form),
         "normalization": preprocessing.get("normalization", "unknown"),
         "claim": claim.to_json() if claim else None,
         "notes": notes if claim or notes else ["the file makes no claim"],

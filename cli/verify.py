@@ -92,21 +92,8 @@ def verify(
     norm: Annotated[
         str, typer.Option("--norm", metavar="NORM", help="Linf or L2.", rich_help_panel=_ELSEWHERE)
     ] = "Linf",
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            "--mean",
-            metavar="X[,X,X]",
-            help="What the file wants subtracted from images in [0, 1]; eps stays in [0, 1].",
-            rich_help_panel=_ELSEWHERE,
-        ),
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option(
-            "--std", metavar="X[,X,X]", help="What it wants them divided by, after that.", rich_help_panel=_ELSEWHERE
-        ),
-    ] = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     image_size: Annotated[
         int | None,
         typer.Option(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from compressor.errors import UnreadableModelError, UsageError
 from compressor.types import Normalization
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Sizes = Sequence[int | None]
 """The sizes of an input or output; ``None`` where one is open."""

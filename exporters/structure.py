@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from compressor.errors import MissingInputError, UnreadableModelError
-from exporters.presentation import read_form
+from exporters.presentation import Form, read_form
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
 _MIB = 1 << 20
@@ -189,13 +189,22 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
             yield from attribute.tensors
 
 
-def _check_form(model: onnx.ModelProto, limits: Limits) -> Finding:
+def form_of(model: onnx.ModelProto) -> Form:
+    """How a model wants its images, by the sizes of its input and output.
+
+    Raises:
+        UnreadableModelError: it is not an image classifier.
+    """
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     outputs = list(model.graph.output)
     for count, kind in ((len(inputs), "inputs"), (len(outputs), "outputs")):
         _require(count == 1, f"the model has {count} {kind}, and an image classifier has one.")
-    form = read_form(_sizes(inputs[0], "input"), _sizes(outputs[0], "output"))
+    return read_form(_sizes(inputs[0], "input"), _sizes(outputs[0], "output"))
+
+
+def _check_form(model: onnx.ModelProto, limits: Limits) -> Finding:
+    form = form_of(model)
     for side in (form.height, form.width):
         _require(
             side is None or side <= limits.image_side,

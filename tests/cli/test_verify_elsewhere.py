@@ -98,3 +98,19 @@ def test_too_little_or_wrong_things_said(
     found, printed, _ = answer(capsys, str(elsewhere), *words)
     assert found == code
     assert says in json.dumps(printed)
+
+
+def test_attack_measures_the_same_file(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data", "digits", "--eps", "0.02", "--samples", "64", "--seed", "1", "--json", "--suite", "quick"]
+    assert main(["attack", str(elsewhere), *words, *OUTSIDE]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["clean_accuracy"] > 0.85
+    assert main(["attack", str(elsewhere), *words, "--threads", "1"]) == 0, "without its normalisation it is another"
+    assert json.loads(capsys.readouterr().out)["clean_accuracy"] != measured["clean_accuracy"]
+
+
+def test_inspect_says_how_it_wants_its_images(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(elsewhere), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["classes"], found["image_size"]) == (10, 8)
+    assert found["input"] == "images of 8x8x3, any number at once"
