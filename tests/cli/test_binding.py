@@ -249,3 +249,10 @@ def test_what_was_written_is_said(made: Path) -> None:
     (entry,) = json.loads((made / "model.json").read_text())["exports"]
     assert (entry["evidence"], entry["signature"], entry["verdict"]) == ("images", "model.sig", "holds")
     assert (made / "bare.txt").read_text().endswith("compress verify bare.onnx --data digits\n")
+
+
+def test_the_claim_is_one_of_the_published_schema(here: Path, answer: Answer) -> None:
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "claim.schema.json").read_text(encoding="utf-8"))
+    validator = pytest.importorskip("jsonschema").Draft202012Validator(schema)
+    _, inspected = answer("inspect", "model.onnx")
+    assert list(validator.iter_errors(inspected["claim"])) == []
