@@ -256,3 +256,12 @@ def test_the_claim_is_one_of_the_published_schema(here: Path, answer: Answer) ->
     validator = pytest.importorskip("jsonschema").Draft202012Validator(schema)
     _, inspected = answer("inspect", "model.onnx")
     assert list(validator.iter_errors(inspected["claim"])) == []
+
+
+def test_the_reader_in_the_documentation_reads_it_and_finds_a_lie(here: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "file-formats.md").read_text(encoding="utf-8")
+    reader = compile(page.partition("```python\n")[2].partition("```")[0], "file-formats.md", "exec")
+    exec(reader, {})
+    reseal(here / "model.onnx", lambda evidence: replace(evidence, robust=evidence.clean.copy()))
+    with pytest.raises(AssertionError):
+        exec(reader, {})
