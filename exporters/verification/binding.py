@@ -55,6 +55,7 @@ def _bind_by_dataset(
     if drawn.digest != claim.dataset["digest"]:
         record.note("skipped", f"{drawn.name} is not the dataset of the claim: it serves as a fresh test")
         return None
+    record.held = True
     same = drawn.total == claim.dataset["total"] and np.array_equal(drawn.labels, evidence.labels)
     if isinstance(evidence, DigestEvidence):
         same = same and np.array_equal(image_digests(drawn.images), evidence.image_sha256)

@@ -200,7 +200,7 @@ def _try_new_images(record: Record, claim: Claim, target: Target, gradients: Gra
     """A dataset that is not the claim's: fresh images, the same attacks, and a test of the two rates."""
     options = record.options
     data = options.data
-    if data is None or record.bound:
+    if data is None or record.held:
         return
     record.begin(NEW_IMAGES)
     dataset = open_held(data, claim, target.session)

@@ -51,6 +51,7 @@ class Record:
         checks: what the steps found.
         claim: once it could be read.
         suite: the attacks that are run.
+        held: whether the data that the caller holds are those of the claim.
         bound: whether the images are a draw of a dataset that the caller holds or has a manifest of.
         signed: whether the file was signed by the caller's key.
         samples: n, the images of the evidence.
@@ -70,6 +71,7 @@ class Record:
     checks: list[Check] = field(default_factory=list)
     claim: Claim | None = None
     suite: str = ""
+    held: bool = False
     bound: bool = False
     signed: bool = False
     samples: int = 0

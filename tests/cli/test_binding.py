@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -184,14 +183,6 @@ def test_a_password_that_is_set_to_nothing_is_none(here: Path, answer: Answer, m
     monkeypatch.setenv("COMPRESS_SIGN_PASSWORD", "")
     _, value = answer(*export("--output", "new.onnx", "--sign-key", "locked.pem"))
     assert "Set COMPRESS_SIGN_PASSWORD" in value["error"]["hint"]
-
-
-def test_a_key_may_come_through_a_pipe(here: Path, answer: Answer) -> None:
-    with subprocess.Popen(["cat", "key.pub"], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        key = f"/dev/fd/{process.stdout.fileno()}"
-        code, verdict = answer("verify", "model.onnx", *REPLAY, "--public-key", key)
-    assert (code, verdict["assurance"]) == (0, "signed")
 
 
 # Manifests

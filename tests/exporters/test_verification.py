@@ -672,6 +672,13 @@ def test_a_manifest_of_other_data_binds_nothing(files: Files, tmp_path: Path) ->
     assert verdict.exit_code == 1
 
 
+def test_a_manifest_binds_the_claims_images_and_other_data_are_tried_all_the_same(files: Files, tmp_path: Path) -> None:
+    mine = HeldData(Blobs("mine", seed=5))
+    verdict = check(files, manifest=write_manifest(tmp_path, Blobs()), data=mine)
+    assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
+    assert status(verdict)["independent data"] == "passed"
+
+
 def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
     made = make_manifest(Blobs())
     read = read_manifest(write_manifest(tmp_path, Blobs()))
