@@ -19,7 +19,7 @@ from exporters.verification.binding import bind_to_data, open_held
 from exporters.verification.decision import is_refuted_by_other_images
 from exporters.verification.gradients import Gradients
 from exporters.verification.held_data import draw_images
-from exporters.verification.opening import check_digests, check_signature, open_file
+from exporters.verification.opening import check_digests, open_file
 from exporters.verification.policies import Policies
 from exporters.verification.record import MORE_TIME, CallersError, Record, Settled, as_caller
 from exporters.verification.replay import replay
@@ -140,7 +140,6 @@ def _run(record: Record) -> Verdict:
 
 def _examine(record: Record) -> None:
     opened = open_file(record)
-    check_signature(record)
     claim, recorded = check_digests(record, opened)
     evidence = bind_to_data(record, claim, recorded, opened.session)
     target = open_target(opened.session, evidence.natural(), opened.model)
