@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -56,8 +57,8 @@ def export(
     debug: options.Debug = False,
 ) -> int:
     """Write verified ONNX files: parity with the checkpoint, attacks on each file itself, claim and evidence."""
-    from cli.exporting import export_and_verify, export_bare, paths_of, signing_key
-    from cli.inputs import Inputs, default_threat, open_checkpoint
+    from cli.exporting import export_and_verify, export_bare, paths_of, refuse_to_replace, signing_key
+    from cli.inputs import Inputs, default_data, default_threat, open_checkpoint
     from cli.tables import show_exports
     from compressor.devices import set_threads
     from compressor.errors import UsageError
@@ -72,9 +73,7 @@ def export(
     key = signing_key(sign_key)
     if evidence_file is not None and len(paths) > 1:
         raise UsageError("--evidence-file names one file, and several are exported.", "Leave it out.")
-    for existing in (*paths.values(), *([evidence_file] if evidence_file else [])):
-        if existing.exists() and not force:
-            raise UsageError(f"{existing} exists already.", "Add --force to replace it, or choose another name.")
+    refuse_to_replace(paths.values(), evidence_file, force=force)
     inputs = Inputs(data, data_dir, download, "cpu", threads)
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
         loaded, dataset = open_checkpoint(
@@ -95,7 +94,10 @@ def export(
         ]
         fields = show_exports(exported, output, threads=settings.threads)
         output.json("compress.export/1", {"exports": fields})
+        needed = ["--evidence-file", str(evidence_file)] if evidence_file else []
+        if evidence == "digests":
+            needed += replace(inputs, data=data or default_data(loaded)).words()
         for path in paths.values():
-            output.line(shlex.join(["compress", "verify", str(path)]))
+            output.line(shlex.join(["compress", "verify", str(path), *needed]))
     codes = {done.verdict.exit_code for done in exported}
     return next((code for code in (1, 3) if code in codes), max(codes))

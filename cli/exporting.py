@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from cli.inputs import decoding_shown
 from cli.output import Output
-from cli.tables import show_artifact, show_verdict
-from compressor.checkpoint import LoadedCheckpoint
+from cli.tables import artifact_entry, show_artifact, show_verdict
 from compressor.errors import CompressError, UsageError
-from compressor.files import sha256_file
+from compressor.files import sha256_bytes
 from compressor.training.interruption import StopRequest
-from compressor.types import Threat
 from exporters.artifact import Artifact, Workshop
 from exporters.claim import PRECISIONS, Claim, ClaimMismatchError, model_digest, read_claim
 from exporters.differentiable.arithmetic import Arithmetic
-from exporters.evidence import evidence_path
+from exporters.evidence import Evidence, evidence_path, parse_evidence, read_evidence_bytes
+from exporters.signing import signature_path
 from exporters.structure import load_untrusted
 from exporters.verification import HeldData, Verdict, verify
 
@@ -36,12 +35,14 @@ class Exported:
         precision: of it.
         verdict: of the verification.
         artifact: how it was made; None where it lay there already.
+        evidence: what stands for the images: ``images``, or ``digests``.
     """
 
     path: Path
     precision: Arithmetic
     verdict: Verdict
     artifact: Artifact | None
+    evidence: str = "images"
 
 
 def paths_of(precisions: Sequence[str] | None, to: Path | None, checkpoint: Path) -> Mapping[Arithmetic, Path]:
@@ -70,6 +71,29 @@ def paths_of(precisions: Sequence[str] | None, to: Path | None, checkpoint: Path
     return {name: folder / ("model.onnx" if name == "fp32" else f"model-{name}.onnx") for name in names}
 
 
+def refuse_to_replace(models: Iterable[Path], evidence: Path | None, *, force: bool) -> None:
+    """Stop before any work where a file is in the way of an export, or two of its own would be one.
+
+    Args:
+        models: the files to write.
+        evidence: the evidence file, if not beside the model.
+        force: whether files that are there may be replaced.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for model in models:
+        files = (model, evidence or evidence_path(model), signature_path(model))
+        if len({file.resolve() for file in files}) < len(files):
+            raise UsageError(
+                f"{evidence} is the name of another file of this export.", "Choose another --evidence-file."
+            )
+        # A signature that lies there would be of another file, and is not for us to take away unasked.
+        for file in files:
+            if file.exists() and not force:
+                raise UsageError(f"{file} exists already.", "Add --force to replace it, or choose another name.")
+
+
 def export_and_verify(
     workshop: Workshop,
     precision: Arithmetic,
@@ -80,14 +104,14 @@ def export_and_verify(
     output: Output,
     stop: StopRequest,
 ) -> Exported:
-    """Write the artifact, unless the very same one is there (or ``force``), and verify it as a stranger would.
+    """Write the artifact, unless the very same one is there, and verify it as a stranger would.
 
     Args:
         workshop: the checkpoint, its data, threat and settings.
         precision: of the file.
         path: the file.
         evidence: its evidence, if not beside it.
-        force: whether to make it anew in any case.
+        force: make it anew in any case, as is done where it must be signed.
         output: told of progress and results.
         stop: asked between batches.
     """
@@ -96,13 +120,13 @@ def export_and_verify(
         output.advance(done, total, name)
         stop.raise_if_set()
 
-    loaded, threat, settings = workshop.loaded, workshop.threat, workshop.settings
-    artifact = None
-    there = settings.key is None and is_exported(path, evidence, precision, loaded, threat, settings.samples)
-    if there and not force:
+    settings, artifact = workshop.settings, None
+    if not force and settings.key is None and is_exported(path, evidence, precision, workshop):
         output.note(f"exported already: {path}")
     else:
-        output.phase(f"Exporting {loaded.spec.name} in {precision} and attacking the file twice: {threat}")
+        output.phase(
+            f"Exporting {workshop.loaded.spec.name} in {precision} and attacking the file twice: {workshop.threat}"
+        )
         with decoding_shown(output, stop):
             workshop.dataset.load("test")
         artifact = workshop.make(precision, path, evidence, on_progress)
@@ -112,7 +136,7 @@ def export_and_verify(
     held = None if settings.with_images else HeldData(workshop.dataset)
     verdict = verify(path, evidence=evidence, data=held, threads=settings.threads, on_progress=on_progress)
     show_verdict(verdict, output)
-    return Exported(path, precision, verdict, artifact)
+    return Exported(path, precision, verdict, artifact, "images" if settings.with_images else "digests")
 
 
 def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Output) -> list[dict[str, Any]]:
@@ -128,17 +152,7 @@ def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Ou
         for note in converted.notes:
             output.note(note)
         output.line(f"{path}: {path.stat().st_size:,} bytes, no claim was made: `compress verify` cannot say anything")
-        fields.append(
-            {
-                "path": str(path),
-                "precision": precision,
-                "bytes": path.stat().st_size,
-                "sha256": sha256_file(path),
-                "clean_accuracy": None,
-                "robust_accuracy": None,
-                "verdict": None,
-            }
-        )
+        fields.append(artifact_entry(path, precision))
     return fields
 
 
@@ -151,30 +165,30 @@ def signing_key(path: Path | None) -> EllipticCurvePrivateKey | None:
     return read_private_key(path, os.environ.get("COMPRESS_SIGN_PASSWORD"))
 
 
-def is_exported(
-    path: Path, evidence: Path | None, precision: Arithmetic, loaded: LoadedCheckpoint, threat: Threat, samples: int
-) -> bool:
-    """Whether ``path`` holds this checkpoint's export for this threat, undamaged, with its evidence beside it."""
-    beside = evidence or evidence_path(path)
-    if not path.is_file() or not beside.is_file():
+def is_exported(path: Path, evidence: Path | None, precision: Arithmetic, workshop: Workshop) -> bool:
+    """Whether ``path`` holds what the workshop would make, undamaged, with its evidence beside it."""
+    if not path.is_file():
         return False
     try:
         model = load_untrusted(path).model
         claim = read_claim(model)
+        data = read_evidence_bytes(evidence or evidence_path(path))
+        has_images = isinstance(parse_evidence(data), Evidence)
     except (CompressError, ClaimMismatchError):
-        return False  # a damaged file is made anew
+        return False  # what is damaged or lacking is made anew
     return (
         claim is not None
-        and _is_claim_of(claim, precision, loaded, threat, samples)
+        and _is_claim_of(claim, precision, workshop)
+        and has_images == workshop.settings.with_images
         and claim.model == model_digest(model)
-        and claim.evidence == sha256_file(beside)
+        and claim.evidence == sha256_bytes(data)
     )
 
 
-def _is_claim_of(claim: Claim, precision: Arithmetic, loaded: LoadedCheckpoint, threat: Threat, samples: int) -> bool:
+def _is_claim_of(claim: Claim, precision: Arithmetic, workshop: Workshop) -> bool:
     return (
-        claim.student == loaded.sha256
+        claim.student == workshop.loaded.sha256
         and claim.precision["name"] == precision
-        and claim.threat == threat
-        and claim.samples in (samples, claim.dataset["total"])
+        and claim.threat == workshop.threat
+        and claim.samples in (workshop.settings.samples, claim.dataset["total"])
     )

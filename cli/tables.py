@@ -11,6 +11,8 @@ from compressor.files import sha256_file
 from compressor.statistics import clopper_pearson, wilson_interval
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cli.exporting import Exported
     from compressor.evaluation_report import Bits, Report
     from exporters.artifact import Artifact
@@ -83,16 +85,31 @@ def show_artifact(artifact: Artifact, output: Output) -> None:
         output.warn(f"the evidence is {_size(evidence_bytes)}; --evidence-samples N makes it smaller.")
 
 
+def artifact_entry(path: Path, precision: str) -> dict[str, Any]:
+    """One entry of ``exports`` in the JSON of ``export``, of a file of which nothing is claimed."""
+    return {
+        "path": str(path),
+        "precision": precision,
+        "bytes": path.stat().st_size,
+        "sha256": sha256_file(path),
+        "evidence": "none",
+        "signature": None,
+        "clean_accuracy": None,
+        "robust_accuracy": None,
+        "verdict": None,
+        "alarms": [],
+        "search": None,
+    }
+
+
 def artifact_json(exported: Exported) -> dict[str, Any]:
     """One entry of ``exports`` in the JSON of ``export``."""
-    claim = exported.verdict.claim or {}
+    claim, artifact = exported.verdict.claim or {}, exported.artifact
     samples = claim.get("samples") or 0
-    search = exported.artifact.converted.search if exported.artifact else None
-    return {
-        "path": str(exported.path),
-        "precision": exported.precision,
-        "bytes": exported.path.stat().st_size,
-        "sha256": sha256_file(exported.path),
+    search = artifact.converted.search if artifact else None
+    return artifact_entry(exported.path, exported.precision) | {
+        "evidence": exported.evidence,
+        "signature": str(artifact.signature) if artifact and artifact.signature else None,
         "clean_accuracy": claim["clean_correct"] / samples if samples else None,
         "robust_accuracy": claim["robust"] / samples if samples else None,
         "verdict": exported.verdict.answer,

@@ -25,7 +25,7 @@ JUNIT, SUMMARY, ATTESTATION = "--junit", "--summary", "--attestation"
 
 _RENDER = {JUNIT: junit, SUMMARY: markdown, ATTESTATION: attestation}
 # A report in the place of one of these is a slip of the command line, and an expensive one.
-_PRECIOUS = frozenset({".onnx", ".npz", ".safetensors", ".pt", ".pth"})
+_PRECIOUS = frozenset({".onnx", ".npz", ".safetensors", ".pt", ".pth", ".sig", ".pem", ".pub"})
 _UNFINISHED = Failure("", "the verification did not finish: it is still running, or it was killed.", "", UNDECIDED)
 
 

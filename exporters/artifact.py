@@ -24,6 +24,7 @@ from compressor.types import Threat
 from exporters.claim import PRECISIONS, Claim
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.gate import HALF_LOGIT_TOLERANCE, compare_logits, compare_predictions
+from exporters.evidence import evidence_path
 from exporters.onnx import Parity, check_parity, export_onnx, serialise
 from exporters.precision import (
     Search,
@@ -172,11 +173,15 @@ class Workshop:
     def write_bare(self, precision: Arithmetic, path: Path) -> Converted:
         """Export, convert, compare and write a model without claim or evidence: nothing is attacked.
 
+        Evidence and a signature that lie beside it were of another file, and are taken away.
+
         Raises:
             ExportError, UsageError: see :meth:`make`.
         """
         converted = self.convert(precision)
         write_bytes(path, serialise(converted.model))
+        for stale in (evidence_path(path), signature_path(path)):
+            stale.unlink(missing_ok=True)
         return converted
 
     def _sign(self, path: Path, evidence: Path, sealed: Sealed) -> Path | None:

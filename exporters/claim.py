@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ import onnx
 from compressor.errors import UnreadableClaimError, UsageError
 from compressor.files import canonical_json, sha256_bytes
 from compressor.types import Threat
+from exporters.json_schema import Schema, conforms
 
 KEY = "compress.claim"
 SCHEMA_NAME = "compress.claim"
@@ -23,10 +23,66 @@ PRECISIONS = ("fp32", "fp16", "int8")
 MAX_CHARACTERS = 1 << 20
 MAX_COUNT = 10_000_000
 
-# A subset of what Threat reads: no exponent, because 1e-999999999 is short to write and endless to compute.
-_EPS = re.compile(r"\d{1,9}(\.\d{1,15})?(/[1-9]\d{0,8})?")
-_HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
-_ALARM = re.compile(r"[a-z][a-z0-9-]{0,39}")
+_COUNT = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
+# The pattern is for validators that do not know the format: at least no control characters.
+_TEXT = {"type": "string", "maxLength": 200, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$", "format": "printable"}
+_DIGEST = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_DIGEST_OR_NULL = {**_DIGEST, "type": ["string", "null"]}
+_OBJECT_OR_NULL = {"type": ["object", "null"]}
+
+FIELDS: Mapping[str, Schema] = {
+    "samples": _COUNT,
+    "clean_correct": _COUNT,
+    "robust": _COUNT,
+    "norm": {"type": "string", "enum": ["Linf", "L2"]},
+    # A subset of what Threat reads: no exponent, because 1e-999999999 is short to write and endless to compute.
+    "eps": {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,15})?(/[1-9][0-9]{0,8})?$"},
+    "suite": _TEXT,
+    "seeds": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 100,
+        "items": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    },
+    "versions": {"type": "object", "additionalProperties": _TEXT},
+    "runtime": {"type": "object"},
+    "class_names": {"type": "array", "maxItems": MAX_COUNT, "items": _TEXT},
+    "preprocessing": {
+        "type": "object",
+        "required": ["channels", "image_size"],
+        "properties": {"channels": _COUNT, "image_size": {**_COUNT, "description": "The side of an image, in pixels."}},
+    },
+    "precision": {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"type": "string", "enum": list(PRECISIONS)}},
+    },
+    "dataset": {
+        "type": "object",
+        "required": ["digest", "draw", "name", "split", "total"],
+        "properties": {
+            "digest": {**_DIGEST, "description": "Of the split's images, labels and class names."},
+            "draw": {**_TEXT, "description": "The rule that chose the images, ``name@version``."},
+            "name": _TEXT,
+            "split": _TEXT,
+            "total": {**_COUNT, "description": "Images in the split."},
+        },
+    },
+    "recipe": _OBJECT_OR_NULL,
+    "teacher": _DIGEST_OR_NULL,
+    "student": _DIGEST_OR_NULL,
+    "licences": _OBJECT_OR_NULL,
+    "evidence": _DIGEST,
+    "model": _DIGEST,
+    "alarms": {
+        "type": "array",
+        "maxItems": 100,
+        "uniqueItems": True,
+        "items": {"type": "string", "pattern": "^[a-z][a-z0-9-]{0,39}$"},
+    },
+    "digest": _DIGEST,
+}
+"""What each field may hold; ``docs/claim.schema.json`` is generated from it."""
 
 
 class ClaimMismatchError(Exception):
@@ -120,8 +176,8 @@ def parse_claim(text: str) -> Claim:
         raise UnreadableClaimError(
             f"the claim lacks {_listed(missing)} and has {_listed(extra)} that this schema does not know."
         )
-    for name, is_valid in _FIELDS.items():
-        if not is_valid(value[name]):
+    for name, schema in FIELDS.items():
+        if not conforms(value[name], schema) or (name == "alarms" and value[name] != sorted(value[name])):
             raise UnreadableClaimError(f"the claim's field {name!r} does not hold what this schema says.")
     arguments: dict[str, Any] = {name: value[name] for name in known}
     arguments |= {name: tuple(value[name]) for name in ("seeds", "class_names", "alarms")}
@@ -217,74 +273,3 @@ def _refuse(constant: str) -> Any:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(repr(name[:40]) for name in names[:5]) or "nothing"
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_COUNT
-
-
-def _is_seed(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_text(value: Any, longest: int = 200) -> bool:
-    return isinstance(value, str) and len(value) <= longest and value.isprintable()
-
-
-def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and _HEX_DIGEST.fullmatch(value) is not None
-
-
-def _is_digest_or_none(value: Any) -> bool:
-    return value is None or _is_digest(value)
-
-
-def _is_object_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, dict)
-
-
-def _is_alarms(value: Any) -> bool:
-    names = isinstance(value, list) and all(isinstance(name, str) and _ALARM.fullmatch(name) for name in value)
-    return names and value == sorted(set(value)) and len(value) <= 100
-
-
-def _is_preprocessing(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_count(value.get(name)) for name in ("image_size", "channels"))
-
-
-def _is_precision(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("name") in PRECISIONS
-
-
-def _is_dataset(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and all(_is_text(value.get(name)) for name in ("name", "split", "draw"))
-        and _is_digest(value.get("digest"))
-        and _is_count(value.get("total"))
-    )
-
-
-_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "samples": _is_count,
-    "clean_correct": _is_count,
-    "robust": _is_count,
-    "norm": lambda value: value in ("Linf", "L2"),
-    "eps": lambda value: isinstance(value, str) and _EPS.fullmatch(value) is not None,
-    "suite": _is_text,
-    "seeds": lambda value: isinstance(value, list) and 1 <= len(value) <= 100 and all(map(_is_seed, value)),
-    "versions": lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
-    "runtime": lambda value: isinstance(value, dict),
-    "class_names": lambda value: isinstance(value, list) and len(value) <= MAX_COUNT and all(map(_is_text, value)),
-    "preprocessing": _is_preprocessing,
-    "precision": _is_precision,
-    "dataset": _is_dataset,
-    "recipe": _is_object_or_none,
-    "teacher": _is_digest_or_none,
-    "student": _is_digest_or_none,
-    "licences": _is_object_or_none,
-    "evidence": _is_digest,
-    "model": _is_digest,
-    "alarms": _is_alarms,
-    "digest": _is_digest,
-}

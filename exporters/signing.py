@@ -145,11 +145,12 @@ def read_private_key(path: Path, password: str | None = None) -> EllipticCurvePr
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     text = _read_key(path)
+    secret = password.encode() if password else None  # a variable that is set to nothing is no password
     try:
-        key = load_pem_private_key(text, password.encode() if password else None)
+        key = load_pem_private_key(text, secret)
     except TypeError:
-        hint = "Set COMPRESS_SIGN_PASSWORD." if password is None else "Unset COMPRESS_SIGN_PASSWORD."
-        state = "encrypted" if password is None else "not encrypted, and a password was given"
+        hint = "Set COMPRESS_SIGN_PASSWORD." if secret is None else "Unset COMPRESS_SIGN_PASSWORD."
+        state = "encrypted" if secret is None else "not encrypted, and a password was given"
         raise UsageError(f"the key {path} is {state}.", hint) from None
     except ValueError:  # the library's own text may quote what it read
         raise UsageError(f"{path} holds no private key that this password opens.", _HOW) from None
@@ -206,11 +207,11 @@ _HOW_PUBLIC = "Get it from the private key with: openssl ec -in key.pem -pubout 
 
 
 def _read_key(path: Path) -> bytes:
-    if not path.is_file():
-        raise MissingInputError(f"there is no key file {path}.")
-    try:
+    try:  # whatever can be read: secrets often come through a pipe
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise MissingInputError(f"there is no key file {path}.") from error
     except OSError as error:
         raise MissingInputError(f"cannot read {path}: {error.strerror or error}.") from error
     if len(data) > MAX_BYTES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,18 +36,28 @@ def test_methods_declare_what_the_loop_needs() -> None:
         assert method() == method(), "a frozen dataclass whose defaults make it"
 
 
-def test_the_reference_page_says_what_the_code_says() -> None:
-    """A new member may be missing until `make reference` runs, so that adding one touches no page; nothing else may."""
+@pytest.fixture
+def generate() -> Any:
+    """The module that writes pages from the code."""
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_page_says_what_the_code_says(generate: Any) -> None:
+    """A new member may be missing until `make reference` runs, so that adding one touches no page; nothing else may."""
     page, generated = generate.TARGET.read_text(encoding="utf-8").splitlines(), generate.reference().splitlines()
     rows = {f"| `{name}` |" for room in ROOMS for name in room.members()}
     missing = [line for line in generated if line not in page]
     assert all(any(line.startswith(row) for row in rows) for line in missing), "run: make reference"
     assert page == [line for line in generated if line not in missing], "run: make reference"
+
+
+def test_the_schema_of_a_claim_is_what_the_reader_checks(generate: Any) -> None:
+    assert generate.SCHEMA.read_text(encoding="utf-8") == generate.claim_schema(), "run: make reference"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def bind_to_data(record: Record, claim: Claim, evidence: Evidence | DigestEviden
     record.begin(DATA)
     drawn = _bind_by_dataset(record, claim, evidence, session)
     if not record.bound:
-        _bind_by_manifest(record, claim, evidence)
+        _bind_by_manifest(record, claim, evidence, session)
     if record.options.data is None and record.options.trust.manifest is None:
         record.note("skipped", "no dataset was given: the exporter chose the images")
     if isinstance(evidence, Evidence):
@@ -55,6 +55,7 @@ def _bind_by_dataset(
     if drawn.digest != claim.dataset["digest"]:
         record.note("skipped", f"{drawn.name} is not the dataset of the claim: it serves as a fresh test")
         return None
+    record.held = True
     same = drawn.total == claim.dataset["total"] and np.array_equal(drawn.labels, evidence.labels)
     if isinstance(evidence, DigestEvidence):
         same = same and np.array_equal(image_digests(drawn.images), evidence.image_sha256)
@@ -64,12 +65,15 @@ def _bind_by_dataset(
     return drawn
 
 
-def _bind_by_manifest(record: Record, claim: Claim, evidence: Evidence | DigestEvidence) -> None:
+def _bind_by_manifest(record: Record, claim: Claim, evidence: Evidence | DigestEvidence, session: Session) -> None:
     manifest: Manifest | None = record.options.trust.manifest
     if manifest is None:
         return
     if manifest.digest != claim.dataset["digest"]:
-        record.note("skipped", f"the manifest is one of {_few([manifest.name])}, not of the dataset of the claim")
+        other = f"the manifest is one of {_few([manifest.name])}, not of the dataset of the claim"
+        if manifest.shape != session.image_shape:
+            other += f": its images are {_sides(manifest.shape)}, the model takes {_sides(session.image_shape)}"
+        record.note("skipped", other)
         return
     digests = evidence.image_sha256 if isinstance(evidence, DigestEvidence) else image_digests(evidence.images)
     images, labels = manifest.drawn(len(evidence))
@@ -118,6 +122,10 @@ def open_held(data: HeldData, session: Session, class_names: tuple[str, ...] | N
             )
         )
     return dataset
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _few(names: Sequence[str]) -> str:

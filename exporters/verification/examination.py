@@ -21,7 +21,7 @@ from exporters.verification.binding import bind_to_data, open_held
 from exporters.verification.decision import is_refuted_by_other_images
 from exporters.verification.gradients import Gradients
 from exporters.verification.held_data import draw_images
-from exporters.verification.opening import OpenFile, check_digests, check_signature, open_file
+from exporters.verification.opening import OpenFile, check_digests, open_file
 from exporters.verification.policies import Policies
 from exporters.verification.record import MORE_TIME, CallersError, Record, Settled, as_caller
 from exporters.verification.replay import replay
@@ -150,7 +150,6 @@ def _run(record: Record) -> Verdict:
 
 def _examine(record: Record) -> None:
     opened = open_file(record)
-    check_signature(record)
     if opened.makes_claim:
         _examine_claim(record, opened)
     else:
@@ -221,7 +220,7 @@ def _try_new_images(record: Record, claim: Claim, target: Target, gradients: Gra
     """A dataset that is not the claim's: fresh images, the same attacks, and a test of the two rates."""
     options = record.options
     data = options.data
-    if data is None or record.bound:
+    if data is None or record.held:
         return
     record.begin(NEW_IMAGES)
     dataset = open_held(data, target.session, claim.class_names)

@@ -54,12 +54,14 @@ class OpenFile:
 
 
 def open_file(record: Record) -> OpenFile:
-    """Step 1: nothing in the file is run before its structure has been checked."""
+    """Step 1: nothing in the file is run before its structure has been checked, and whose it is where that matters."""
     record.begin(STRUCTURE)
     options = record.options
     try:
         model, data, findings = load_untrusted(options.path)
         record.model_sha256 = sha256_bytes(data)
+        _check_signature(record)
+        record.begin(STRUCTURE)
         _refuse_unknown_operators(record, model)
         session = open_session(
             data, provider=options.provider, threads=options.threads, preprocessing=options.preprocessing
@@ -132,7 +134,7 @@ def _read_evidence(record: Record) -> bytes:
         raise UnreadableEvidenceError(error.message, error.hint) from error
 
 
-def check_signature(record: Record) -> None:
+def _check_signature(record: Record) -> None:
     """Where the caller trusts a key, it must have signed this very model file, whose claim names the evidence."""
     trust = record.options.trust
     if trust.key is None:
@@ -146,8 +148,7 @@ def check_signature(record: Record) -> None:
     except signing.BadSignatureError as error:
         record.settle("failed", f"{error}", "The file is not from whom it should be, or its signature was swapped.")
     except MissingInputError as error:
-        record.note("undecided", error.message, error.hint)
-        return
+        record.settle("undecided", error.message, error.hint)
     if record.model_sha256 is None or not signed.covers(record.model_sha256):
         record.settle(
             "failed", "the signature is over other files than this model", "The model was changed after signing."

@@ -53,6 +53,7 @@ class Record:
         claim: once it could be read.
         threat: the claim's, or of a file without one the caller's.
         suite: the attacks that are run.
+        held: whether the data that the caller holds are those of the claim.
         bound: whether the images are a draw of a dataset that the caller holds or has a manifest of.
         signed: whether the file was signed by the caller's key.
         samples: n, the images of the evidence.
@@ -74,6 +75,7 @@ class Record:
     claim: Claim | None = None
     threat: Threat | None = None
     suite: str = ""
+    held: bool = False
     bound: bool = False
     signed: bool = False
     samples: int = 0

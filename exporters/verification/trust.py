@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compressor.errors import MissingInputError, UsageError
 from exporters.verification.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -38,9 +39,16 @@ def read_trust(manifest: Path | None, public_key: Path | None, signature: Path |
         signature: the signature file, where it does not lie beside the model.
 
     Raises:
-        MissingInputError, UnreadableManifestError, UsageError: one of them is absent or damaged.
+        MissingInputError, UnreadableManifestError, UsageError: one of them is absent or damaged, or a signature is
+            named and no key.
         ModuleNotFoundError: a key needs the package cryptography.
     """
+    if signature is not None and public_key is None:
+        raise UsageError(
+            f"the signature {signature} can be checked by a key alone.", "Name the key of its owner with --public-key."
+        )
+    if signature is not None and not signature.is_file():
+        raise MissingInputError(f"there is no signature file {signature}.")
     given = {"--manifest": manifest, "--public-key": public_key, "--signature-file": signature}
     key = None
     if public_key is not None:

@@ -75,7 +75,7 @@ def _draw(record: Record, data: HeldData, session: Session) -> Draw:
     drawn = as_caller(lambda: draw_images(dataset, record.options.samples or SAMPLES))
     if len(drawn.labels) == 0 or drawn.images.shape[1:] != session.image_shape:
         record.settle("undecided", f"{drawn.name} has no test images that the model takes")
-    record.samples, record.bound = len(drawn.labels), True
+    record.samples, record.bound, record.held = len(drawn.labels), True, True
     record.measured_on = {
         "dataset": drawn.name,
         "digest": drawn.digest,

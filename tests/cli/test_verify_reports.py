@@ -10,37 +10,19 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-import torch
-from sklearn.datasets import load_digits
-from torch import nn
 
 from cli.main import main
-from compressor.checkpoint import save_checkpoint
-from compressor.classifier import build_classifier
-from compressor.types import ModelSpec
 
 REPORTS = ["--junit", "verify.xml", "--summary", "verify.md", "--attestation", "verify.json"]
 QUICK = ["--seed", "1", "--threads", "1"]
 
 
 @pytest.fixture(scope="module")
-def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sealed(digits_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small file that holds."""
     folder = tmp_path_factory.mktemp("sealed")
-    torch.manual_seed(0)
-    model = build_classifier(ModelSpec("wideresnet-10-1", 10, 8), seed=1).train()
-    digits = load_digits()
-    x = torch.tensor(digits.images / 16, dtype=torch.float32).unsqueeze(1).repeat(1, 3, 1, 1)
-    y = torch.tensor(digits.target)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    for step in range(24):
-        part = slice(64 * (step % 16), 64 * (step % 16) + 64)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x[part]), y[part]).backward()
-        optimizer.step()
-    save_checkpoint(folder / "model.safetensors", model.eval(), {})
     words = ["--data", "digits", "--eps", "0.02", "--evidence-samples", "32", "--output", str(folder / "model.onnx")]
-    assert main(["export", str(folder / "model.safetensors"), *words]) == 0
+    assert main(["export", str(digits_student), *words]) == 0
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -165,6 +166,19 @@ def test_an_encrypted_key_needs_its_password(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="password"):
         read_private_key(private, "wrong")
     assert read_private_key(private, "secret").private_numbers() == KEY.private_numbers()
+
+
+def test_a_password_that_is_set_to_nothing_is_none(tmp_path: Path) -> None:
+    private, _ = write_keys(tmp_path)
+    assert read_private_key(private, "").private_numbers() == KEY.private_numbers()
+
+
+def test_a_key_may_come_through_a_pipe(tmp_path: Path) -> None:
+    private, _ = write_keys(tmp_path)
+    with subprocess.Popen(["cat", private], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        key = read_private_key(Path(f"/dev/fd/{process.stdout.fileno()}"))
+    assert key.private_numbers() == KEY.private_numbers()
 
 
 def test_files_that_are_no_keys(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ from exporters.onnx import export_onnx
 from exporters.runtime import open_session
 from exporters.sealing import Sealed, seal
 from exporters.signing import sign, signature_path
-from exporters.verification import HeldData, Policies, Verdict, verify, write_failures
+from exporters.verification import HeldData, Policies, Verdict, opening, verify, write_failures
 from exporters.verification.decision import is_refuted, robust_estimate
 from exporters.verification.manifest import make_manifest, read_manifest
 from exporters.verification.target import lead, open_target
@@ -672,6 +672,13 @@ def test_a_manifest_of_other_data_binds_nothing(files: Files, tmp_path: Path) ->
     assert verdict.exit_code == 1
 
 
+def test_a_manifest_binds_the_claims_images_and_other_data_are_tried_all_the_same(files: Files, tmp_path: Path) -> None:
+    mine = HeldData(Blobs("mine", seed=5))
+    verdict = check(files, manifest=write_manifest(tmp_path, Blobs()), data=mine)
+    assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
+    assert status(verdict)["independent data"] == "passed"
+
+
 def test_a_manifest_comes_back_as_it_was_written(tmp_path: Path) -> None:
     made = make_manifest(Blobs())
     read = read_manifest(write_manifest(tmp_path, Blobs()))
@@ -791,6 +798,19 @@ def test_another_key_or_none(files: Files, public_key: Path, tmp_path: Path) -> 
     assert check(files, suite="replay", public_key=public_key, signature=moved).exit_code == 3
     with pytest.raises(MissingInputError):
         check(files, public_key=tmp_path / "absent.pub")
+
+
+def test_what_the_key_did_not_sign_is_not_run(
+    files: Files, public_key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        pytest.fail("it was run")
+
+    monkeypatch.setattr(opening, "open_session", run)
+    other = write_public(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+    assert check(files, public_key=other).exit_code == 1
+    signature_path(files.path).unlink()
+    assert check(files, public_key=public_key).exit_code == 3
 
 
 # Policies
