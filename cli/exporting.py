@@ -16,10 +16,11 @@ from compressor.errors import CompressError, UsageError
 from compressor.files import sha256_file
 from compressor.training.interruption import StopRequest
 from compressor.types import Threat
-from exporters.artifact import Artifact, Workshop
+from exporters.artifact import Artifact, ExportSettings, Workshop
 from exporters.claim import PRECISIONS, Claim, ClaimMismatchError, model_digest, read_claim
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.evidence import evidence_path
+from exporters.opset import opset_of
 from exporters.structure import load_untrusted
 from exporters.verification import HeldData, Verdict, verify
 
@@ -34,12 +35,14 @@ class Exported:
     Attributes:
         path: the file.
         precision: of it.
+        opset: of it.
         verdict: of the verification.
         artifact: how it was made; None where it lay there already.
     """
 
     path: Path
     precision: Arithmetic
+    opset: int
     verdict: Verdict
     artifact: Artifact | None
 
@@ -98,7 +101,7 @@ def export_and_verify(
 
     loaded, threat, settings = workshop.loaded, workshop.threat, workshop.settings
     artifact = None
-    there = settings.key is None and is_exported(path, evidence, precision, loaded, threat, settings.samples)
+    there = settings.key is None and is_exported(path, evidence, precision, loaded, threat, settings)
     if there and not force:
         output.note(f"exported already: {path}")
     else:
@@ -112,7 +115,7 @@ def export_and_verify(
     held = None if settings.with_images else HeldData(workshop.dataset)
     verdict = verify(path, evidence=evidence, data=held, threads=settings.threads, on_progress=on_progress)
     show_verdict(verdict, output)
-    return Exported(path, precision, verdict, artifact)
+    return Exported(path, precision, settings.opset, verdict, artifact)
 
 
 def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Output) -> list[dict[str, Any]]:
@@ -132,6 +135,7 @@ def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Ou
             {
                 "path": str(path),
                 "precision": precision,
+                "opset": workshop.settings.opset,
                 "bytes": path.stat().st_size,
                 "sha256": sha256_file(path),
                 "clean_accuracy": None,
@@ -152,7 +156,12 @@ def signing_key(path: Path | None) -> EllipticCurvePrivateKey | None:
 
 
 def is_exported(
-    path: Path, evidence: Path | None, precision: Arithmetic, loaded: LoadedCheckpoint, threat: Threat, samples: int
+    path: Path,
+    evidence: Path | None,
+    precision: Arithmetic,
+    loaded: LoadedCheckpoint,
+    threat: Threat,
+    settings: ExportSettings,
 ) -> bool:
     """Whether ``path`` holds this checkpoint's export for this threat, undamaged, with its evidence beside it."""
     beside = evidence or evidence_path(path)
@@ -165,7 +174,8 @@ def is_exported(
         return False  # a damaged file is made anew
     return (
         claim is not None
-        and _is_claim_of(claim, precision, loaded, threat, samples)
+        and _is_claim_of(claim, precision, loaded, threat, settings.samples)
+        and opset_of(model) == settings.opset
         and claim.model == model_digest(model)
         and claim.evidence == sha256_file(beside)
     )

@@ -91,6 +91,7 @@ def artifact_json(exported: Exported) -> dict[str, Any]:
     return {
         "path": str(exported.path),
         "precision": exported.precision,
+        "opset": exported.opset,
         "bytes": exported.path.stat().st_size,
         "sha256": sha256_file(exported.path),
         "clean_accuracy": claim["clean_correct"] / samples if samples else None,

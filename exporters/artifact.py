@@ -25,6 +25,7 @@ from exporters.claim import PRECISIONS, Claim
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.gate import HALF_LOGIT_TOLERANCE, compare_logits, compare_predictions
 from exporters.onnx import Parity, check_parity, export_onnx, serialise
+from exporters.opset import OPSET, check_opset
 from exporters.precision import (
     Search,
     calibration_images,
@@ -58,6 +59,7 @@ class ExportSettings:
         threads: of onnxruntime.
         with_images: False leaves digests in the evidence in the place of images.
         key: signs model and evidence; None leaves them unsigned.
+        opset: of the files, one of :data:`exporters.opset.OPSETS`.
     """
 
     samples: int = SAMPLES
@@ -66,6 +68,10 @@ class ExportSettings:
     threads: int | None = None
     with_images: bool = True
     key: EllipticCurvePrivateKey | None = None
+    opset: int = OPSET
+
+    def __post_init__(self) -> None:
+        check_opset(self.opset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +208,7 @@ class Workshop:
 
     @cached_property
     def _fp32(self) -> Converted:
-        model = export_onnx(self._classifier, self.loaded.spec.image_size)
+        model = export_onnx(self._classifier, self.loaded.spec.image_size, opset=self.settings.opset)
         return Converted(model, check_parity(self._classifier, model, self._parity_images), {"name": "fp32"})
 
     def _half(self) -> Converted:

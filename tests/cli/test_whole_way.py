@@ -151,6 +151,7 @@ def test_each_precision_is_a_file_of_its_own_that_holds(copy: Path, capsys: pyte
         (["--precision", "fp32", "--precision", "int8", "--output", "one.onnx"], "is one file"),
         (["--precision", "fp32", "--precision", "int8", "--output", "x", "--evidence-file", "e.npz"], "names one file"),
         (["--output", "student"], "exists already"),
+        (["--opset", "12", "--output", "x"], "13 to 21"),
     ],
 )
 def test_what_cannot_be_exported_is_said_before_any_work(
