@@ -15,12 +15,13 @@ from compressor.ascent import ascend
 from compressor.augment import to_float
 from compressor.checkpoint import LoadedCheckpoint, normalization_name
 from compressor.contracts import Dataset
-from compressor.errors import ExportError, UsageError
+from compressor.errors import ClassMismatchError, ExportError, UsageError
 from compressor.files import sha256_bytes, write_bytes
 from compressor.losses import cross_entropy
 from compressor.modes import module_mode
 from compressor.randomness import derive_seed, make_generator
 from compressor.types import Threat
+from exporters.app_notes import add_app_notes
 from exporters.claim import PRECISIONS, Claim
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.gate import HALF_LOGIT_TOLERANCE, compare_logits, compare_predictions
@@ -156,7 +157,8 @@ class Workshop:
 
         Raises:
             ExportError: the file does not compute what the checkpoint does, or cannot be verified; nothing is written.
-            UsageError: no such precision, or no training images to calibrate with.
+            ClassMismatchError: the data have another number of classes.
+            UsageError: no such precision, no training images to calibrate with, or class names that are no plain text.
         """
         converted = self.convert(precision)
         settings = self.settings
@@ -179,7 +181,7 @@ class Workshop:
         """Export, convert, compare and write a model without claim or evidence: nothing is attacked.
 
         Raises:
-            ExportError, UsageError: see :meth:`make`.
+            ClassMismatchError, ExportError, UsageError: see :meth:`make`.
         """
         converted = self.convert(precision)
         write_bytes(path, serialise(converted.model))
@@ -208,7 +210,14 @@ class Workshop:
 
     @cached_property
     def _fp32(self) -> Converted:
-        model = export_onnx(self._classifier, self.loaded.spec.image_size, opset=self.settings.opset)
+        spec, class_names = self.loaded.spec, self.dataset.class_names
+        if len(class_names) != spec.classes:
+            raise ClassMismatchError(
+                f"the model has {spec.classes} classes, and {self.dataset.name} has {len(class_names)}.",
+                "Give the data that the model was made for.",
+            )
+        model = export_onnx(self._classifier, spec.image_size, opset=self.settings.opset)
+        add_app_notes(model, class_names, spec.image_size)
         return Converted(model, check_parity(self._classifier, model, self._parity_images), {"name": "fp32"})
 
     def _half(self) -> Converted:

@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from cli.main import main
+from exporters.onnx import set_metadata
 
 CLASSES = ("horizontal", "plain", "vertical")
 SMALL = ["--batch-size", "16", "--attack-steps", "2", "--threads", "1", "--device", "cpu"]
@@ -189,6 +191,21 @@ def test_inspect_knows_both(copy: Path, capsys: pytest.CaptureFixture[str]) -> N
     code, file = answer(["inspect", "student/model.onnx"], capsys)
     assert (code, file["kind"], file["classes"], file["image_size"]) == (0, "onnx", 3, 16)
     assert isinstance(file["claim"], dict)
+    assert (file["opset"], file["ir_version"], file["class_names"]) == (20, 9, list(CLASSES))
+    assert file["preprocessing"]["layout"] == "NCHW"  # type: ignore[index]
+    main(["inspect", "student/model.onnx"])
+    assert ", ".join(CLASSES) in capsys.readouterr().out
+
+
+def test_classes_that_are_not_those_of_the_claim_are_pointed_out(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load("student/model.onnx")
+    set_metadata(model, "compress.classes", '["a","b","c"]')
+    onnx.save(model, "student/model.onnx")
+    _, file = answer(["inspect", "student/model.onnx"], capsys)
+    assert any("not those of its claim" in note for note in file["notes"])  # type: ignore[attr-defined]
+    assert answer(["verify", "student/model.onnx"], capsys)[0] == 1, "the model's digest covers them"
 
 
 def test_the_wrong_number_of_classes(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
