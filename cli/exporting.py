@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cli.inputs import decoding_shown
 from cli.output import Output
-from cli.tables import show_artifact, show_verdict
+from cli.tables import show_artifact, show_mobile, show_verdict
 from compressor.checkpoint import LoadedCheckpoint
 from compressor.errors import CompressError, UsageError
 from compressor.files import sha256_file
@@ -20,6 +20,7 @@ from exporters.artifact import Artifact, ExportSettings, Workshop
 from exporters.claim import PRECISIONS, Claim, ClaimMismatchError, model_digest, read_claim
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.evidence import evidence_path
+from exporters.mobile import MobileUsability, mobile_usability
 from exporters.opset import opset_of
 from exporters.structure import load_untrusted
 from exporters.verification import HeldData, Verdict, verify
@@ -124,10 +125,12 @@ def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Ou
     Returns:
         The entries of ``exports`` in the JSON of ``export``.
     """
-    fields = []
+    fields: list[dict[str, Any]] = []
+    usability: dict[Arithmetic, MobileUsability] = {}
     for precision, path in paths.items():
         output.phase(f"Exporting {workshop.loaded.spec.name} in {precision}, without claim or evidence")
         converted = workshop.write_bare(precision, path)
+        usability[precision] = mobile_usability(path.read_bytes())
         for note in converted.notes:
             output.note(note)
         output.line(f"{path}: {path.stat().st_size:,} bytes, no claim was made: `compress verify` cannot say anything")
@@ -141,8 +144,10 @@ def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Ou
                 "clean_accuracy": None,
                 "robust_accuracy": None,
                 "verdict": None,
+                **usability[precision].to_json(),
             }
         )
+    show_mobile(usability, output)
     return fields
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.output import Output, percent
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from cli.exporting import Exported
     from compressor.evaluation_report import Bits, Report
     from exporters.artifact import Artifact
+    from exporters.differentiable.arithmetic import Arithmetic
     from exporters.latency import Latency
+    from exporters.mobile import MobileUsability
     from exporters.verification import Verdict
 
 _LARGE_EVIDENCE = 100_000_000
@@ -107,12 +109,15 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
 
     Returns:
         The entries of ``exports`` in the JSON of ``export``: those of :func:`artifact_json`, ``latency_ms`` by batch
-        size, and ``robust_loss``, the attacked accuracy that is lacking against fp32.
+        size, ``robust_loss``, the attacked accuracy that is lacking against fp32, and ``mobile``, what phones'
+        accelerators could take.
     """
     from exporters.latency import BATCH_SIZES, measure_latency
+    from exporters.mobile import mobile_usability
 
     output.phase("Timing the files")
     latency = measure_latency({done.precision: done.path.read_bytes() for done in exported}, threads=threads)
+    mobile = {done.precision: mobile_usability(done.path.read_bytes()) for done in exported}
     fields = [artifact_json(done) for done in exported]
     base = next((entry["robust_accuracy"] for entry in fields if entry["precision"] == "fp32"), None)
     rows = []
@@ -121,6 +126,7 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
         known = base is not None and robust is not None
         entry["latency_ms"] = {str(size): 1000 * time.seconds for size, time in times.items()}
         entry["robust_loss"] = base - robust if known else None
+        entry.update(mobile[entry["precision"]].to_json())
         rows.append(
             (
                 entry["precision"],
@@ -140,7 +146,34 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
         [*headings, "clean", "attacked", "lost against fp32", "verdict"],
         rows,
     )
+    show_mobile(mobile, output)
     return fields
+
+
+def show_mobile(found: Mapping[Arithmetic, MobileUsability], output: Output) -> None:
+    """What phones' accelerators could take of each file, by name of the file's precision."""
+    rows = []
+    for precision, usability in found.items():
+        if usability.reason:
+            output.note(f"{precision}: what phones' accelerators could take of it is not known: {usability.reason}")
+        for accelerator in usability.accelerators.values():
+            fixed = accelerator.with_fixed_batch
+            rows.append(
+                (
+                    precision,
+                    accelerator.name,
+                    str(accelerator.as_it_is),
+                    "-" if fixed is None else str(fixed),
+                    ", ".join(accelerator.lacks) or "-",
+                )
+            )
+    if rows:
+        output.table(
+            "on phones, by onnxruntime's check of operators alone: worth it? how many are taken",
+            ["precision", "accelerator", "as it is", "with --fixed-batch", "not known there"],
+            rows,
+            figures=False,
+        )
 
 
 def _milliseconds(time: Latency | None) -> str:

@@ -139,6 +139,9 @@ def test_each_precision_is_a_file_of_its_own_that_holds(copy: Path, capsys: pyte
     assert entries["int8"]["bytes"] < entries["fp16"]["bytes"] < entries["fp32"]["bytes"]
     assert all(set(entry["latency_ms"]) == {"1", "64"} for entry in entries.values())
     assert entries["int8"]["robust_loss"] == entries["fp32"]["robust_accuracy"] - entries["int8"]["robust_accuracy"]
+    for entry in entries.values():
+        assert entry["mobile_reason"] is None
+        assert entry["mobile"]["nnapi"]["with_fixed_batch"]["taken"] > 0
     names = {path.name for path in (copy / "files").iterdir()}
     stems = ("model", "model-fp16", "model-int8")
     assert names == {f"{stem}{ending}" for stem in stems for ending in (".onnx", ".evidence.npz")}
