@@ -37,6 +37,8 @@ def attack(
     data_dir: options.DataDir = None,
     download: options.Download = False,
     image_size: options.ImageSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
     model: options.ModelName = None,
     normalization: options.Normalization = None,
     activation: options.Activation = None,
@@ -86,6 +88,7 @@ def attack(
     from cli.targets import open_target
     from compressor.suites import get_suite
     from compressor.training.interruption import stop_on_signals
+    from exporters.presentation import parse_normalization
 
     chosen = get_suite(suite)
     column = autoattack_column(chosen) if reference else ""
@@ -95,7 +98,7 @@ def attack(
         where = inputs.device()
         opened = open_target(
             target, inputs, output, device=where, provider=provider, image_size=image_size,
-            model=model, normalization=normalization, activation=activation,
+            outside=parse_normalization(mean, std), model=model, normalization=normalization, activation=activation,
         )  # fmt: skip
         if opened.surrogate and precision != "fp32":
             raise UsageError("the gradients of an ONNX file are computed in fp32.", "Leave --proposals out.")

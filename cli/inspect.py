@@ -96,7 +96,7 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
     from exporters.app_notes import AppNotes, read_app_notes
     from exporters.claim import ClaimMismatchError, read_claim
     from exporters.opset import opset_of
-    from exporters.structure import load_untrusted
+    from exporters.structure import form_of, load_untrusted
 
     checked = load_untrusted(path)
     notes = []
@@ -112,8 +112,9 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
         notes.append(error.message)
     if claim and app.class_names not in (None, claim.class_names):
         notes.append("the classes in its metadata are not those of its claim: do not rely on them")
-    sizes = [dim.dim_value for dim in checked.model.graph.input[0].type.tensor_type.shape.dim]
-    classes = checked.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    form = form_of(checked.model)
+    if app.class_names is not None and len(app.class_names) != form.classes:
+        notes.append(f"its metadata names {len(app.class_names)} classes, and it gives {form.classes} logits")
     recipe = (claim.recipe if claim else None) or {}
     preprocessing = claim.preprocessing if claim else {}
     return {
@@ -121,8 +122,9 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
         "family": family_name(str(recipe["model"])) if "model" in recipe else None,
         "model": recipe.get("model"),
         "parameters": sum(prod(tensor.dims) for tensor in checked.model.graph.initializer if tensor.data_type == 1),
-        "classes": classes,
-        "image_size": sizes[-1],
+        "classes": form.classes,
+        "image_size": form.height,
+        "input": str(form),
         "normalization": preprocessing.get("normalization", "unknown"),
         "opset": opset_of(checked.model),
         "ir_version": checked.model.ir_version,

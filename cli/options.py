@@ -304,6 +304,24 @@ Normalization = Annotated[
         help="Of a foreign checkpoint: none, cifar10, cifar100 or half. Default: measured.",
     ),
 ]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        metavar="X[,X,X]",
+        help="Of an ONNX file that is normalised outside: what is subtracted from images in [0, 1].",
+        rich_help_panel=_INPUT,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        "--std",
+        metavar="X[,X,X]",
+        help="What they are divided by after that; eps stays one of images in [0, 1].",
+        rich_help_panel=_INPUT,
+    ),
+]
 Activation = Annotated[
     str | None,
     typer.Option("--activation", metavar="NAME", help="Of a foreign checkpoint: relu or silu. Default: measured."),

@@ -203,7 +203,8 @@ def show_verdict(verdict: Verdict, output: Output) -> None:
         output.line(f"policy {policy.name}: {policy.status}; {policy.detail}")
     problem = verdict.first_problem
     if problem is not None:
-        output.line(f"{problem.name}: {problem.detail}")
+        if problem in verdict.checks:  # a policy has just been printed
+            output.line(f"{problem.name}: {problem.detail}")
         if problem.cause:
             output.line(problem.cause)
         output.line(f"To repeat: {verdict.command}")

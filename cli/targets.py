@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,9 @@ from cli.inputs import Inputs, dataset_by_record, open_checkpoint
 from cli.output import Output
 from compressor.contracts import Dataset
 from compressor.errors import ClassMismatchError, UsageError
-from compressor.files import sha256_file
+from compressor.files import canonical_json, sha256_bytes, sha256_file
+from compressor.types import Normalization
+from exporters.presentation import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def open_target(
     device: torch.device,
     provider: str,
     image_size: int | None,
+    outside: Normalization | None = None,
     model: str | None,
     normalization: str | None,
     activation: str | None,
@@ -61,7 +64,8 @@ def open_target(
         output: told what is open.
         device: where to compute.
         provider: what onnxruntime runs on.
-        image_size: of a checkpoint that does not record it; as are the rest.
+        image_size: of a checkpoint that does not record it, or an ONNX file that leaves it open.
+        outside: normalisation of an ONNX file that leaves it to others; the rest is of checkpoints.
         model: the architecture.
         normalization: by name or numbers.
         activation: where keys cannot tell.
@@ -71,13 +75,14 @@ def open_target(
         ClassMismatchError: an ONNX file and data of unlike classes.
     """
     if path.suffix != ".onnx":
+        if outside is not None:
+            raise UsageError("--mean and --std are of ONNX files.", "Name it with --normalization.")
         loaded, dataset = open_checkpoint(
             path, inputs, output, model=model, normalization=normalization, activation=activation, image_size=image_size
         )
         threat = loaded.metadata.get("threat", {})
         return AttackTarget(path.name, sha256_file(path), loaded.classifier.to(device), dataset, threat)
     given = {
-        "--image-size": image_size,
         "--model": model,
         "--normalization": normalization,
         "--activation": activation,
@@ -87,18 +92,22 @@ def open_target(
             f"{useless[0]} says nothing about an ONNX file, which knows its own.",
             "Leave it out, or name a checkpoint.",
         )
-    return _open_onnx(path, inputs, output, provider, device)
+    return _open_onnx(path, inputs, output, provider, device, Preprocessing(outside, image_size))
 
 
-def _open_onnx(path: Path, inputs: Inputs, output: Output, provider: str, device: torch.device) -> AttackTarget:
+def _open_onnx(
+    path: Path, inputs: Inputs, output: Output, provider: str, device: torch.device, preprocessing: Preprocessing
+) -> AttackTarget:
     """Onnxruntime decides, the importer has the gradients."""
     from exporters.claim import ClaimMismatchError, read_claim
-    from exporters.differentiable import FileModel, import_graph, open_attackable
+    from exporters.differentiable import FileModel, open_attackable, open_graph
     from exporters.runtime import open_session
     from exporters.structure import load_untrusted
 
     checked = load_untrusted(path)
-    session = open_session(checked.data, provider=cast(Any, provider), threads=inputs.threads)
+    session = open_session(
+        checked.data, provider=cast(Any, provider), threads=inputs.threads, preprocessing=preprocessing
+    )
     try:
         claim = read_claim(checked.model)
     except ClaimMismatchError as error:
@@ -112,12 +121,15 @@ def _open_onnx(path: Path, inputs: Inputs, output: Output, provider: str, device
             "Name the data that it was made for with --data.",
         )
     sha256 = sha256_file(path)
+    # The same file with its images presented otherwise is another model.
+    told = canonical_json(asdict(preprocessing)).encode()
+    digest = sha256 if preprocessing == Preprocessing() else sha256_bytes(sha256.encode() + told)
     return AttackTarget(
         path.name,
         sha256,
-        FileModel(session, import_graph(checked.model)).to(device),
+        FileModel(session, open_graph(checked.model, session.presentation)).to(device),
         dataset,
         {"norm": claim.norm, "eps": claim.eps} if claim else {},
         lambda x: open_attackable(session, checked.model, x),
-        digest=sha256,
+        digest=digest,
     )

@@ -12,6 +12,7 @@ from cli.output import Output
 
 _REPORTS = "Reports: written on every exit, and without a say in the exit code"
 _POLICY = "Policies: what is required besides that the claim holds"
+_ELSEWHERE = "Files from elsewhere, without a claim: with --data and --min-robust-accuracy"
 
 
 def verify(
@@ -50,7 +51,12 @@ def verify(
     ] = None,
     latest: Annotated[bool, typer.Option("--latest", help="Run the newest version of the suite.")] = False,
     samples: Annotated[
-        int | None, typer.Option("--samples", metavar="N", help="Attack a random subset of N standing images.")
+        int | None,
+        typer.Option(
+            "--samples",
+            metavar="N",
+            help="Attack a random subset of N standing images; without a claim, N test images.",
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", help="Of the fresh attacks. Default: from the system; printed.")
@@ -77,6 +83,25 @@ def verify(
             metavar="LEVEL",
             help="self-consistent, dataset-bound or signed.",
             rich_help_panel=_POLICY,
+        ),
+    ] = None,
+    eps: Annotated[
+        str | None,
+        typer.Option("--eps", metavar="EPS", help="Radius of the attacks, such as 8/255.", rich_help_panel=_ELSEWHERE),
+    ] = None,
+    norm: Annotated[
+        str, typer.Option("--norm", metavar="NORM", help="Linf or L2.", rich_help_panel=_ELSEWHERE)
+    ] = "Linf",
+    mean: options.Mean = None,
+    std: options.Std = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size",
+            min=1,
+            metavar="N",
+            help="Where the file leaves height and width open.",
+            rich_help_panel=_ELSEWHERE,
         ),
     ] = None,
     accept_black_box: Annotated[
@@ -133,8 +158,10 @@ def verify(
 
         from cli.tables import show_verdict
         from compressor.devices import set_threads
+        from compressor.errors import UsageError
         from compressor.training.interruption import stop_on_signals
-        from compressor.types import DatasetSpec
+        from compressor.types import DatasetSpec, Threat
+        from exporters.presentation import Preprocessing, parse_normalization
         from exporters.verification import HeldData, Policies
         from exporters.verification import verify as run_verification
 
@@ -147,6 +174,9 @@ def verify(
             require_assurance=cast(Any, require_assurance),
         )
         reports.require(policies)
+        preprocessing = Preprocessing(parse_normalization(mean, std), image_size)
+        if eps is None and preprocessing != Preprocessing():
+            raise UsageError("--mean, --std and --image-size are for files without a claim.", "Add --eps EPS.")
         with stop_on_signals() as stop:
             count = set_threads(threads)
             output.phase(f"Verifying {model}")
@@ -172,6 +202,8 @@ def verify(
                 manifest=manifest,
                 public_key=public_key,
                 signature=signature_file,
+                threat=Threat(cast(Any, norm), eps) if eps is not None else None,
+                preprocessing=preprocessing,
             )
         reports.tell_verdict(verdict)
         if failures is not None:

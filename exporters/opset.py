@@ -42,9 +42,9 @@ def check_opset(opset: int) -> None:
 
 
 def opset_of(model: onnx.ModelProto) -> int | None:
-    """The version of ONNX's own operators that a model uses; None where it names none, or other domains too."""
-    versions = [entry.version for entry in model.opset_import]
-    return versions[0] if len(versions) == 1 and model.opset_import[0].domain in ("", "ai.onnx") else None
+    """The version of ONNX's own operators that a model uses; None where it does not name just one."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    return versions[0] if len(versions) == 1 else None
 
 
 def match_ir_version(model: onnx.ModelProto) -> None:

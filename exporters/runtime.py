@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from compressor.errors import MissingDeviceError, MissingInputError, UnreadableModelError, UsageError
 from compressor.threads import available_threads
+from exporters.presentation import Preprocessing, Sizes, read_form
 
 Provider = Literal["cpu", "cuda"]
 Images = np.ndarray[Any, np.dtype[np.float32]]
@@ -39,39 +41,51 @@ class Session:
     may differ in their last bits between batch sizes; decisions allow for that with a margin, and repeating a call
     with the same images gives the same bits.
 
+    A file that takes only so many images at once gets exactly those; only there a short chunk is filled up, with its
+    own last image, so that an image that is asked for alone sees no other.
+
     Attributes:
         provider: the device that runs it, ``cpu`` or ``cuda``, as onnxruntime reports it.
         threads: threads that one operator may use.
-        batch_size: images in one run.
+        batch_size: images in one run, at most.
         input_name: the name of the image input.
         output_name: the name of the logits output.
+        presentation: how the file wants its images.
         image_shape: ``(C, H, W)`` of the images it takes.
         classes: ``K``, how many logits it gives.
     """
 
     def __init__(
-        self, inner: onnxruntime.InferenceSession, *, provider: Provider, threads: int, batch_size: int
+        self,
+        inner: onnxruntime.InferenceSession,
+        *,
+        provider: Provider,
+        threads: int,
+        batch_size: int,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         self._inner = inner
         self.provider = provider
         self.threads = threads
-        self.batch_size = batch_size
-        self.input_name, self.image_shape = _image_input(inner)
-        self.output_name, self.classes = _logits_output(inner)
+        (self.input_name, image), (self.output_name, logits) = _image_input(inner), _logits_output(inner)
+        self.presentation = read_form(image, logits).presentation(preprocessing)
+        self.image_shape, self.classes = self.presentation.image_shape, self.presentation.classes
+        self.batch_size = min(batch_size, self.presentation.batch or batch_size)
 
     def __call__(self, images: Images, *, batch_size: int | None = None) -> Logits:
         """Return float32 logits ``[B, K]``; ``B`` may be 0.
 
         Args:
             images: float32 ``[B, C, H, W]`` in [0, 1].
-            batch_size: images in one run, where it must differ from the session's own.
+            batch_size: images in one run, where it must differ from the session's own; a file of a fixed batch gets
+                no more than that.
 
         Raises:
             UsageError: the images have another shape or type than the model takes.
             UnreadableModelError: onnxruntime failed, or the output is not one row of logits an image.
         """
         self._check(images)
-        size = batch_size or self.batch_size
+        size = min(batch_size or self.batch_size, self.presentation.batch or len(images) or 1)
         chunks = [self._run(images[start : start + size]) for start in range(0, len(images), size)]
         return np.concatenate(chunks) if chunks else np.zeros((0, self.classes), dtype=np.float32)
 
@@ -97,13 +111,20 @@ class Session:
             )
 
     def _run(self, images: Images) -> Logits:
+        batch = self.presentation.batch or len(images)
+        filled = np.concatenate([images, images[-1:].repeat(batch - len(images), 0)]) if batch > len(images) else images
         try:
-            (logits,) = self._inner.run([self.output_name], {self.input_name: np.ascontiguousarray(images)})
+            (logits,) = self._inner.run([self.output_name], {self.input_name: self.presentation.of_array(filled)})
         except _ort_errors() as error:
             raise UnreadableModelError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
-        if not isinstance(logits, np.ndarray) or logits.shape != (len(images), self.classes):
+        # Some exporters leave axes of size one behind the classes.
+        if (
+            not isinstance(logits, np.ndarray)
+            or logits.shape[:2] != (batch, self.classes)
+            or logits[0].size != self.classes
+        ):
             raise UnreadableModelError("the model does not give one row of logits for each image.")
-        return logits
+        return logits.reshape(batch, self.classes)[: len(images)]
 
 
 class SessionModule(nn.Module):
@@ -124,7 +145,12 @@ class SessionModule(nn.Module):
 
 
 def open_session(
-    model: bytes | Path, *, provider: Provider = "cpu", threads: int | None = None, batch_size: int = BATCH_SIZE
+    model: bytes | Path,
+    *,
+    provider: Provider = "cpu",
+    threads: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    preprocessing: Preprocessing | None = None,
 ) -> Session:
     """Open a model under fixed settings: all optimisations, sequential, deterministic kernels, TF32 off.
 
@@ -136,12 +162,13 @@ def open_session(
         provider: ``cpu`` or ``cuda``.
         threads: threads for one operator; all that this process may use, where it is ``None``.
         batch_size: images in one run.
+        preprocessing: what the file does not say of the images that it wants.
 
     Raises:
         MissingInputError: there is no such file.
         MissingDeviceError: CUDA was asked for and is absent; there is no fallback.
         UnreadableModelError: onnxruntime cannot open it, or it is not an image classifier.
-        UsageError: the number of threads is not positive.
+        UsageError: the number of threads is not positive, or the preprocessing does not fit the file.
     """
     if threads is not None and threads < 1:
         raise UsageError(f"{threads} threads is not a positive number.")
@@ -162,7 +189,7 @@ def open_session(
     if inner.get_providers()[0] != name:
         raise _missing(provider)
     try:
-        return Session(inner, provider=provider, threads=count, batch_size=batch_size)
+        return Session(inner, provider=provider, threads=count, batch_size=batch_size, preprocessing=preprocessing)
     except UnicodeDecodeError as error:
         raise UnreadableModelError("the model's names are not text.") from error
 
@@ -210,24 +237,27 @@ def _opens_on_cpu(data: bytes, threads: int) -> bool:
     return True
 
 
-def _image_input(inner: onnxruntime.InferenceSession) -> tuple[str, tuple[int, int, int]]:
+def _image_input(inner: onnxruntime.InferenceSession) -> tuple[str, Sizes]:
     inputs = inner.get_inputs()
     if len(inputs) != 1:
         raise UnreadableModelError(f"the model takes {len(inputs)} inputs, and a classifier takes one.")
-    shape = inputs[0].shape
-    if inputs[0].type != "tensor(float)" or len(shape) != 4 or not all(isinstance(size, int) for size in shape[1:]):
-        raise UnreadableModelError("the model's input is not float32 images [batch, C, H, W] of a fixed size.")
-    return inputs[0].name, (shape[1], shape[2], shape[3])
+    if inputs[0].type != "tensor(float)":
+        raise UnreadableModelError("the model's input is not float32 images.")
+    return inputs[0].name, _sizes(inputs[0].shape)
 
 
-def _logits_output(inner: onnxruntime.InferenceSession) -> tuple[str, int]:
+def _logits_output(inner: onnxruntime.InferenceSession) -> tuple[str, Sizes]:
     outputs = inner.get_outputs()
     if len(outputs) != 1:
         raise UnreadableModelError(f"the model gives {len(outputs)} outputs, and a classifier gives one.")
-    shape = outputs[0].shape
-    if outputs[0].type != "tensor(float)" or len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 1:
-        raise UnreadableModelError("the model's output is not float32 logits [batch, classes].")
-    return outputs[0].name, shape[1]
+    if outputs[0].type != "tensor(float)":
+        raise UnreadableModelError("the model's output is not float32 logits.")
+    return outputs[0].name, _sizes(outputs[0].shape)
+
+
+def _sizes(shape: Sequence[Any]) -> Sizes:
+    """The sizes of an input or output: a name, or nothing, where one is open."""
+    return [size if isinstance(size, int) else None for size in shape]
 
 
 def _read(path: Path) -> bytes:

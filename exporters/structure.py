@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from compressor.errors import MissingInputError, UnreadableModelError
+from exporters.presentation import Form, read_form
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
 _MIB = 1 << 20
@@ -27,6 +28,7 @@ class Limits:
         nodes: operators in the graph.
         metadata_bytes: all metadata keys and values together; the claim is among them.
         image_side: height and width of the images, in pixels.
+        batch: images that a file of a fixed batch takes at once.
         classes: logits.
     """
 
@@ -34,6 +36,7 @@ class Limits:
     nodes: int = 20_000
     metadata_bytes: int = 16 * _MIB
     image_side: int = 4096
+    batch: int = 1024
     classes: int = 100_000
 
 
@@ -106,8 +109,7 @@ def check_structure(model: onnx.ModelProto, limits: Limits, *, file_bytes: int) 
         _check_domains(model),
         _check_nesting(model),
         _check_weights(model, file_bytes),
-        _check_images(model, limits),
-        _check_logits(model, limits),
+        _check_form(model, limits),
         _check_valid(model),
     ]
 
@@ -142,12 +144,13 @@ def _check_metadata(model: onnx.ModelProto, limits: Limits) -> Finding:
 
 
 def _check_domains(model: onnx.ModelProto) -> Finding:
-    foreign = {entry.domain for entry in model.opset_import} | {node.domain for node in model.graph.node}
-    foreign -= set(_DEFAULT_DOMAIN)
+    # Exporters name domains that no operator is of; those do no harm.
+    foreign = {node.domain for node in model.graph.node} - set(_DEFAULT_DOMAIN)
     if foreign:
         raise UnreadableModelError(f"the model uses operators of the custom domain {min(foreign)[:60]!r}.")
-    _require(len(model.opset_import) == 1, "the model does not say which opset it uses.")
-    return Finding("domains", "passed", f"only ONNX operators, opset {model.opset_import[0].version}")
+    versions = [entry.version for entry in model.opset_import if entry.domain in _DEFAULT_DOMAIN]
+    _require(len(versions) == 1, "the model does not say which opset it uses.")
+    return Finding("domains", "passed", f"only ONNX operators, opset {versions[0]}")
 
 
 def _check_nesting(model: onnx.ModelProto) -> Finding:
@@ -186,34 +189,30 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
             yield from attribute.tensors
 
 
-def _check_images(model: onnx.ModelProto, limits: Limits) -> Finding:
+def form_of(model: onnx.ModelProto) -> Form:
+    """How a model wants its images, by the sizes of its input and output.
+
+    Raises:
+        UnreadableModelError: it is not an image classifier.
+    """
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
-    _require(len(inputs) == 1, f"the model has {len(inputs)} inputs, and an image classifier has one.")
-    sizes = _sizes(inputs[0], "input")
-    _require(len(sizes) == 4, "the model's input is not images [batch, channels, height, width].")
-    batch, channels, height, width = sizes
-    _require(batch is None, "the model's batch size is fixed, and it must be dynamic.")
-    _require(channels in (1, 3), "the model's images do not have 1 or 3 channels.")
-    for side in (height, width):
-        _require(
-            side is not None and 1 <= side <= limits.image_side,
-            f"the model's images are not of a fixed size of at most {limits.image_side} pixels a side.",
-        )
-    return Finding("input", "passed", f"images of {channels}x{height}x{width}, any number at once")
-
-
-def _check_logits(model: onnx.ModelProto, limits: Limits) -> Finding:
     outputs = list(model.graph.output)
-    _require(len(outputs) == 1, f"the model has {len(outputs)} outputs, and an image classifier has one.")
-    sizes = _sizes(outputs[0], "output")
-    _require(len(sizes) == 2 and sizes[0] is None, "the model's output is not logits [batch, classes].")
-    classes = sizes[1]
-    _require(
-        classes is not None and 2 <= classes <= limits.classes,
-        f"the model does not have a fixed number of 2 to {limits.classes:,} classes.",
-    )
-    return Finding("output", "passed", f"{classes} classes")
+    for count, kind in ((len(inputs), "inputs"), (len(outputs), "outputs")):
+        _require(count == 1, f"the model has {count} {kind}, and an image classifier has one.")
+    return read_form(_sizes(inputs[0], "input"), _sizes(outputs[0], "output"))
+
+
+def _check_form(model: onnx.ModelProto, limits: Limits) -> Finding:
+    form = form_of(model)
+    for side in (form.height, form.width):
+        _require(
+            side is None or side <= limits.image_side,
+            f"the model's images are larger than {limits.image_side} pixels a side.",
+        )
+    _require((form.batch or 1) <= limits.batch, f"the model takes more than {limits.batch:,} images at once.")
+    _require(form.classes <= limits.classes, f"the model has more than {limits.classes:,} classes.")
+    return Finding("form", "passed", f"{form}, {form.classes} classes")
 
 
 def _sizes(value: Any, kind: str) -> list[int | None]:

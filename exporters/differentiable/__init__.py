@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from exporters.differentiable.attackable import channels_last, open_attackable
+from exporters.differentiable.attackable import open_attackable
+from exporters.differentiable.file_graph import FileGraph, open_graph
 from exporters.differentiable.file_model import FileModel
 from exporters.differentiable.gate import RELATIVE_LOGIT_TOLERANCE, GateResult, agreement, compare_logits
 from exporters.differentiable.graph import GraphModule, import_graph
 
 __all__ = [
     "RELATIVE_LOGIT_TOLERANCE",
+    "FileGraph",
     "FileModel",
     "GateResult",
     "GraphModule",
     "agreement",
-    "channels_last",
     "compare_logits",
     "import_graph",
     "open_attackable",
+    "open_graph",
 ]

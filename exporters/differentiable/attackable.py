@@ -9,8 +9,8 @@ from torch import Tensor
 from compressor.errors import UntrustedGradientsError
 from compressor.frozen import Surrogate, chunk_for, doubt_between
 from compressor.randomness import make_generator
+from exporters.differentiable.file_graph import open_graph
 from exporters.differentiable.gate import agreement
-from exporters.differentiable.graph import GraphModule, import_graph
 from exporters.runtime import Session, SessionModule
 
 
@@ -27,7 +27,7 @@ def open_attackable(session: Session, model: onnx.ModelProto, x: Tensor) -> Surr
         UnsupportedOperatorError: the graph holds an operator that has no gradient here.
         UntrustedGradientsError: the two disagree.
     """
-    graph = channels_last(import_graph(model).to(x.device))
+    graph = open_graph(model, session.presentation).to(x.device)
     noise = torch.rand(x.shape, generator=make_generator("attackable", "noise"))
     gate = agreement(session, graph, torch.cat([x.cpu(), noise]).numpy())
     if not gate.passed:
@@ -38,12 +38,3 @@ def open_attackable(session: Session, model: onnx.ModelProto, x: Tensor) -> Surr
         )
     decider = SessionModule(session)
     return Surrogate(graph, decider, doubt_between(graph, decider, x), chunk=chunk_for(graph, x))
-
-
-def channels_last(graph: GraphModule) -> GraphModule:
-    """The same graph computing channels-last: up to three times as fast where convolutions are narrow or depthwise."""
-    graph.to(memory_format=torch.channels_last)
-    graph.register_forward_pre_hook(
-        lambda _, inputs: tuple(images.contiguous(memory_format=torch.channels_last) for images in inputs)
-    )
-    return graph

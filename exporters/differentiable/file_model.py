@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from exporters.differentiable.file_graph import FileGraph
 from exporters.differentiable.graph import GraphModule
 from exporters.runtime import Session, SessionModule
 
@@ -17,7 +18,7 @@ class FileModel(nn.Module):
         graph: the same file, imported.
     """
 
-    def __init__(self, session: Session, graph: GraphModule) -> None:
+    def __init__(self, session: Session, graph: FileGraph | GraphModule) -> None:
         super().__init__()
         self.decider = SessionModule(session)
         self.graph = graph

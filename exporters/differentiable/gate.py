@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from exporters.differentiable.file_graph import FileGraph
 from exporters.differentiable.graph import GraphModule
 from exporters.runtime import Images, Logits, Session
 
@@ -45,7 +46,7 @@ class GateResult:
         return f"logits to {self.max_relative_error:.1e} of their scale{agreement}"
 
 
-def agreement(session: Session, graph: GraphModule, images: Images) -> GateResult:
+def agreement(session: Session, graph: FileGraph | GraphModule, images: Images) -> GateResult:
     """Compare the importer with onnxruntime on ``images`` float32 ``[B, C, H, W]`` in [0, 1]; B = 0 does not pass.
 
     The rule is that of the graph's arithmetic: an eight-bit file rounds between its operators, and what rounds the

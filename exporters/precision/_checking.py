@@ -12,7 +12,6 @@ import onnx
 
 from compressor.errors import ExportError
 from exporters.onnx import strip_traces
-from exporters.opset import opset_of
 
 
 @contextmanager
@@ -46,7 +45,7 @@ def finished(model: onnx.ModelProto, original: onnx.ModelProto, precision: str) 
     _sort(model.graph)
     if list(model.graph.input) != list(original.graph.input) or list(model.graph.output) != list(original.graph.output):
         raise ExportError(f"the conversion to {precision} changed the model's input or output.")
-    if opset_of(model) != opset_of(original):
+    if list(model.opset_import) != list(original.opset_import):
         raise ExportError(f"the conversion to {precision} changed the model's opset.")
     try:
         onnx.checker.check_model(model, full_check=True)

@@ -78,6 +78,8 @@ def _configuration(account: Account) -> list[dict[str, Any]]:
         "suite": verdict.suite,
         "seed": str(verdict.seed),  # a JSON number of this size loses digits in many readers
         "policies": {name: one_line(value) for name, value in account.subject.policies.items()},
+        "threat": str(verdict.threat) if verdict.threat else None,
+        "measuredOn": verdict.measured_on,
     }
     described: list[dict[str, Any]] = [
         {

@@ -51,8 +51,7 @@ def _figures(account: Account) -> Iterator[str]:
     verdict = account.verdict
     if verdict is None or not verdict.samples:
         return
-    claim = verdict.claim or {}
-    threat = f"{claim.get('norm')}, eps = {claim.get('eps')}"
+    threat = f"{verdict.threat.norm}, eps = {verdict.threat.eps}" if verdict.threat else "threat unknown"
     rows = [
         ("clean", *_share(verdict.clean, verdict.samples)),
         (f"attacked ({_text(threat)})", *_share(verdict.robust, verdict.samples)),
@@ -60,7 +59,7 @@ def _figures(account: Account) -> Iterator[str]:
     yield from _table(("accuracy", "of the images", "95 % interval of the population"), rows)
     yield (
         f"Fresh attacks ({_text(verdict.suite)}, seed {verdict.seed}) broke {verdict.broken} of {verdict.attacked} "
-        f"images that were claimed robust; assurance {verdict.assurance}."
+        f"{'images that were claimed robust' if verdict.claim else 'correct images'}; assurance {verdict.assurance}."
         if verdict.attacked
         else f"No fresh attack was run: the attacked accuracy is the claim's own; assurance {verdict.assurance}."
     )

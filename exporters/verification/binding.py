@@ -50,7 +50,7 @@ def _bind_by_dataset(
     data = record.options.data
     if data is None:
         return None
-    dataset = open_held(data, claim, session)
+    dataset = open_held(data, session, claim.class_names)
     drawn = as_caller(lambda: draw_images(dataset, len(evidence)))
     if drawn.digest != claim.dataset["digest"]:
         record.note("skipped", f"{drawn.name} is not the dataset of the claim: it serves as a fresh test")
@@ -91,8 +91,13 @@ def _conclude(record: Record, claim: Claim, name: str, *, is_the_draw: bool) -> 
     record.note("passed", f"the images are the draw of {name} that its digest fixes")
 
 
-def open_held(data: HeldData, claim: Claim, session: Session) -> Dataset:
-    """The caller's dataset, at the model's image size and with the claim's classes.
+def open_held(data: HeldData, session: Session, class_names: tuple[str, ...] | None) -> Dataset:
+    """The caller's dataset, at the model's image size and with the model's classes.
+
+    Args:
+        data: what the caller holds.
+        session: the file.
+        class_names: what the claim calls the classes; None without a claim: then their number alone must fit.
 
     Raises:
         CallersError: it has other classes: a figure on those refutes nothing.
@@ -105,11 +110,10 @@ def open_held(data: HeldData, claim: Claim, session: Session) -> Dataset:
                 "Give the data that the model was made for.",
             )
         )
-    if tuple(dataset.class_names) != claim.class_names:
+    if class_names is not None and tuple(dataset.class_names) != class_names:
         raise CallersError(
             ClassMismatchError(
-                f"{dataset.name} has the classes {_few(dataset.class_names)}, and the claim's are "
-                f"{_few(claim.class_names)}.",
+                f"{dataset.name} has the classes {_few(dataset.class_names)}, and the claim's are {_few(class_names)}.",
                 "Give data whose classes have the same names in the same order.",
             )
         )

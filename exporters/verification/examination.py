@@ -11,15 +11,17 @@ import numpy as np
 from compressor.errors import CompressError, Interrupted, MissingInputError, UsageError
 from compressor.randomness import derive_seed
 from compressor.suites import get_suite
+from compressor.types import Threat
 from exporters.claim import Claim
 from exporters.evidence import DigestEvidence, Evidence, Integers, to_float
+from exporters.presentation import Preprocessing
 from exporters.runtime import Provider, Session
 from exporters.verification.attacks import REPLAY_SUITE, VERIFY_SUITE, build_attempts, run_attempts
 from exporters.verification.binding import bind_to_data, open_held
 from exporters.verification.decision import is_refuted_by_other_images
 from exporters.verification.gradients import Gradients
 from exporters.verification.held_data import draw_images
-from exporters.verification.opening import check_digests, check_signature, open_file
+from exporters.verification.opening import OpenFile, check_digests, check_signature, open_file
 from exporters.verification.policies import Policies
 from exporters.verification.record import MORE_TIME, CallersError, Record, Settled, as_caller
 from exporters.verification.replay import replay
@@ -36,6 +38,7 @@ from exporters.verification.trials import (
     raise_alarms,
 )
 from exporters.verification.trust import read_trust
+from exporters.verification.unclaimed import examine_unclaimed
 from exporters.verification.verdict import Verdict
 
 REPLAY, NEW_IMAGES = "replay", "independent data"
@@ -63,6 +66,8 @@ def verify(
     manifest: Path | None = None,
     public_key: Path | None = None,
     signature: Path | None = None,
+    threat: Threat | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Verdict:
     """Try to refute what an ONNX file claims of itself; nothing in it, nor beside it, is trusted.
 
@@ -83,6 +88,9 @@ def verify(
         manifest: digests of the claim's test split: they bind the evidence to it where the data are not at hand.
         public_key: a PEM file: its owner must have signed the model file.
         signature: the signature file, where it does not lie beside the model.
+        threat: of a file that makes no claim: the ball in which it is attacked, on ``data``, and ``policies`` take the
+            place of a claim.
+        preprocessing: what such a file does not say of the images that it wants.
 
     Returns:
         A verdict, also where the file or its evidence are damaged, hostile, or make this program fail.
@@ -117,6 +125,8 @@ def verify(
         on_progress=on_progress,
         time_limit=time_limit,
         trust=read_trust(manifest, public_key, signature),
+        threat=threat,
+        preprocessing=preprocessing or Preprocessing(),
     )
     return _run(Record(options, Deadline(time_limit)))
 
@@ -141,6 +151,17 @@ def _run(record: Record) -> Verdict:
 def _examine(record: Record) -> None:
     opened = open_file(record)
     check_signature(record)
+    if opened.makes_claim:
+        _examine_claim(record, opened)
+    else:
+        examine_unclaimed(record, opened)
+
+
+def _examine_claim(record: Record, opened: OpenFile) -> None:
+    if record.options.threat is not None or record.options.preprocessing != Preprocessing():
+        raise CallersError(
+            UsageError("the file makes a claim, which says under which threat.", "Require one with --require-eps.")
+        )
     claim, recorded = check_digests(record, opened)
     evidence = bind_to_data(record, claim, recorded, opened.session)
     target = open_target(opened.session, evidence.natural(), opened.model)
@@ -203,7 +224,7 @@ def _try_new_images(record: Record, claim: Claim, target: Target, gradients: Gra
     if data is None or record.bound:
         return
     record.begin(NEW_IMAGES)
-    dataset = open_held(data, claim, target.session)
+    dataset = open_held(data, target.session, claim.class_names)
     count = options.samples or max(claim.samples, _FEWEST_NEW_IMAGES)
     drawn = as_caller(lambda: draw_images(dataset, count))
     if len(drawn.labels) == 0 or drawn.images.shape[1:] != target.session.image_shape:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from torch import Tensor, nn
 
-from exporters.differentiable import FileModel, GateResult, GraphModule, agreement, channels_last, import_graph
+from exporters.differentiable import FileGraph, FileModel, GateResult, agreement, open_graph
 from exporters.evidence import Floats
 from exporters.verification.target import MARGIN, Target
 
@@ -38,7 +38,7 @@ class Gradients:
     scale: float
     tolerance: float
     is_softmax: bool
-    graph: GraphModule
+    graph: FileGraph
 
 
 def open_gradients(
@@ -60,7 +60,7 @@ def open_gradients(
         UnsupportedOperatorError: the graph holds an operator that has no gradient here.
     """
     session = target.session
-    graph = channels_last(import_graph(model))
+    graph = open_graph(model, session.presentation)
     gate = min((agreement(session, graph, part) for part in (images, drawn)), key=_badness)
     if not gate.passed:
         return None, gate
@@ -68,15 +68,17 @@ def open_gradients(
     answers = session(images)
     softmax = is_softmax(answers)
 
-    def module(graph: GraphModule) -> nn.Module:
+    def module(graph: FileGraph) -> nn.Module:
         file_model = FileModel(session, graph)
         return _LogOf(file_model) if softmax else file_model
 
     # log(p_w / p_y) > MARGIN means p_w - p_y > MARGIN * p_w / (1 + MARGIN), and no range of p exceeds its largest.
     return Gradients(
         model=module(graph),
-        through_clip=module(channels_last(import_graph(model, straight_through=True))) if has_clip else None,
-        unrounded=module(channels_last(import_graph(model, quantises=False))) if graph.arithmetic == "int8" else None,
+        through_clip=module(open_graph(model, session.presentation, straight_through=True)) if has_clip else None,
+        unrounded=module(open_graph(model, session.presentation, quantises=False))
+        if graph.arithmetic == "int8"
+        else None,
         scale=_scale(np.log(np.maximum(answers, _TINY)) if softmax else answers),
         tolerance=1.1 * MARGIN if softmax else target.tolerance,
         is_softmax=softmax,

@@ -8,7 +8,7 @@ import onnx
 
 from compressor.errors import MissingDeviceError, MissingInputError, UnreadableEvidenceError, UsageError
 from compressor.files import sha256_bytes
-from exporters.claim import Claim, ClaimMismatchError, model_digest, read_claim, serialise
+from exporters.claim import KEY, Claim, ClaimMismatchError, model_digest, read_claim, serialise
 from exporters.differentiable.registry import known_operators
 from exporters.evidence import (
     DigestEvidence,
@@ -27,6 +27,9 @@ STRUCTURE, DIGESTS, SIGNATURE = "structure", "digests", "signature"
 CONFESSION = "sealed alarms"
 """Not a step of the protocol: what the exporter says against itself is believed at once."""
 
+NO_CLAIM = (
+    "It was not written by `compress export`. Say what is required of it: --data, --eps and --min-robust-accuracy."
+)
 BLINDED = "The file hides its gradients, and the attacks may be blind."
 
 
@@ -44,6 +47,11 @@ class OpenFile:
     session: Session
     is_canonical: bool
 
+    @property
+    def makes_claim(self) -> bool:
+        """Whether it says anything of its robustness, readable or not."""
+        return any(entry.key == KEY for entry in self.model.metadata_props)
+
 
 def open_file(record: Record) -> OpenFile:
     """Step 1: nothing in the file is run before its structure has been checked."""
@@ -53,7 +61,9 @@ def open_file(record: Record) -> OpenFile:
         model, data, findings = load_untrusted(options.path)
         record.model_sha256 = sha256_bytes(data)
         _refuse_unknown_operators(record, model)
-        session = open_session(data, provider=options.provider, threads=options.threads)
+        session = open_session(
+            data, provider=options.provider, threads=options.threads, preprocessing=options.preprocessing
+        )
     except (MissingInputError, MissingDeviceError, UsageError) as error:
         raise CallersError(error) from error
     record.note("passed", "; ".join(finding.detail for finding in findings))
@@ -98,9 +108,8 @@ def _read_claim(record: Record, opened: OpenFile) -> Claim:
         claim = read_claim(opened.model)
     except ClaimMismatchError as error:
         record.settle("failed", f"{error}", "The claim was changed after the export.")
-    if claim is None:
-        record.settle("undecided", "the file makes no claim", "It was not written by `compress export`.")
-    record.claim = claim
+    assert claim is not None  # a file without one takes another way
+    record.claim, record.threat = claim, claim.threat
     record.suite = resolve_suite(options.suite, claim.suite, latest=options.latest)
     if model_digest(opened.model) != claim.model:
         record.settle("failed", "the model is not the one that the claim was made of", "It was changed after export.")

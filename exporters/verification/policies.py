@@ -1,4 +1,4 @@
-"""What the caller requires of a claim that holds: thresholds are met or unmet only beyond sampling error."""
+"""What the caller requires besides that a claim holds: thresholds are met or unmet only beyond sampling error."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from statistics import NormalDist
 
 from compressor.errors import UsageError
 from compressor.statistics import clopper_pearson
-from compressor.types import Norm, parse_eps
-from exporters.claim import Claim
+from compressor.types import Norm, Threat, parse_eps
 from exporters.verification.verdict import Assurance, PolicyResult, PolicyStatus
 
 CONFIDENCE = 0.95
@@ -79,7 +78,7 @@ class Attacked:
 
 def apply_policies(
     policies: Policies,
-    claim: Claim,
+    threat: Threat,
     *,
     reached: Sequence[Assurance],
     samples: int,
@@ -90,7 +89,7 @@ def apply_policies(
 
     Args:
         policies: what is required.
-        claim: what is claimed.
+        threat: what is claimed, or what was attacked under.
         reached: the levels of assurance that were reached.
         samples: n.
         clean: how many were classified correctly here.
@@ -104,15 +103,15 @@ def apply_policies(
     if policies.require_eps is not None:
         # The same number is a far smaller ball in another norm.
         norm = policies.require_norm or "Linf"
-        met = claim.norm == norm and Fraction(claim.eps) >= Fraction(policies.require_eps)
-        detail = f"the claim's eps is {claim.eps} in {claim.norm}, required {policies.require_eps} in {norm}"
+        met = threat.norm == norm and Fraction(threat.eps) >= Fraction(policies.require_eps)
+        detail = f"the eps is {threat.eps} in {threat.norm}, required {policies.require_eps} in {norm}"
         results.append(_fact("require-eps", met, detail))
     if policies.require_norm is not None:
-        met = claim.norm == policies.require_norm
-        results.append(_fact("require-norm", met, f"the claim's norm is {claim.norm}"))
+        met = threat.norm == policies.require_norm
+        results.append(_fact("require-norm", met, f"the norm is {threat.norm}"))
     if policies.min_samples is not None:
         met = samples >= policies.min_samples
-        results.append(_fact("min-samples", met, f"the evidence has {samples} images, required {policies.min_samples}"))
+        results.append(_fact("min-samples", met, f"there are {samples} images, required {policies.min_samples}"))
     if policies.require_assurance is not None:
         met = policies.require_assurance in reached
         results.append(_fact("require-assurance", met, f"reached: {', '.join(reached)}"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from compressor.errors import CompressError
+from compressor.types import Threat
 from exporters.claim import Claim
 from exporters.verification.attacks import Outcome
 from exporters.verification.decision import robust_estimate
@@ -50,6 +51,7 @@ class Record:
         step: the step that is being done.
         checks: what the steps found.
         claim: once it could be read.
+        threat: the claim's, or of a file without one the caller's.
         suite: the attacks that are run.
         bound: whether the images are a draw of a dataset that the caller holds or has a manifest of.
         signed: whether the file was signed by the caller's key.
@@ -62,6 +64,7 @@ class Record:
         failures: the images that they broke.
         model_sha256: of the model file's bytes.
         evidence_sha256: of the evidence file's bytes.
+        measured_on: of a file without a claim, the images and how they were presented.
     """
 
     options: Options
@@ -69,6 +72,7 @@ class Record:
     step: str = ""
     checks: list[Check] = field(default_factory=list)
     claim: Claim | None = None
+    threat: Threat | None = None
     suite: str = ""
     bound: bool = False
     signed: bool = False
@@ -81,6 +85,7 @@ class Record:
     failures: tuple[Broken, ...] = ()
     model_sha256: str | None = None
     evidence_sha256: str | None = None
+    measured_on: dict[str, Any] | None = None
 
     @property
     def reached(self) -> tuple[Assurance, ...]:
@@ -124,19 +129,22 @@ class Record:
         finished = self.outcome is not None and self.outcome.finished
         measured = None if not finished else Attacked(standing or 0, self.attacked, broken)
         policy: tuple[PolicyResult, ...] = ()
-        if claim is not None and self.samples > 0:
+        if self.threat is not None and self.samples > 0:
             policy = apply_policies(
                 self.options.policies,
-                claim,
+                self.threat,
                 reached=self.reached,
                 samples=self.samples,
                 clean=self.clean,
                 attacked=measured,
             )
+        if claim is None and answer == "holds":
+            answer = _meets(policy)
+        fresh = measured is not None
         return Verdict(
             answer=answer,
             reached=self.reached,
-            summary=_summary(answer, fresh=measured is not None, required=bool(policy)),
+            summary=_of_requirement(answer) if policy and claim is None else _summary(answer, fresh, bool(policy)),
             samples=self.samples,
             clean=self.clean,
             robust=robust,
@@ -147,16 +155,32 @@ class Record:
             checks=tuple(self.checks),
             policy=policy,
             claim=claim.to_json() if claim is not None else None,
+            threat=self.threat,
             suite=self.suite,
             seed=self.options.seed,
             command=command_of(self.options),
             model_sha256=self.model_sha256,
             evidence_sha256=self.evidence_sha256,
             failures=self.failures,
+            measured_on=self.measured_on,
         )
 
 
-def _summary(answer: Answer, *, fresh: bool, required: bool) -> str:
+def _meets(policy: tuple[PolicyResult, ...]) -> Answer:
+    """The answer on a file that claims nothing: what is required of it takes the place of a claim."""
+    states = {result.status for result in policy}
+    return "violated" if "unmet" in states else "undecided" if "undecided" in states or not policy else "holds"
+
+
+def _of_requirement(answer: Answer) -> str:
+    if answer == "holds":
+        return "The file claims nothing and meets what is required: these attacks on these images did not refute it."
+    if answer == "violated":
+        return "The file claims nothing, and it does not meet what is required."
+    return "It could not be decided whether the file meets what is required; it claims nothing."
+
+
+def _summary(answer: Answer, fresh: bool, required: bool) -> str:
     if answer == "violated":
         return "The claim is violated."
     if answer == "undecided":

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from compressor.contracts import Dataset
 from compressor.datasets import open_dataset
-from compressor.types import DatasetSpec
+from compressor.types import DatasetSpec, Threat
+from exporters.presentation import Preprocessing
 from exporters.runtime import Provider
 from exporters.verification.policies import Policies
 from exporters.verification.trust import Trust
@@ -57,6 +58,8 @@ class Options:
     on_progress: OnProgress | None
     time_limit: float | None = None
     trust: Trust = field(default_factory=Trust)
+    threat: Threat | None = None
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
 
 def command_of(options: Options) -> str:
@@ -74,6 +77,15 @@ def command_of(options: Options) -> str:
         words += ["--samples", str(options.samples)]
     if options.provider != "cpu":
         words += ["--provider", options.provider]
-    words += options.policies.to_arguments()
+    words += options.policies.to_arguments() + _words_without_claim(options.threat, options.preprocessing)
     flags = {"--latest": options.latest, "--accept-black-box": options.accept_black_box}
     return shlex.join(words + [flag for flag, given in flags.items() if given])
+
+
+def _words_without_claim(threat: Threat | None, preprocessing: Preprocessing) -> list[str]:
+    """What is said of a file that says nothing itself."""
+    words = ["--eps", threat.eps, "--norm", threat.norm] if threat is not None else []
+    if preprocessing.normalization is not None:
+        rows = {"--mean": preprocessing.normalization.mean, "--std": preprocessing.normalization.std}
+        words += [word for name, row in rows.items() for word in (name, ",".join(map(repr, row)))]
+    return words + (["--image-size", str(preprocessing.image_size)] if preprocessing.image_size is not None else [])

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from compressor.errors import DONE, FAILED, UNDECIDED
 from compressor.statistics import wilson_interval
+from compressor.types import Threat
 from exporters.evidence import Bytes, Floats
 
 SCHEMA = "compress.verify/1"
@@ -82,12 +83,14 @@ class Verdict:
         checks: every step, in order.
         policy: the caller's requirements.
         claim: the claim as JSON, once it could be read.
+        threat: what was attacked under: the claim's, or without one the caller's; None where neither is known.
         suite: the attacks that were run.
         seed: the fresh seed, for repeating the run.
         command: repeats the run.
         model_sha256: of the bytes of the model file that were examined; None where it could not be read.
         evidence_sha256: likewise of the evidence file.
         failures: the images that were broken; not part of the JSON.
+        measured_on: of a file without a claim, the images and how they were presented; None where a claim says it.
     """
 
     answer: Answer
@@ -103,12 +106,14 @@ class Verdict:
     checks: tuple[Check, ...]
     policy: tuple[PolicyResult, ...]
     claim: dict[str, Any] | None
+    threat: Threat | None
     suite: str
     seed: int
     command: str
     model_sha256: str | None = None
     evidence_sha256: str | None = None
     failures: tuple[Broken, ...] = field(default=(), repr=False, compare=False)
+    measured_on: dict[str, Any] | None = None
 
     @property
     def assurance(self) -> Assurance:
@@ -129,11 +134,14 @@ class Verdict:
 
     @property
     def first_problem(self) -> Check | None:
-        """The first check that failed or, where none did, the first that could not decide."""
-        for status in ("failed", "undecided"):
-            for check in self.checks:
-                if check.status == status:
-                    return check
+        """What first failed or, where nothing did, what first could not be decided: a check, else a policy."""
+        of_policy: dict[PolicyStatus, Status] = {"met": "passed", "unmet": "failed", "undecided": "undecided"}
+        policies = [Check(f"policy {one.name}", of_policy[one.status], one.detail) for one in self.policy]
+        for cases in (self.checks, policies):
+            for status in ("failed", "undecided"):
+                for check in cases:
+                    if check.status == status:
+                        return check
         return None
 
     def to_json(self) -> dict[str, Any]:
@@ -156,6 +164,9 @@ class Verdict:
             "checks": [{"name": check.name, "status": check.status, "detail": check.detail} for check in self.checks],
             "policy": [vars(result).copy() for result in self.policy],
             "claim": self.claim,
+            "eps": self.threat.eps if self.threat else None,
+            "norm": self.threat.norm if self.threat else None,
+            "measured_on": self.measured_on,
             "sha256": self.model_sha256,
             "suite": self.suite,
             "seed": self.seed,

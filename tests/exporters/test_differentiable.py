@@ -352,10 +352,9 @@ def test_every_custom_domain_is_refused(domain):
     model.graph.node[0].domain = domain
     with pytest.raises(UnsupportedOperatorError, match=domain):
         import_graph(model)
-    model = node_model("Relu", [IMAGES], {})
-    model.opset_import.add(domain=domain, version=1)
-    with pytest.raises(UnsupportedOperatorError, match=domain):
-        import_graph(model)
+    named_only = node_model("Relu", [IMAGES], {})
+    named_only.opset_import.add(domain=domain, version=1)
+    import_graph(named_only)
 
 
 def test_a_version_of_an_operator_that_means_something_else_is_refused():

@@ -119,8 +119,19 @@ def test_images_that_do_not_fit_are_refused(x):
 
 
 def test_a_failure_while_running_is_a_plain_error(capfd):
-    session = open_session(linear_model(batch=2, output=(2, 5)), threads=1)
-    with pytest.raises(UnreadableModelError):
+    model = onnx.load_from_string(linear_model())
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(2, np.float32), "ones"))
+    model.graph.node[1].output[0] = "product"
+    model.graph.node.extend(
+        [
+            helper.make_node("Shape", ["input"], ["count"], start=0, end=1),
+            helper.make_node("Gather", ["ones", "count"], ["one"]),  # there is none at position 3
+            helper.make_node("Mul", ["product", "one"], ["logits"]),
+        ]
+    )
+    session = open_session(model.SerializeToString(), threads=1)
+    assert len(session(images(1))) == 1
+    with pytest.raises(UnreadableModelError, match="cannot run"):
         session(images(3))
     assert capfd.readouterr().err == ""
 

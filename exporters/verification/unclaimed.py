@@ -1,0 +1,96 @@
+"""A file that claims nothing: what is required of it stands for a claim, and the caller's data for the evidence."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+
+from compressor.errors import UsageError
+from compressor.statistics import clopper_pearson
+from compressor.types import Threat
+from exporters.runtime import Session
+from exporters.verification.attacks import REPLAY_SUITE, VERIFY_SUITE, resolve_suite
+from exporters.verification.binding import DATA, open_held
+from exporters.verification.held_data import Draw, draw_images
+from exporters.verification.opening import DIGESTS, NO_CLAIM, OpenFile
+from exporters.verification.record import CallersError, Record, as_caller
+from exporters.verification.request import HeldData
+from exporters.verification.target import open_target
+from exporters.verification.trials import Pictures, attack, check_determinism, check_gate, raise_alarms
+
+SAMPLES = 256
+"""Test images that are attacked where the caller does not say how many."""
+
+CLEAN = "clean"
+
+
+def examine_unclaimed(record: Record, opened: OpenFile) -> None:
+    """Steps 4 to 7 on images of the caller's dataset; :meth:`Record.verdict` holds what was found against the policies.
+
+    Raises:
+        CallersError: too little is said for an answer, or what is said does not fit the file.
+    """
+    threat, data = _asked(record)
+    record.threat, record.suite = threat, resolve_suite(record.options.suite, VERIFY_SUITE)
+    drawn = _draw(record, data, opened.session)
+    pictures = Pictures(drawn.images, drawn.labels, threat)
+    target = open_target(opened.session, pictures.natural(), opened.model)
+    record.begin(CLEAN)
+    right = target.judge(pictures.natural(), drawn.labels)[0] > 0
+    record.clean, record.standing = int(right.sum()), int(right.sum())
+    record.note("passed", _describe(record.clean, len(right), opened.session.classes))
+    check_determinism(record, pictures, target)
+    nothing_else = np.zeros((0, *opened.session.image_shape), dtype=np.float32)
+    gradients = check_gate(record, opened.model, pictures, nothing_else, target)
+    outcome, chosen = attack(record, pictures, np.flatnonzero(right), target, gradients)
+    raise_alarms(record, pictures, target, gradients, outcome, chosen)
+
+
+def _asked(record: Record) -> tuple[Threat, HeldData]:
+    """The threat and the data; without either the file was taken for one that makes a claim."""
+    options = record.options
+    if options.threat is None:
+        record.begin(DIGESTS)
+        record.settle("undecided", "the file makes no claim", NO_CLAIM)
+    if options.data is None:
+        raise _usage("the file makes no claim and brings no images.", "Name a dataset that you hold with --data.")
+    if options.policies.min_robust_accuracy is None:
+        raise _usage(
+            "the file makes no claim, and nothing is required of it.",
+            "Add --min-robust-accuracy T, or measure it with `compress attack`.",
+        )
+    if options.suite == REPLAY_SUITE:
+        raise _usage("the file makes no claim, so there is nothing to replay.", "Leave --suite out.")
+    return options.threat, options.data
+
+
+def _usage(message: str, hint: str) -> CallersError:
+    return CallersError(UsageError(message, hint))
+
+
+def _draw(record: Record, data: HeldData, session: Session) -> Draw:
+    record.begin(DATA)
+    dataset = open_held(data, session, None)
+    drawn = as_caller(lambda: draw_images(dataset, record.options.samples or SAMPLES))
+    if len(drawn.labels) == 0 or drawn.images.shape[1:] != session.image_shape:
+        record.settle("undecided", f"{drawn.name} has no test images that the model takes")
+    record.samples, record.bound = len(drawn.labels), True
+    record.measured_on = {
+        "dataset": drawn.name,
+        "digest": drawn.digest,
+        "draw": drawn.rule,
+        "preprocessing": asdict(record.options.preprocessing),
+    }
+    record.note(
+        "passed", f"{len(drawn.labels)} of the {drawn.total} test images of {drawn.name}, as its digest draws them"
+    )
+    return drawn
+
+
+def _describe(right: int, total: int, classes: int) -> str:
+    """How many images are classified correctly, and what may be wrong where it is no more than by guessing."""
+    found = f"{right} of {total} images are classified correctly"
+    if clopper_pearson(right, total, 0.95, "lower")[0] > 1 / classes:
+        return found
+    return f"{found}, no more than by guessing: are the classes in this order, and --mean and --std right?"
