@@ -30,6 +30,14 @@ def export(
             help="ONNX operator set, 13 to 21, for runtimes that know no newer one. Default: 20.",
         ),
     ] = None,
+    fixed_batch: Annotated[
+        int | None,
+        typer.Option(
+            "--fixed-batch",
+            metavar="N",
+            help="Take just N images at once, as phones' compilers want. Default: any number.",
+        ),
+    ] = None,
     evidence_file: Annotated[
         Path | None, typer.Option("--evidence-file", metavar="FILE", help="Default: beside the model.")
     ] = None,
@@ -71,6 +79,7 @@ def export(
     from compressor.errors import UsageError
     from compressor.training.interruption import stop_on_signals
     from exporters.artifact import ExportSettings, Workshop
+    from exporters.fixed_batch import check_batch
     from exporters.opset import OPSET, check_opset
 
     paths = paths_of(precision, to, checkpoint)
@@ -80,6 +89,8 @@ def export(
         raise UsageError("without evidence there is nothing to sign and no evidence file.", "Use --evidence digests.")
     opset = OPSET if opset is None else opset
     check_opset(opset)
+    if fixed_batch is not None:
+        check_batch(fixed_batch)
     key = signing_key(sign_key)
     if evidence_file is not None and len(paths) > 1:
         raise UsageError("--evidence-file names one file, and several are exported.", "Leave it out.")
@@ -101,6 +112,7 @@ def export(
             with_images=evidence == "images",
             key=key,
             opset=opset,
+            fixed_batch=fixed_batch,
         )
         workshop = Workshop(loaded, dataset, threat, settings)
         if evidence == "none":

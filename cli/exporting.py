@@ -22,7 +22,7 @@ from exporters.differentiable.arithmetic import Arithmetic
 from exporters.evidence import evidence_path
 from exporters.mobile import MobileUsability, mobile_usability
 from exporters.opset import opset_of
-from exporters.structure import load_untrusted
+from exporters.structure import form_of, load_untrusted
 from exporters.verification import HeldData, Verdict, verify
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Exported:
         path: the file.
         precision: of it.
         opset: of it.
+        fixed_batch: how many images it takes at once; None for any number.
         verdict: of the verification.
         artifact: how it was made; None where it lay there already.
     """
@@ -44,6 +45,7 @@ class Exported:
     path: Path
     precision: Arithmetic
     opset: int
+    fixed_batch: int | None
     verdict: Verdict
     artifact: Artifact | None
 
@@ -116,7 +118,7 @@ def export_and_verify(
     held = None if settings.with_images else HeldData(workshop.dataset)
     verdict = verify(path, evidence=evidence, data=held, threads=settings.threads, on_progress=on_progress)
     show_verdict(verdict, output)
-    return Exported(path, precision, settings.opset, verdict, artifact)
+    return Exported(path, precision, settings.opset, settings.fixed_batch, verdict, artifact)
 
 
 def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Output) -> list[dict[str, Any]]:
@@ -139,6 +141,7 @@ def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Ou
                 "path": str(path),
                 "precision": precision,
                 "opset": workshop.settings.opset,
+                "fixed_batch": workshop.settings.fixed_batch,
                 "bytes": path.stat().st_size,
                 "sha256": sha256_file(path),
                 "clean_accuracy": None,
@@ -180,7 +183,7 @@ def is_exported(
     return (
         claim is not None
         and _is_claim_of(claim, precision, loaded, threat, settings.samples)
-        and opset_of(model) == settings.opset
+        and (opset_of(model), form_of(model).batch) == (settings.opset, settings.fixed_batch)
         and claim.model == model_digest(model)
         and claim.evidence == sha256_file(beside)
     )

@@ -94,6 +94,7 @@ def artifact_json(exported: Exported) -> dict[str, Any]:
         "path": str(exported.path),
         "precision": exported.precision,
         "opset": exported.opset,
+        "fixed_batch": exported.fixed_batch,
         "bytes": exported.path.stat().st_size,
         "sha256": sha256_file(exported.path),
         "clean_accuracy": claim["clean_correct"] / samples if samples else None,
@@ -112,11 +113,12 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
         size, ``robust_loss``, the attacked accuracy that is lacking against fp32, and ``mobile``, what phones'
         accelerators could take.
     """
-    from exporters.latency import BATCH_SIZES, measure_latency
+    from exporters.latency import measure_latency
     from exporters.mobile import mobile_usability
 
     output.phase("Timing the files")
     latency = measure_latency({done.precision: done.path.read_bytes() for done in exported}, threads=threads)
+    sizes = sorted({size for times in latency.values() for size in times})
     mobile = {done.precision: mobile_usability(done.path.read_bytes()) for done in exported}
     fields = [artifact_json(done) for done in exported]
     base = next((entry["robust_accuracy"] for entry in fields if entry["precision"] == "fp32"), None)
@@ -131,7 +133,7 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
             (
                 entry["precision"],
                 _size(entry["bytes"]),
-                *(_milliseconds(times.get(size)) for size in BATCH_SIZES),
+                *(_milliseconds(times.get(size)) for size in sizes),
                 "-" if entry["clean_accuracy"] is None else percent(entry["clean_accuracy"]),
                 "-" if robust is None else percent(robust),
                 "-" if not known or entry["precision"] == "fp32" else f"{100 * entry['robust_loss']:.1f} points",
@@ -140,7 +142,7 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
         )
     some = next(iter(next(iter(latency.values())).values()))
     runs = min(time.runs for times in latency.values() for time in times.values())
-    headings = ["precision", "size", *(f"batch {size}" for size in BATCH_SIZES)]
+    headings = ["precision", "size", *(f"batch {size}" for size in sizes)]
     output.table(
         f"exported files; times are medians of {runs} runs or more, {some.threads} thread(s), CPU",
         [*headings, "clean", "attacked", "lost against fp32", "verdict"],

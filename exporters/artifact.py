@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from exporters.app_notes import add_app_notes
 from exporters.claim import PRECISIONS, Claim
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.gate import HALF_LOGIT_TOLERANCE, compare_logits, compare_predictions
+from exporters.fixed_batch import check_batch, with_fixed_batch
 from exporters.onnx import Parity, check_parity, export_onnx, serialise
 from exporters.opset import OPSET, check_opset
 from exporters.precision import (
@@ -61,6 +62,7 @@ class ExportSettings:
         with_images: False leaves digests in the evidence in the place of images.
         key: signs model and evidence; None leaves them unsigned.
         opset: of the files, one of :data:`exporters.opset.OPSETS`.
+        fixed_batch: how many images the files take at once; None for any number.
     """
 
     samples: int = SAMPLES
@@ -70,9 +72,12 @@ class ExportSettings:
     with_images: bool = True
     key: EllipticCurvePrivateKey | None = None
     opset: int = OPSET
+    fixed_batch: int | None = None
 
     def __post_init__(self) -> None:
         check_opset(self.opset)
+        if self.fixed_batch is not None:
+            check_batch(self.fixed_batch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +203,12 @@ class Workshop:
         return signature
 
     def convert(self, precision: Arithmetic) -> Converted:
-        """The model in one precision; see :meth:`make`."""
+        """The model in one precision, in the form that is asked for; see :meth:`make`."""
+        converted = self._of_any_batch(precision)
+        batch = self.settings.fixed_batch
+        return converted if batch is None else replace(converted, model=self._fixed(converted.model, precision, batch))
+
+    def _of_any_batch(self, precision: Arithmetic) -> Converted:
         match precision:
             case "fp32":
                 return self._fp32
@@ -252,6 +262,25 @@ class Workshop:
         }
         parity = Parity(len(self._parity_images), result.argmax_agreement, result.max_relative_error)
         return Converted(model, parity, description, tuple(_told(search)), search)
+
+    def _fixed(self, model: onnx.ModelProto, precision: Arithmetic, batch: int) -> onnx.ModelProto:
+        """The same model for a fixed batch: made last, since calibration and search run other batches."""
+        fixed = with_fixed_batch(model, batch)
+        add_app_notes(fixed, self.dataset.class_names, self.loaded.spec.image_size)
+        logits, before = self._logits(fixed), self._logits(model)
+        match precision:
+            case "fp32":
+                result = compare_logits(before, logits)
+            case "fp16":
+                result = compare_logits(before, logits, HALF_LOGIT_TOLERANCE)
+            case "int8":
+                result = compare_predictions(before, logits)
+        if not result.passed:
+            raise ExportError(
+                f"the file of a fixed batch does not compute what the one of any batch does ({result}).",
+                "Leave --fixed-batch out; nothing was written.",
+            )
+        return fixed
 
     @cached_property
     def _calibration(self) -> Any:

@@ -67,7 +67,9 @@ def test_the_json_of_an_export_says_what_its_claim_confesses(tmp_path: Path) -> 
     claim = {"samples": 4, "clean_correct": 3, "robust": 2, "alarms": ["half-range"]}
     for said, expected in ((claim, ["half-range"]), (None, [])):
         verdict = SimpleNamespace(claim=said, answer="undecided")
-        exported = SimpleNamespace(path=path, precision="fp32", opset=20, verdict=verdict, artifact=None)
+        exported = SimpleNamespace(
+            path=path, precision="fp32", opset=20, fixed_batch=None, verdict=verdict, artifact=None
+        )
         assert artifact_json(cast(Any, exported))["alarms"] == expected
 
 

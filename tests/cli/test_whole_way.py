@@ -149,6 +149,27 @@ def test_each_precision_is_a_file_of_its_own_that_holds(copy: Path, capsys: pyte
     assert (code, verdict["claim"]["precision"]["name"]) == (0, "int8")  # type: ignore[index]
 
 
+def test_a_file_for_a_phone_holds_too(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    phone = ["--precision", "fp16", "--opset", "13", "--fixed-batch", "2", "--output", "phone.onnx"]
+    code, value = answer(export(*phone), capsys)
+    (entry,) = value["exports"]  # type: ignore[misc]
+    assert (code, entry["verdict"], entry["opset"], entry["fixed_batch"]) == (0, "holds", 13, 2)
+    assert set(entry["latency_ms"]) == {"2"}
+    assert entry["mobile"]["nnapi"]["with_fixed_batch"] is None
+    assert entry["mobile"]["nnapi"]["as_it_is"]["taken"] > 0
+    _, file = answer(["inspect", "phone.onnx"], capsys)
+    assert (file["opset"], file["ir_version"], file["preprocessing"]["batch"]) == (13, 7, 2)  # type: ignore[index]
+
+
+def test_a_file_without_a_claim_is_for_phones_as_well(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, value = answer(export("--evidence", "none", "--fixed-batch", "1", "--output", "bare.onnx"), capsys)
+    (entry,) = value["exports"]  # type: ignore[misc]
+    assert (code, entry["opset"], entry["fixed_batch"], entry["mobile_reason"]) == (0, 20, 1, None)
+    _, file = answer(["inspect", "bare.onnx"], capsys)
+    assert (file["claim"], file["class_names"]) == (None, list(CLASSES))
+    assert file["preprocessing"]["batch"] == 1  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -157,6 +178,7 @@ def test_each_precision_is_a_file_of_its_own_that_holds(copy: Path, capsys: pyte
         (["--precision", "fp32", "--precision", "int8", "--output", "x", "--evidence-file", "e.npz"], "names one file"),
         (["--output", "student"], "exists already"),
         (["--opset", "12", "--output", "x"], "13 to 21"),
+        (["--fixed-batch", "0", "--output", "x"], "1 to 1,024"),
     ],
 )
 def test_what_cannot_be_exported_is_said_before_any_work(

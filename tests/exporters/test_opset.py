@@ -146,7 +146,6 @@ def graph_of(*nodes: onnx.NodeProto, shape: tuple[str | int, ...] = ("n", 64), *
         graph_of(helper.make_node("ReduceMean", ["x", "a"], ["y"]), a=np.zeros(0, np.int64)),
         graph_of(helper.make_node("Pad", ["x", "p", "", "a"], ["y"]), p=np.array([1, 1]), a=np.array([3])),
         graph_of(helper.make_node("Reshape", ["x", "s"], ["y"], allowzero=1), s=np.array([0, 64])),
-        graph_of(helper.make_node("Split", ["x"], ["y", "z"], axis=1, num_outputs=2)),
         graph_of(helper.make_node("Shape", ["x"], ["y"], end=1)),
         graph_of(helper.make_node("BatchNormalization", ["x", "s", "s", "s", "s"], ["y"], training_mode=1)),
     ],
@@ -165,6 +164,22 @@ def test_sizes_of_zero_that_copy_need_no_attribute() -> None:
     onnx.checker.check_model(model)
     (y,) = ReferenceEvaluator(model).run(None, {"x": np.zeros((3, 4, 4, 4), np.float32)})
     assert y.shape == (3, 64)
+
+
+@pytest.mark.parametrize(("parts", "is_valid"), [(2, True), (3, False)])
+def test_equal_parts_need_no_count_and_unequal_ones_are_found(parts: int, is_valid: bool) -> None:
+    names = ["y", *(f"y{number}" for number in range(1, parts))]
+    split = helper.make_node("Split", ["x"], names, axis=1, num_outputs=parts)
+    model = graph_of(split, shape=("n", 4 // parts, 4, 4))
+    lower(model, 13)
+    match_ir_version(model)
+    if is_valid:
+        onnx.checker.check_model(model, full_check=True)
+        x = np.random.default_rng(0).random((2, 4, 4, 4), np.float32)
+        np.testing.assert_array_equal(ReferenceEvaluator(model).run(None, {"x": x})[0], x[:, :2])
+    else:
+        with pytest.raises(onnx.shape_inference.InferenceError):
+            onnx.checker.check_model(model, full_check=True)
 
 
 def test_what_nothing_reads_any_more_is_left_out() -> None:
