@@ -23,6 +23,22 @@ def export(
         list[str] | None,
         typer.Option("--precision", metavar="P", help="fp32 (default), fp16 or int8; several, each a file of its own."),
     ] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            "--opset",
+            metavar="N",
+            help="ONNX operator set, 13 to 21, for runtimes that know no newer one. Default: 20.",
+        ),
+    ] = None,
+    fixed_batch: Annotated[
+        int | None,
+        typer.Option(
+            "--fixed-batch",
+            metavar="N",
+            help="Take just N images at once, as phones' compilers want. Default: any number.",
+        ),
+    ] = None,
     evidence_file: Annotated[
         Path | None, typer.Option("--evidence-file", metavar="FILE", help="Default: beside the model.")
     ] = None,
@@ -64,12 +80,18 @@ def export(
     from compressor.errors import UsageError
     from compressor.training.interruption import stop_on_signals
     from exporters.artifact import ExportSettings, Workshop
+    from exporters.fixed_batch import check_batch
+    from exporters.opset import OPSET, check_opset
 
     paths = paths_of(precision, to, checkpoint)
     if evidence not in ("images", "digests", "none"):
         raise UsageError(f"the evidence {evidence!r} is not known.", "Use images, digests or none.")
     if evidence == "none" and (sign_key or evidence_file):
         raise UsageError("without evidence there is nothing to sign and no evidence file.", "Use --evidence digests.")
+    opset = OPSET if opset is None else opset
+    check_opset(opset)
+    if fixed_batch is not None:
+        check_batch(fixed_batch)
     key = signing_key(sign_key)
     if evidence_file is not None and len(paths) > 1:
         raise UsageError("--evidence-file names one file, and several are exported.", "Leave it out.")
@@ -82,7 +104,14 @@ def export(
         )  # fmt: skip
         threat = default_threat(loaded.metadata.get("threat", {}), eps, norm)
         settings = ExportSettings(
-            evidence_samples, seed or 0, suite, set_threads(threads), with_images=evidence == "images", key=key
+            evidence_samples,
+            seed or 0,
+            suite,
+            set_threads(threads),
+            with_images=evidence == "images",
+            key=key,
+            opset=opset,
+            fixed_batch=fixed_batch,
         )
         workshop = Workshop(loaded, dataset, threat, settings)
         if evidence == "none":

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cli.inputs import decoding_shown
 from cli.output import Output
-from cli.tables import artifact_entry, show_artifact, show_verdict
+from cli.tables import artifact_entry, show_artifact, show_mobile, show_verdict
 from compressor.errors import CompressError, UsageError
 from compressor.files import sha256_bytes
 from compressor.training.interruption import StopRequest
-from exporters.artifact import Artifact, Workshop
+from exporters.artifact import Artifact, ExportSettings, Workshop
 from exporters.claim import PRECISIONS, Claim, ClaimMismatchError, model_digest, read_claim
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.evidence import Evidence, evidence_path, parse_evidence, read_evidence_bytes
+from exporters.mobile import MobileUsability, mobile_usability
+from exporters.opset import opset_of
 from exporters.signing import signature_path
-from exporters.structure import load_untrusted
+from exporters.structure import form_of, load_untrusted
 from exporters.verification import HeldData, Verdict, verify
 
 if TYPE_CHECKING:
@@ -33,16 +35,16 @@ class Exported:
     Attributes:
         path: the file.
         precision: of it.
+        settings: how it was made, or would have been where it lay there.
         verdict: of the verification.
         artifact: how it was made; None where it lay there already.
-        evidence: what stands for the images: ``images``, or ``digests``.
     """
 
     path: Path
     precision: Arithmetic
+    settings: ExportSettings
     verdict: Verdict
     artifact: Artifact | None
-    evidence: str = "images"
 
 
 def paths_of(precisions: Sequence[str] | None, to: Path | None, checkpoint: Path) -> Mapping[Arithmetic, Path]:
@@ -136,7 +138,7 @@ def export_and_verify(
     held = None if settings.with_images else HeldData(workshop.dataset)
     verdict = verify(path, evidence=evidence, data=held, threads=settings.threads, on_progress=on_progress)
     show_verdict(verdict, output)
-    return Exported(path, precision, verdict, artifact, "images" if settings.with_images else "digests")
+    return Exported(path, precision, settings, verdict, artifact)
 
 
 def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Output) -> list[dict[str, Any]]:
@@ -145,14 +147,17 @@ def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Ou
     Returns:
         The entries of ``exports`` in the JSON of ``export``.
     """
-    fields = []
+    fields: list[dict[str, Any]] = []
+    usability: dict[Arithmetic, MobileUsability] = {}
     for precision, path in paths.items():
         output.phase(f"Exporting {workshop.loaded.spec.name} in {precision}, without claim or evidence")
         converted = workshop.write_bare(precision, path)
+        usability[precision] = mobile_usability(path.read_bytes())
         for note in converted.notes:
             output.note(note)
         output.line(f"{path}: {path.stat().st_size:,} bytes, no claim was made: `compress verify` cannot say anything")
-        fields.append(artifact_entry(path, precision))
+        fields.append(artifact_entry(path, precision, workshop.settings) | usability[precision].to_json())
+    show_mobile(usability, output)
     return fields
 
 
@@ -180,6 +185,7 @@ def is_exported(path: Path, evidence: Path | None, precision: Arithmetic, worksh
         claim is not None
         and _is_claim_of(claim, precision, workshop)
         and has_images == workshop.settings.with_images
+        and (opset_of(model), form_of(model).batch) == (workshop.settings.opset, workshop.settings.fixed_batch)
         and claim.model == model_digest(model)
         and claim.evidence == sha256_bytes(data)
     )

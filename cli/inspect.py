@@ -13,6 +13,8 @@ from cli.output import Output
 if TYPE_CHECKING:
     from compressor.types import ModelSpec
 
+_NAMES_SHOWN = 10
+
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint or an ONNX file.")],
@@ -90,7 +92,10 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
     from math import prod
 
     from compressor.classifier import family_name
+    from compressor.errors import UnreadableModelError
+    from exporters.app_notes import AppNotes, read_app_notes
     from exporters.claim import ClaimMismatchError, read_claim
+    from exporters.opset import opset_of
     from exporters.structure import form_of, load_untrusted
 
     checked = load_untrusted(path)
@@ -99,7 +104,17 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
         claim = read_claim(checked.model)
     except ClaimMismatchError as error:
         claim, notes = None, [f"{error}: do not rely on this file"]
+    notes += [] if claim or notes else ["the file makes no claim"]
+    app = AppNotes(None, None)
+    try:
+        app = read_app_notes(checked.model)
+    except UnreadableModelError as error:
+        notes.append(error.message)
+    if claim and app.class_names not in (None, claim.class_names):
+        notes.append("the classes in its metadata are not those of its claim: do not rely on them")
     form = form_of(checked.model)
+    if app.class_names is not None and len(app.class_names) != form.classes:
+        notes.append(f"its metadata names {len(app.class_names)} classes, and it gives {form.classes} logits")
     recipe = (claim.recipe if claim else None) or {}
     preprocessing = claim.preprocessing if claim else {}
     return {
@@ -111,10 +126,19 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
         "image_size": form.height,
         "input": str(form),
         "normalization": preprocessing.get("normalization", "unknown"),
+        "opset": opset_of(checked.model),
+        "ir_version": checked.model.ir_version,
+        "class_names": None if app.class_names is None else list(app.class_names),
+        "preprocessing": app.preprocessing,
         "claim": claim.to_json() if claim else None,
-        "notes": notes if claim or notes else ["the file makes no claim"],
+        "notes": notes,
     }
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')}: {entry}" for name, entry in value.items())
+    if isinstance(value, list):
+        more = f" and {len(value) - _NAMES_SHOWN} more" if len(value) > _NAMES_SHOWN else ""
+        return ", ".join(map(_shown, value[:_NAMES_SHOWN])) + more
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.output import Output, percent
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from cli.exporting import Exported
     from compressor.evaluation_report import Bits, Report
-    from exporters.artifact import Artifact
+    from exporters.artifact import Artifact, ExportSettings
+    from exporters.differentiable.arithmetic import Arithmetic
     from exporters.latency import Latency
+    from exporters.mobile import MobileUsability
     from exporters.verification import Verdict
 
 _LARGE_EVIDENCE = 100_000_000
@@ -85,11 +87,13 @@ def show_artifact(artifact: Artifact, output: Output) -> None:
         output.warn(f"the evidence is {_size(evidence_bytes)}; --evidence-samples N makes it smaller.")
 
 
-def artifact_entry(path: Path, precision: str) -> dict[str, Any]:
+def artifact_entry(path: Path, precision: str, settings: ExportSettings) -> dict[str, Any]:
     """One entry of ``exports`` in the JSON of ``export``, of a file of which nothing is claimed."""
     return {
         "path": str(path),
         "precision": precision,
+        "opset": settings.opset,
+        "fixed_batch": settings.fixed_batch,
         "bytes": path.stat().st_size,
         "sha256": sha256_file(path),
         "evidence": "none",
@@ -107,8 +111,8 @@ def artifact_json(exported: Exported) -> dict[str, Any]:
     claim, artifact = exported.verdict.claim or {}, exported.artifact
     samples = claim.get("samples") or 0
     search = artifact.converted.search if artifact else None
-    return artifact_entry(exported.path, exported.precision) | {
-        "evidence": exported.evidence,
+    return artifact_entry(exported.path, exported.precision, exported.settings) | {
+        "evidence": "images" if exported.settings.with_images else "digests",
         "signature": str(artifact.signature) if artifact and artifact.signature else None,
         "clean_accuracy": claim["clean_correct"] / samples if samples else None,
         "robust_accuracy": claim["robust"] / samples if samples else None,
@@ -123,12 +127,16 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
 
     Returns:
         The entries of ``exports`` in the JSON of ``export``: those of :func:`artifact_json`, ``latency_ms`` by batch
-        size, and ``robust_loss``, the attacked accuracy that is lacking against fp32.
+        size, ``robust_loss``, the attacked accuracy that is lacking against fp32, and ``mobile``, what phones'
+        accelerators could take.
     """
-    from exporters.latency import BATCH_SIZES, measure_latency
+    from exporters.latency import measure_latency
+    from exporters.mobile import mobile_usability
 
     output.phase("Timing the files")
     latency = measure_latency({done.precision: done.path.read_bytes() for done in exported}, threads=threads)
+    sizes = sorted({size for times in latency.values() for size in times})
+    mobile = {done.precision: mobile_usability(done.path.read_bytes()) for done in exported}
     fields = [artifact_json(done) for done in exported]
     base = next((entry["robust_accuracy"] for entry in fields if entry["precision"] == "fp32"), None)
     rows = []
@@ -137,11 +145,12 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
         known = base is not None and robust is not None
         entry["latency_ms"] = {str(size): 1000 * time.seconds for size, time in times.items()}
         entry["robust_loss"] = base - robust if known else None
+        entry.update(mobile[entry["precision"]].to_json())
         rows.append(
             (
                 entry["precision"],
                 _size(entry["bytes"]),
-                *(_milliseconds(times.get(size)) for size in BATCH_SIZES),
+                *(_milliseconds(times.get(size)) for size in sizes),
                 "-" if entry["clean_accuracy"] is None else percent(entry["clean_accuracy"]),
                 "-" if robust is None else percent(robust),
                 "-" if not known or entry["precision"] == "fp32" else f"{100 * entry['robust_loss']:.1f} points",
@@ -150,13 +159,40 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
         )
     some = next(iter(next(iter(latency.values())).values()))
     runs = min(time.runs for times in latency.values() for time in times.values())
-    headings = ["precision", "size", *(f"batch {size}" for size in BATCH_SIZES)]
+    headings = ["precision", "size", *(f"batch {size}" for size in sizes)]
     output.table(
         f"exported files; times are medians of {runs} runs or more, {some.threads} thread(s), CPU",
         [*headings, "clean", "attacked", "lost against fp32", "verdict"],
         rows,
     )
+    show_mobile(mobile, output)
     return fields
+
+
+def show_mobile(found: Mapping[Arithmetic, MobileUsability], output: Output) -> None:
+    """What phones' accelerators could take of each file, by name of the file's precision."""
+    rows = []
+    for precision, usability in found.items():
+        if usability.reason:
+            output.note(f"{precision}: what phones' accelerators could take of it is not known: {usability.reason}")
+        for accelerator in usability.accelerators.values():
+            fixed = accelerator.with_fixed_batch
+            rows.append(
+                (
+                    precision,
+                    accelerator.name,
+                    str(accelerator.as_it_is),
+                    "-" if fixed is None else str(fixed),
+                    ", ".join(accelerator.lacks) or "-",
+                )
+            )
+    if rows:
+        output.table(
+            "on phones, by onnxruntime's check of operators alone: worth it? how many are taken",
+            ["precision", "accelerator", "as it is", "with --fixed-batch", "not known there"],
+            rows,
+            figures=False,
+        )
 
 
 def _milliseconds(time: Latency | None) -> str:

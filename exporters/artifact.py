@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,17 +15,20 @@ from compressor.ascent import ascend
 from compressor.augment import to_float
 from compressor.checkpoint import LoadedCheckpoint, normalization_name
 from compressor.contracts import Dataset
-from compressor.errors import ExportError, UsageError
+from compressor.errors import ClassMismatchError, ExportError, UsageError
 from compressor.files import sha256_bytes, write_bytes
 from compressor.losses import cross_entropy
 from compressor.modes import module_mode
 from compressor.randomness import derive_seed, make_generator
 from compressor.types import Threat
+from exporters.app_notes import add_app_notes
 from exporters.claim import PRECISIONS, Claim
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.gate import HALF_LOGIT_TOLERANCE, compare_logits, compare_predictions
 from exporters.evidence import evidence_path
+from exporters.fixed_batch import check_batch, with_fixed_batch
 from exporters.onnx import Parity, check_parity, export_onnx, serialise
+from exporters.opset import OPSET, check_opset
 from exporters.precision import (
     Search,
     calibration_images,
@@ -59,6 +62,8 @@ class ExportSettings:
         threads: of onnxruntime.
         with_images: False leaves digests in the evidence in the place of images.
         key: signs model and evidence; None leaves them unsigned.
+        opset: of the files, one of :data:`exporters.opset.OPSETS`.
+        fixed_batch: how many images the files take at once; None for any number.
     """
 
     samples: int = SAMPLES
@@ -67,6 +72,13 @@ class ExportSettings:
     threads: int | None = None
     with_images: bool = True
     key: EllipticCurvePrivateKey | None = None
+    opset: int = OPSET
+    fixed_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        check_opset(self.opset)
+        if self.fixed_batch is not None:
+            check_batch(self.fixed_batch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +163,8 @@ class Workshop:
 
         Raises:
             ExportError: the file does not compute what the checkpoint does, or cannot be verified; nothing is written.
-            UsageError: no such precision, or no training images to calibrate with.
+            ClassMismatchError: the data have another number of classes.
+            UsageError: no such precision, no training images to calibrate with, or class names that are no plain text.
         """
         converted = self.convert(precision)
         settings = self.settings
@@ -176,7 +189,7 @@ class Workshop:
         Evidence and a signature that lie beside it were of another file, and are taken away.
 
         Raises:
-            ExportError, UsageError: see :meth:`make`.
+            ClassMismatchError, ExportError, UsageError: see :meth:`make`.
         """
         converted = self.convert(precision)
         write_bytes(path, serialise(converted.model))
@@ -195,7 +208,12 @@ class Workshop:
         return signature
 
     def convert(self, precision: Arithmetic) -> Converted:
-        """The model in one precision; see :meth:`make`."""
+        """The model in one precision, in the form that is asked for; see :meth:`make`."""
+        converted = self._of_any_batch(precision)
+        batch = self.settings.fixed_batch
+        return converted if batch is None else replace(converted, model=self._fixed(converted.model, precision, batch))
+
+    def _of_any_batch(self, precision: Arithmetic) -> Converted:
         match precision:
             case "fp32":
                 return self._fp32
@@ -207,7 +225,14 @@ class Workshop:
 
     @cached_property
     def _fp32(self) -> Converted:
-        model = export_onnx(self._classifier, self.loaded.spec.image_size)
+        spec, class_names = self.loaded.spec, self.dataset.class_names
+        if len(class_names) != spec.classes:
+            raise ClassMismatchError(
+                f"the model has {spec.classes} classes, and {self.dataset.name} has {len(class_names)}.",
+                "Give the data that the model was made for.",
+            )
+        model = export_onnx(self._classifier, spec.image_size, opset=self.settings.opset)
+        add_app_notes(model, class_names, spec.image_size)
         return Converted(model, check_parity(self._classifier, model, self._parity_images), {"name": "fp32"})
 
     def _half(self) -> Converted:
@@ -242,6 +267,25 @@ class Workshop:
         }
         parity = Parity(len(self._parity_images), result.argmax_agreement, result.max_relative_error)
         return Converted(model, parity, description, tuple(_told(search)), search)
+
+    def _fixed(self, model: onnx.ModelProto, precision: Arithmetic, batch: int) -> onnx.ModelProto:
+        """The same model for a fixed batch: made last, since calibration and search run other batches."""
+        fixed = with_fixed_batch(model, batch)
+        add_app_notes(fixed, self.dataset.class_names, self.loaded.spec.image_size)
+        logits, before = self._logits(fixed), self._logits(model)
+        match precision:
+            case "fp32":
+                result = compare_logits(before, logits)
+            case "fp16":
+                result = compare_logits(before, logits, HALF_LOGIT_TOLERANCE)
+            case "int8":
+                result = compare_predictions(before, logits)
+        if not result.passed:
+            raise ExportError(
+                f"the file of a fixed batch does not compute what the one of any batch does ({result}).",
+                "Leave --fixed-batch out; nothing was written.",
+            )
+        return fixed
 
     @cached_property
     def _calibration(self) -> Any:

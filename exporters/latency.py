@@ -51,20 +51,23 @@ def measure_latency(
     sessions = {name: open_session(data, provider=provider, threads=threads) for name, data in models.items()}
     found: dict[str, dict[int, Latency]] = {name: {} for name in models}
     random = np.random.default_rng(0)
-    for size in BATCH_SIZES:
-        times: dict[str, list[float]] = {name: [] for name in sessions}
-        images = {name: random.random((size, *session.image_shape), np.float32) for name, session in sessions.items()}
-        for name, session in sessions.items():
+    batches = {name: session.presentation.batch for name, session in sessions.items()}
+    wanted = {name: BATCH_SIZES if batch is None else (batch,) for name, batch in batches.items()}
+    for size in sorted({size for sizes in wanted.values() for size in sizes}):
+        timed = {name: sessions[name] for name, sizes in wanted.items() if size in sizes}
+        times: dict[str, list[float]] = {name: [] for name in timed}
+        images = {name: random.random((size, *session.image_shape), np.float32) for name, session in timed.items()}
+        for name, session in timed.items():
             for _ in range(_WARM_UP):
                 session(images[name], batch_size=size)
         begun = perf_counter()
         for run in range(_MOST_RUNS):
             if run >= _LEAST_RUNS and perf_counter() - begun > _SECONDS:
                 break
-            for name, session in sessions.items():
+            for name, session in timed.items():
                 start = perf_counter()
                 session(images[name], batch_size=size)
                 times[name].append(perf_counter() - start)
-        for name, session in sessions.items():
+        for name, session in timed.items():
             found[name][size] = Latency(median(times[name]), len(times[name]), session.threads)
     return found

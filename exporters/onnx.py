@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from compressor.errors import ExportError, UnreadableModelError, UsageError
 from exporters import claim
 from exporters.differentiable.gate import compare_logits
+from exporters.opset import EXPORTERS_OPSETS, OPSET, check_opset, lower, match_ir_version
 from exporters.runtime import Images, open_session
 
-OPSET = 20
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
 
@@ -52,7 +52,7 @@ class Parity:
     max_relative_error: float
 
 
-def export_onnx(classifier: nn.Module, image_size: int, *, channels: int = 3) -> onnx.ModelProto:
+def export_onnx(classifier: nn.Module, image_size: int, *, channels: int = 3, opset: int = OPSET) -> onnx.ModelProto:
     """Export a classifier, in eval mode, with a dynamic batch and all its weights in one message.
 
     The classifier is left as it was: the exporter works on a copy.
@@ -61,14 +61,16 @@ def export_onnx(classifier: nn.Module, image_size: int, *, channels: int = 3) ->
         classifier: takes float32 ``[B, C, H, W]`` in [0, 1] and gives logits ``[B, K]``.
         image_size: H and W, in pixels.
         channels: C.
+        opset: of the file, one of :data:`exporters.opset.OPSETS`; its IR version is the one that came with it.
 
     Returns:
         A checked model from ``input`` to ``logits``; nothing in it names a file or a line of code.
 
     Raises:
         ExportError: the network cannot be exported, or the result is not what was asked for.
-        UsageError: the image size is not positive.
+        UsageError: the image size is not positive, or the opset is none that can be exported.
     """
+    check_opset(opset)
     if image_size < 1:
         raise UsageError(f"an image size of {image_size} is not positive.")
     frozen = _frozen_copy(classifier)
@@ -79,7 +81,7 @@ def export_onnx(classifier: nn.Module, image_size: int, *, channels: int = 3) ->
                 frozen,
                 (example,),
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=max(opset, EXPORTERS_OPSETS[0]),
                 input_names=[INPUT_NAME],
                 output_names=[OUTPUT_NAME],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -93,7 +95,11 @@ def export_onnx(classifier: nn.Module, image_size: int, *, channels: int = 3) ->
         raise ExportError("the exporter gave no model.")
     model: onnx.ModelProto = program.model_proto
     strip_traces(model)
-    _check(model)
+    if opset < EXPORTERS_OPSETS[0]:
+        _check_opset(model, EXPORTERS_OPSETS[0])
+        lower(model, opset)
+    match_ir_version(model)
+    _check(model, opset)
     return model
 
 
@@ -170,11 +176,15 @@ def strip_traces(model: onnx.ModelProto) -> None:
         holder.ClearField("metadata_props")
 
 
-def _check(model: onnx.ModelProto) -> None:
-    # A lower opset is asked for by converting, and a failed conversion silently stays: so look.
+def _check_opset(model: onnx.ModelProto, opset: int) -> None:
+    # The exporter makes some opsets by converting, and where that fails it silently stays at another: so look.
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    if opsets != {"": OPSET}:
-        raise ExportError(f"the exporter used the operator sets {opsets}, and opset {OPSET} was asked for.")
+    if opsets != {"": opset}:
+        raise ExportError(f"the exporter used the operator sets {opsets}, and opset {opset} was asked for.")
+
+
+def _check(model: onnx.ModelProto, opset: int) -> None:
+    _check_opset(model, opset)
     if model.functions or any(tensor.external_data for tensor in model.graph.initializer):
         raise ExportError("the exporter left functions or weights outside the model.")
     names = ([value.name for value in model.graph.input], [value.name for value in model.graph.output])

@@ -34,16 +34,19 @@ def finished(model: onnx.ModelProto, original: onnx.ModelProto, precision: str) 
     """The converted model in the order of its values, under the original's ends, without the converter's notes.
 
     Raises:
-        ExportError: it is not valid, or its input or output is not the original's.
+        ExportError: it is not valid, or its input, output or opset is not the original's.
     """
     del model.metadata_props[:]
     model.metadata_props.extend(original.metadata_props)
+    model.ir_version = original.ir_version
     strip_traces_of(model)
     del model.graph.value_info[:]  # a converter leaves types there that are no longer so
     _drop_repetitions(model.graph)
     _sort(model.graph)
     if list(model.graph.input) != list(original.graph.input) or list(model.graph.output) != list(original.graph.output):
         raise ExportError(f"the conversion to {precision} changed the model's input or output.")
+    if list(model.opset_import) != list(original.opset_import):
+        raise ExportError(f"the conversion to {precision} changed the model's opset.")
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:

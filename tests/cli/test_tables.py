@@ -9,11 +9,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from cli.exporting import Exported
 from cli.grid import Outcome, show_outcomes
 from cli.output import Output
 from cli.tables import artifact_json, show_report
 from compressor.evaluation_report import Alarm, Report
 from compressor.types import Threat
+from exporters.artifact import ExportSettings
 
 ALARMS = (
     Alarm("zero-gradients", "of 64 images, 64 have none", "The attack does not know where to go."),
@@ -67,8 +69,8 @@ def test_the_json_of_an_export_says_what_its_claim_confesses(tmp_path: Path) -> 
     claim = {"samples": 4, "clean_correct": 3, "robust": 2, "alarms": ["half-range"]}
     for said, expected in ((claim, ["half-range"]), (None, [])):
         verdict = SimpleNamespace(claim=said, answer="undecided")
-        exported = SimpleNamespace(path=path, precision="fp32", verdict=verdict, artifact=None)
-        assert artifact_json(cast(Any, exported))["alarms"] == expected
+        exported = Exported(path, "fp32", ExportSettings(), cast(Any, verdict), None)
+        assert artifact_json(exported)["alarms"] == expected
 
 
 def test_with_json_the_reasons_are_warnings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from cli.main import main
+from exporters.onnx import set_metadata
 
 CLASSES = ("horizontal", "plain", "vertical")
 SMALL = ["--batch-size", "16", "--attack-steps", "2", "--threads", "1", "--device", "cpu"]
@@ -137,11 +139,35 @@ def test_each_precision_is_a_file_of_its_own_that_holds(copy: Path, capsys: pyte
     assert entries["int8"]["bytes"] < entries["fp16"]["bytes"] < entries["fp32"]["bytes"]
     assert all(set(entry["latency_ms"]) == {"1", "64"} for entry in entries.values())
     assert entries["int8"]["robust_loss"] == entries["fp32"]["robust_accuracy"] - entries["int8"]["robust_accuracy"]
+    for entry in entries.values():
+        assert entry["mobile_reason"] is None
+        assert entry["mobile"]["nnapi"]["with_fixed_batch"]["taken"] > 0
     names = {path.name for path in (copy / "files").iterdir()}
     stems = ("model", "model-fp16", "model-int8")
     assert names == {f"{stem}{ending}" for stem in stems for ending in (".onnx", ".evidence.npz")}
     code, verdict = answer(["verify", "files/model-int8.onnx", "--data", "imagefolder:pictures"], capsys)
     assert (code, verdict["claim"]["precision"]["name"]) == (0, "int8")  # type: ignore[index]
+
+
+def test_a_file_for_a_phone_holds_too(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    phone = ["--precision", "fp16", "--opset", "13", "--fixed-batch", "2", "--output", "phone.onnx"]
+    code, value = answer(export(*phone), capsys)
+    (entry,) = value["exports"]  # type: ignore[misc]
+    assert (code, entry["verdict"], entry["opset"], entry["fixed_batch"]) == (0, "holds", 13, 2)
+    assert set(entry["latency_ms"]) == {"2"}
+    assert entry["mobile"]["nnapi"]["with_fixed_batch"] is None
+    assert entry["mobile"]["nnapi"]["as_it_is"]["taken"] > 0
+    _, file = answer(["inspect", "phone.onnx"], capsys)
+    assert (file["opset"], file["ir_version"], file["preprocessing"]["batch"]) == (13, 7, 2)  # type: ignore[index]
+
+
+def test_a_file_without_a_claim_is_for_phones_as_well(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, value = answer(export("--evidence", "none", "--fixed-batch", "1", "--output", "bare.onnx"), capsys)
+    (entry,) = value["exports"]  # type: ignore[misc]
+    assert (code, entry["opset"], entry["fixed_batch"], entry["mobile_reason"]) == (0, 20, 1, None)
+    _, file = answer(["inspect", "bare.onnx"], capsys)
+    assert (file["claim"], file["class_names"]) == (None, list(CLASSES))
+    assert file["preprocessing"]["batch"] == 1  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +177,8 @@ def test_each_precision_is_a_file_of_its_own_that_holds(copy: Path, capsys: pyte
         (["--precision", "fp32", "--precision", "int8", "--output", "one.onnx"], "is one file"),
         (["--precision", "fp32", "--precision", "int8", "--output", "x", "--evidence-file", "e.npz"], "names one file"),
         (["--output", "student"], "exists already"),
+        (["--opset", "12", "--output", "x"], "13 to 21"),
+        (["--fixed-batch", "0", "--output", "x"], "1 to 1,024"),
     ],
 )
 def test_what_cannot_be_exported_is_said_before_any_work(
@@ -188,6 +216,21 @@ def test_inspect_knows_both(copy: Path, capsys: pytest.CaptureFixture[str]) -> N
     code, file = answer(["inspect", "student/model.onnx"], capsys)
     assert (code, file["kind"], file["classes"], file["image_size"]) == (0, "onnx", 3, 16)
     assert isinstance(file["claim"], dict)
+    assert (file["opset"], file["ir_version"], file["class_names"]) == (20, 9, list(CLASSES))
+    assert file["preprocessing"]["layout"] == "NCHW"  # type: ignore[index]
+    main(["inspect", "student/model.onnx"])
+    assert ", ".join(CLASSES) in capsys.readouterr().out
+
+
+def test_classes_that_are_not_those_of_the_claim_are_pointed_out(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load("student/model.onnx")
+    set_metadata(model, "compress.classes", '["a","b","c"]')
+    onnx.save(model, "student/model.onnx")
+    _, file = answer(["inspect", "student/model.onnx"], capsys)
+    assert any("not those of its claim" in note for note in file["notes"])  # type: ignore[attr-defined]
+    assert answer(["verify", "student/model.onnx"], capsys)[0] == 1, "the model's digest covers them"
 
 
 def test_the_wrong_number_of_classes(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

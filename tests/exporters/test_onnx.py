@@ -12,13 +12,13 @@ from torch import nn
 
 from compressor.errors import ExportError, UnreadableModelError, UsageError
 from exporters.onnx import (
-    OPSET,
     check_parity,
     export_onnx,
     get_metadata,
     serialise,
     set_metadata,
 )
+from exporters.opset import OPSET
 from exporters.runtime import open_session
 
 

@@ -61,7 +61,7 @@ def sign(node: Node) -> Operation:
     return lambda x: straight_through(x, torch.sign(x))
 
 
-@operator("Cast", 9, 13, 19)
+@operator("Cast", 9, 13, 19, 21)
 def cast(node: Node) -> Operation:
     """Another number type; a value that becomes an integer keeps its gradient, as the integer's value in float.
 
