@@ -42,7 +42,9 @@ def open_attackable(session: Session, model: onnx.ModelProto, x: Tensor) -> Surr
 
 def channels_last(graph: GraphModule) -> GraphModule:
     """The same graph computing channels-last: up to three times as fast where convolutions are narrow or depthwise."""
-    graph.to(memory_format=torch.channels_last)
+    for buffer in graph.buffers():
+        if buffer.dim() == 4:
+            buffer.data = buffer.contiguous(memory_format=torch.channels_last)
     graph.register_forward_pre_hook(
         lambda _, inputs: tuple(images.contiguous(memory_format=torch.channels_last) for images in inputs)
     )
