@@ -6,6 +6,7 @@ from exporters.differentiable.attackable import channels_last, open_attackable
 from exporters.differentiable.file_model import FileModel
 from exporters.differentiable.gate import RELATIVE_LOGIT_TOLERANCE, GateResult, agreement, compare_logits
 from exporters.differentiable.graph import GraphModule, import_graph
+from exporters.differentiable.registry import operators_with_gradients
 
 __all__ = [
     "RELATIVE_LOGIT_TOLERANCE",
@@ -17,4 +18,5 @@ __all__ = [
     "compare_logits",
     "import_graph",
     "open_attackable",
+    "operators_with_gradients",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -187,9 +188,27 @@ def known_operators() -> list[str]:
     return sorted(_ENTRIES)
 
 
-def known_versions(name: str) -> list[int]:
-    """The opsets in which the meanings of an operator began that can be imported, sorted."""
-    return sorted(_ENTRIES[name].versions)
+@dataclass(frozen=True)
+class KnownOperator:
+    """What documentation says of an operator that can be imported.
+
+    Attributes:
+        name: of the operator.
+        versions: the opsets in which the meanings of it began that can be imported, sorted.
+        summary: one line.
+    """
+
+    name: str
+    versions: tuple[int, ...]
+    summary: str
+
+
+def operators_with_gradients() -> list[KnownOperator]:
+    """All operators that can be imported, sorted by name."""
+    return [
+        KnownOperator(name, tuple(sorted(entry.versions)), (inspect.getdoc(entry.builder) or "").partition("\n")[0])
+        for name, entry in sorted(_ENTRIES.items())
+    ]
 
 
 def saturates(name: str) -> bool:

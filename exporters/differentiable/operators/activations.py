@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -129,15 +131,20 @@ def clip(node: Node) -> Operation:
     return run
 
 
-@operator("Softmax", 13)
+@operator("Softmax", 11, 13)
 def softmax(node: Node) -> Operation:
-    """``exp(x) / sum(exp(x))`` along one axis."""
-    axis = node.integer("axis", -1)
-    return lambda x: torch.softmax(x, axis)
+    """``exp(x) / sum(exp(x))`` along one axis; before version 13, over all axes from that one on."""
+    return _along_axis(node, torch.softmax)
 
 
-@operator("LogSoftmax", 13)
+@operator("LogSoftmax", 11, 13)
 def log_softmax(node: Node) -> Operation:
-    """``x - log(sum(exp(x)))`` along one axis."""
-    axis = node.integer("axis", -1)
-    return lambda x: torch.log_softmax(x, axis)
+    """``x - log(sum(exp(x)))`` along one axis; before version 13, over all axes from that one on."""
+    return _along_axis(node, torch.log_softmax)
+
+
+def _along_axis(node: Node, function: Callable[[Tensor, int], Tensor]) -> Operation:
+    axis = node.integer("axis", -1 if node.version >= 13 else 1)
+    if node.version >= 13:
+        return lambda x: function(x, axis)
+    return lambda x: function(x.flatten(range(x.dim())[axis]), -1).reshape(x.shape)

@@ -9,10 +9,12 @@ from exporters.differentiable.operators._sizes import listed
 from exporters.differentiable.registry import Node, Operation, operator
 
 
-@operator("Split", 13, 18, several_outputs=True)
+@operator("Split", 11, 13, 18, several_outputs=True)
 def split(node: Node) -> Operation:
     """Consecutive parts along one axis: of the given sizes, else equal ones, of which the last may be shorter."""
     axis, count = node.integer("axis", 0), node.outputs
+    given = node.integers("split", []) if node.version < 13 else []
+    node.require(len(given) in (0, count), "another number of sizes than of outputs")
     if node.version >= 18 and node.has("num_outputs"):
         node.require(node.integer("num_outputs") == count, "another number of outputs than num_outputs")
 
@@ -20,8 +22,8 @@ def split(node: Node) -> Operation:
         along = range(x.dim())[axis]
         if sizes is not None and sizes.numel() != count:
             raise ValueError("the parts are not as many as the outputs")
-        each = -(-x.shape[along] // count)
-        parts = torch.split(x, each if sizes is None else [int(size) for size in sizes.tolist()], along)
+        wanted = given if sizes is None else [int(size) for size in sizes.tolist()]
+        parts = torch.split(x, wanted or -(-x.shape[along] // count), along)
         if len(parts) != count:
             raise ValueError("the parts are not as many as the outputs")
         return parts

@@ -132,14 +132,16 @@ def dropout(node: Node) -> Operation:
     return run
 
 
-@operator("Squeeze", 13, 21, 23, 24, 25)
+@operator("Squeeze", 11, 13, 21, 23, 24, 25)
 def squeeze(node: Node) -> Operation:
     """The given axes of size one removed; all such axes where none is given."""
+    given = node.integers("axes", []) if node.version < 13 else []
 
     def run(x: Tensor, axes: Tensor | None = None) -> Tensor:
-        if axes is None:
+        wanted = given if axes is None else listed(axes)
+        if axes is None and not given:
             return x.squeeze()
-        gone = {range(x.dim())[axis] for axis in listed(axes)}
+        gone = {range(x.dim())[axis] for axis in wanted}
         if any(x.shape[axis] != 1 for axis in gone):
             raise ValueError("only axes of size one can be removed")
         return x.reshape([size for axis, size in enumerate(x.shape) if axis not in gone])
@@ -147,12 +149,13 @@ def squeeze(node: Node) -> Operation:
     return run
 
 
-@operator("Unsqueeze", 13, 21, 23, 24, 25)
+@operator("Unsqueeze", 11, 13, 21, 23, 24, 25)
 def unsqueeze(node: Node) -> Operation:
     """Axes of size one put in, counted in the result."""
+    given = node.integers("axes") if node.version < 13 else []
 
-    def run(x: Tensor, axes: Tensor) -> Tensor:
-        positions = listed(axes)
+    def run(x: Tensor, axes: Tensor | None = None) -> Tensor:
+        positions = given if axes is None else listed(axes)
         rank = x.dim() + len(positions)
         for axis in sorted(range(rank)[axis] for axis in positions):
             x = x.unsqueeze(axis)
