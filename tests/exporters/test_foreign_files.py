@@ -93,7 +93,7 @@ LARGER: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "wide_resnet50_2": (
         library("wide_resnet50_2"),
         64,
-    ),  # fresh ones of fewer pixels amplify rounding to the gate's edge
+    ),
     "inception_v3": (library("inception_v3", init_weights=False, aux_logits=False), 128),
     **{
         name: (library(name), 32)
@@ -114,7 +114,10 @@ def pictures(count: int, size: int = 32) -> torch.Tensor:
 
 
 def network(name: str) -> tuple[nn.Module, int]:
-    """Fresh weights, and BatchNorm statistics of the test's own pictures."""
+    """Fresh weights, and BatchNorm statistics between those of the start and those of the test's own pictures.
+
+    With the first alone the gradients of deep networks vanish, with the second alone rounding grows to the gate's edge.
+    """
     build, size = LARGER[name]
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -122,7 +125,7 @@ def network(name: str) -> tuple[nn.Module, int]:
         model = build()
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.momentum = None
+                module.momentum = 0.9
         with torch.no_grad():
             model.train()(pictures(8, size))
     return model.eval(), size
@@ -174,9 +177,9 @@ def assert_attackable(proto: onnx.ModelProto, model: nn.Module, size: int) -> No
     for one in (model, FileModel(session, graph), through):
         leaf = x[:3].clone().requires_grad_()
         gradients.append(torch.autograd.grad(one(leaf)[range(3), [0, 1, 2]].sum(), leaf)[0].flatten(1))
-    theirs, ours, passed_on = gradients
+    theirs, ours, passed_on = (gradient.double() for gradient in gradients)
     assert theirs.abs().max() > 0
-    assert F.cosine_similarity(ours, theirs).min() > 0.99
+    assert F.cosine_similarity(ours / ours.abs().max(), theirs / theirs.abs().max()).min() > 0.99
     assert bool(passed_on.isfinite().all())
     with torch.no_grad():
         torch.testing.assert_close(through(x[:3]), graph(x[:3]), rtol=1e-4, atol=1e-4)
