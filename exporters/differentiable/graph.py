@@ -95,7 +95,7 @@ class GraphModule(nn.Module):
                 result = step.operation(*(values[name] for name in step.inputs))
             except torch.OutOfMemoryError:
                 raise
-            except (RuntimeError, IndexError, ValueError, TypeError, OverflowError) as error:
+            except (RuntimeError, IndexError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
                 raise UnreadableModelError(f"the values do not fit together at {step.label}.") from error
             computed = dict(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=True))
             values.update(computed)
@@ -132,11 +132,12 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False, quan
     (output,) = _exactly_one([value.name for value in model.graph.output], "output")
     nodes = [proto for proto in model.graph.node if not _is_constant(proto)]
     last_read = {name: position for position, proto in enumerate(nodes) for name in proto.input}
+    computed_with = {name for proto in nodes if proto.op_type != "Cast" for name in proto.input}
     known = {"", image, *constants}
     moving = {image}  # what may have a gradient
     steps = []
     for position, proto in enumerate(nodes):
-        rounds = _read_by_casts_alone(proto, nodes)
+        rounds = proto.op_type == "Cast" and computed_with.isdisjoint(proto.output)
         moves = not moving.isdisjoint(proto.input)
         operation = build(
             proto, opset, straight_through=straight_through, rounds=rounds, quantises=quantises, moves=moves
@@ -155,13 +156,6 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False, quan
         raise UnreadableModelError(f"nothing computes the model's output {output[:60]!r}.")
     saturating = any(saturates(proto.op_type) for proto in nodes)
     return GraphModule(tuple(steps), constants, image, output, arithmetic_of(model), saturates=saturating)
-
-
-def _read_by_casts_alone(proto: onnx.NodeProto, nodes: list[onnx.NodeProto]) -> bool:
-    """Whether a node is a Cast whose value only other Casts read."""
-    if proto.op_type != "Cast":
-        return False
-    return all(node.op_type == "Cast" for node in nodes if not set(proto.output).isdisjoint(node.input))
 
 
 def _opset(model: onnx.ModelProto) -> int:

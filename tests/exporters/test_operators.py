@@ -419,6 +419,26 @@ def test_only_graphs_that_saturate_say_so():
     assert not import_graph(graph_of([node("Relu", "x", "y")])).saturates
 
 
+def test_integers_made_of_the_image_s_values_are_computed_with_as_integers_and_keep_their_gradient():
+    nodes = [
+        node("Mul", "x eight", "e"),
+        node("Cast", "e", "i", to=TensorProto.INT64),
+        node("Add", "i one", "j"),
+        node("Div", "j two", "k"),
+        node("Concat", "k two4", "l", axis=0),
+        node("Greater", "l one", "b"),
+        node("Where", "b l one", "m"),
+        node("Cast", "m", "y", to=TensorProto.FLOAT),
+    ]
+    constants = {"eight": real(8), "one": ints(1)[0], "two": ints(2)[0], "two4": np.full((1, 4), 2)}
+    model = graph_of(nodes, constants)
+    x = torch.from_numpy(3 * normal(6, 4)).requires_grad_()
+    y = import_graph(model)(x)
+    np.testing.assert_array_equal(y.detach().numpy(), expected_of(model, x.detach().numpy()))
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(gradient, 4.0 * (y[:-1] > 1))
+
+
 # Shapes
 
 
@@ -485,8 +505,21 @@ def test_an_attribute_that_is_not_implemented_is_refused(op, attributes):
         import_graph(model_of(Case(op, one.inputs, attributes, one.x), 20))
 
 
-def test_dropout_in_training_mode_is_a_plain_error():
-    one = case("Dropout", X, real(0.5), np.asarray(True))
+@pytest.mark.parametrize(
+    "one",
+    [
+        case("Dropout", X, real(0.5), np.asarray(True)),  # which would be random
+        case("Range", ints(0)[0], X, ints(0)[0], x=np.asarray(3)),
+        case("DepthToSpace", blocksize=0),
+        case("Reshape", X, None),
+        case("Conv", X, WEIGHT, auto_pad="SAME_UPPER", dilations=[1 << 40, 1]),
+        case("MaxPool", kernel_shape=[1 << 40, 2], ceil_mode=1),
+        case("GatherND", X, np.zeros((1, 9), np.int64)),
+        case("Where", real(1), X, real(2)),
+    ],
+    ids=str,
+)
+def test_values_that_make_no_sense_are_a_plain_error(one):
     with pytest.raises(UnreadableModelError, match="'it'"):
         import_graph(model_of(one, 20))(torch.from_numpy(one.x))
 

@@ -64,7 +64,7 @@ class Window:
     def padding(self, x: Tensor, kernel: Sequence[int]) -> list[int]:
         """Cells to add before and after each axis, the last axis first: the order of ``torch.nn.functional.pad``."""
         sides = [self._sides(axis, x.shape[2 + axis], kernel[axis]) for axis in reversed(range(self.axes))]
-        return [cells for pair in sides for cells in pair]
+        return _bounded([cells for pair in sides for cells in pair])
 
     def beyond(self, x: Tensor, kernel: Sequence[int]) -> list[int]:
         """Cells that a window counted by ``ceil`` reaches beyond the padding, in the same order."""
@@ -72,7 +72,7 @@ class Window:
         if self.ceil:
             for place, axis in enumerate(reversed(range(self.axes))):
                 cells[2 * place + 1] = self._excess(axis, x.shape[2 + axis], kernel[axis])
-        return cells
+        return _bounded(cells)
 
     def require_images(self, x: Tensor) -> None:
         """Raise ValueError unless ``x`` has batch, channels, and the axes that it slides over."""
@@ -97,6 +97,13 @@ class Window:
 
     def _reach(self, axis: int, kernel: int) -> int:
         return (kernel - 1) * self.dilations[axis] + 1
+
+
+def _bounded(cells: list[int]) -> list[int]:
+    """The same, unless a window of a size that the file chooses asks for too many."""
+    if max(cells) > MAX_PAD:
+        raise ValueError("the window asks for too much padding")
+    return cells
 
 
 def _axes(node: Node) -> int:

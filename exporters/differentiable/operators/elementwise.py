@@ -8,7 +8,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from exporters.differentiable.operators._straight_through import past_constants
+from exporters.differentiable.operators._straight_through import past_constants, straight_through
+from exporters.differentiable.operators._types import alike
 from exporters.differentiable.registry import Node, Operation, operator
 
 
@@ -35,9 +36,14 @@ def div(node: Node) -> Operation:
     """``a / b``; integers are divided towards zero."""
 
     def run(a: Tensor, b: Tensor) -> Tensor:
-        return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
+        whole = not (a.is_floating_point() and b.is_floating_point())
+        a, b = alike(a, b)
+        if not whole:
+            return a / b
+        quotient = torch.div(a, b, rounding_mode="trunc")
+        return straight_through(a / b, quotient) if a.is_floating_point() else quotient
 
-    return _all(run)
+    return run
 
 
 @operator("Mod", 10, 13)
@@ -90,10 +96,4 @@ def _extreme(node: Node, function: Callable[[Tensor, Tensor], Tensor]) -> Operat
 
 
 def _all(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-    def run(*operands: Tensor) -> Tensor:
-        # ONNX never promotes; torch would, and so would hide a file that onnxruntime refuses.
-        if len({operand.dtype for operand in operands}) != 1:
-            raise TypeError("the operands are of several types")
-        return reduce(function, operands)
-
-    return run
+    return lambda *operands: reduce(function, alike(*operands))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from exporters.differentiable.operators._sizes import listed
+from exporters.differentiable.operators._types import alike
 from exporters.differentiable.registry import Node, Operation, operator
 
 
@@ -91,8 +92,7 @@ def scatter_nd(node: Node) -> Operation:
     node.require(reduction == "none", f"reduction {reduction[:30]!r}")
 
     def run(x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
-        if x.dtype != updates.dtype:
-            raise TypeError("the new entries are of another type")
+        x, updates = alike(x, updates)
         return x.index_put(_coordinates(x, index, 0), updates)
 
     return run

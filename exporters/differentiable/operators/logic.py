@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from exporters.differentiable.operators._straight_through import past_constants
+from exporters.differentiable.operators._types import alike
 from exporters.differentiable.registry import Node, Operation, operator
 
 
@@ -88,8 +89,9 @@ def where(node: Node) -> Operation:
     """``a`` where the condition holds, else ``b``; where only one is a constant, it saturates as Clip does."""
 
     def run(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        if condition.dtype != torch.bool or a.dtype != b.dtype:
-            raise TypeError("the operands are of other types")
+        if condition.dtype != torch.bool:
+            raise TypeError("the condition is no truth value")
+        a, b = alike(a, b)
         value = torch.where(condition, a, b)
         return past_constants(value, a, b) if node.straight_through else value
 
@@ -97,12 +99,7 @@ def where(node: Node) -> Operation:
 
 
 def _compared(function: Callable[[Tensor, Tensor], Tensor]) -> Operation:
-    def run(a: Tensor, b: Tensor) -> Tensor:
-        if a.dtype != b.dtype:
-            raise TypeError("the operands are of two types")
-        return function(a, b)
-
-    return run
+    return lambda a, b: function(*alike(a, b))
 
 
 def _position(node: Node, function: Callable[..., Tensor]) -> Operation:

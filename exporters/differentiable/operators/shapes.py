@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from exporters.differentiable.operators._sizes import bounded, listed
+from exporters.differentiable.operators._types import alike
 from exporters.differentiable.registry import Node, Operation, operator
 
 _SOURCES: dict[str, Callable[[Tensor, int], Tensor]] = {
@@ -93,13 +94,7 @@ def transpose(node: Node) -> Operation:
 def concat(node: Node) -> Operation:
     """Tensors joined along one axis."""
     axis = node.integer("axis")
-
-    def run(*parts: Tensor) -> Tensor:
-        if len({part.dtype for part in parts}) != 1:
-            raise TypeError("the parts are of several types")
-        return torch.cat(parts, axis)
-
-    return run
+    return lambda *parts: torch.cat(alike(*parts), axis)
 
 
 @operator("Shape", 1, 13, 15, 19, 21, 23, 24, 25, severs=True)
