@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 # Each import registers one family of operators.
 import exporters.differentiable.operators.activations
+import exporters.differentiable.operators.attention
 import exporters.differentiable.operators.convolution
 import exporters.differentiable.operators.elementwise
 import exporters.differentiable.operators.filling

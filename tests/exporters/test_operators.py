@@ -165,6 +165,9 @@ CASES: list[Case] = [
     case("Gemm", X, normal(3, 4), x=normal(4, 5), transA=1, transB=1, alpha=0.5, since=11),
     case("MatMul", X, normal(4, 5, 3)),
     case("MatMul", normal(6), X),
+    case("Attention", X, normal(2, 4, 7, 5), normal(2, 4, 7, 3)),
+    case("Attention", normal(2, 4, 3, 5), X, normal(2, 4, 6, 2), normal(3, 6), scale=0.4),
+    case("Attention", normal(2, 4, 3, 5), normal(2, 4, 6, 5), X, normal(3, 6) > -1),
     case("Einsum", X, normal(5, 3), equation="bchw, wk -> bhk"),
     case("Einsum", X, normal(2, 4, 5), equation="...hw,...w->...h"),
     # windows
@@ -477,6 +480,8 @@ def test_integers_that_are_computed_from_sizes_follow_the_batch():
 @pytest.mark.parametrize(
     ("op", "attributes"),
     [
+        ("Attention", {"is_causal": 1}),
+        ("Attention", {"softcap": 1.5}),
         ("AveragePool", {"kernel_shape": [2, 2], "dilations": [2, 2]}),
         ("AveragePool", {"kernel_shape": [2, 2, 2]}),
         ("Conv", {"pads": [1 << 40, 0, 0, 0]}),
@@ -502,7 +507,7 @@ def test_integers_that_are_computed_from_sizes_follow_the_batch():
 def test_an_attribute_that_is_not_implemented_is_refused(op, attributes):
     one = next(one for one in CASES if one.op == op and one.until == 99)
     with pytest.raises(UnsupportedOperatorError, match=f"'{op}'"):
-        import_graph(model_of(Case(op, one.inputs, attributes, one.x), 20))
+        import_graph(model_of(Case(op, one.inputs, attributes, one.x), 23 if op == "Attention" else 20))
 
 
 @pytest.mark.parametrize(
