@@ -17,6 +17,7 @@ from compressor import errors
 from compressor.registry import ALARMS, ATTACKS, DATASETS, METHODS, MODELS
 from compressor.suites import SUITES
 from exporters.claim import FIELDS, KEY, SCHEMA_NAME, SCHEMA_VERSION, Claim
+from exporters.differentiable import operators_with_gradients
 
 TARGET = Path(__file__).parent / "reference.md"
 SCHEMA = Path(__file__).parent / "claim.schema.json"
@@ -44,6 +45,13 @@ def _lines() -> Iterator[str]:
         if inspect.isclass(kind) and issubclass(kind, errors.CompressError) and kind is not errors.CompressError:
             summary = (inspect.getdoc(kind) or "").partition("\n")[0]
             yield f"| `{kind('').code}` | {kind.exit_code} | {_cell(summary)} |"
+    yield from ("", "## Operators with gradients", "")
+    yield "What the importer of ONNX files knows, and the opsets in which the meanings began that it knows. A file that"
+    yield from ("needs another one can be attacked by queries alone.", "")
+    yield from ("| operator | since opset | summary |", "|---|---|---|")
+    for operator in operators_with_gradients():
+        versions = ", ".join(map(str, operator.versions))
+        yield f"| `{operator.name}` | {versions} | {_cell(operator.summary)} |"
 
 
 def _cell(text: str) -> str:

@@ -7,6 +7,7 @@ from exporters.differentiable.file_graph import FileGraph, open_graph
 from exporters.differentiable.file_model import FileModel
 from exporters.differentiable.gate import RELATIVE_LOGIT_TOLERANCE, GateResult, agreement, compare_logits
 from exporters.differentiable.graph import GraphModule, import_graph
+from exporters.differentiable.registry import operators_with_gradients
 
 __all__ = [
     "RELATIVE_LOGIT_TOLERANCE",
@@ -19,4 +20,5 @@ __all__ = [
     "import_graph",
     "open_attackable",
     "open_graph",
+    "operators_with_gradients",
 ]

@@ -31,6 +31,11 @@ class FileGraph(nn.Module):
         """How the file computes."""
         return self.graph.arithmetic
 
+    @property
+    def saturates(self) -> bool:
+        """Whether importing it straight-through gives other gradients."""
+        return self.graph.saturates
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[B, K]`` of ``x`` ``[B, C, H, W]`` in [0, 1].
 
@@ -66,7 +71,9 @@ def open_graph(model: onnx.ModelProto, presentation: Presentation, **options: An
 
 def _channels_last(graph: GraphModule) -> GraphModule:
     """The same graph computing channels-last; not for files that take images so, whose first operator turns them."""
-    graph.to(memory_format=torch.channels_last)
+    for buffer in graph.buffers():
+        if buffer.dim() == 4:
+            buffer.data = buffer.contiguous(memory_format=torch.channels_last)
     graph.register_forward_pre_hook(
         lambda _, inputs: tuple(images.contiguous(memory_format=torch.channels_last) for images in inputs)
     )

@@ -12,33 +12,29 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 # Each import registers one family of operators.
+import exporters.differentiable.operators.activations
+import exporters.differentiable.operators.attention
 import exporters.differentiable.operators.convolution
 import exporters.differentiable.operators.elementwise
+import exporters.differentiable.operators.filling
+import exporters.differentiable.operators.indexing
+import exporters.differentiable.operators.logic
 import exporters.differentiable.operators.matrices
+import exporters.differentiable.operators.normalization
 import exporters.differentiable.operators.pooling
 import exporters.differentiable.operators.quantizing
+import exporters.differentiable.operators.reductions
+import exporters.differentiable.operators.resizing
 import exporters.differentiable.operators.rounding
-import exporters.differentiable.operators.shapes  # noqa: F401
+import exporters.differentiable.operators.shapes
+import exporters.differentiable.operators.unary  # noqa: F401
 from compressor.errors import UnreadableModelError, UnsupportedOperatorError
 from exporters.differentiable.arithmetic import Arithmetic, arithmetic_of
-from exporters.differentiable.registry import Node, Operation, build, describe
+from exporters.differentiable.constants import to_tensor
+from exporters.differentiable.registry import Node, Operation, build, describe, saturates, severs
 
 MAX_CONSTANT_BYTES = 1 << 31
 """All weights and constants together: what one protobuf file can hold."""
-
-_DTYPES = frozenset(
-    {
-        TensorProto.FLOAT,
-        TensorProto.DOUBLE,
-        TensorProto.FLOAT16,
-        TensorProto.INT64,
-        TensorProto.INT32,
-        TensorProto.UINT8,
-        TensorProto.INT8,
-        TensorProto.BOOL,
-    }
-)
-
 
 Watcher = Callable[[str, Tensor], None]
 """Receives the name of a value and the value."""
@@ -60,6 +56,7 @@ class GraphModule(nn.Module):
 
     Attributes:
         arithmetic: how the file computes, by its own operators and weights.
+        saturates: whether ``import_graph(..., straight_through=True)`` gives other gradients.
     """
 
     def __init__(
@@ -69,9 +66,11 @@ class GraphModule(nn.Module):
         input_name: str,
         output: str,
         arithmetic: Arithmetic = "fp32",
+        *,
+        saturates: bool = False,
     ) -> None:
         super().__init__()
-        self.arithmetic = arithmetic
+        self.arithmetic, self.saturates = arithmetic, saturates
         self._steps = steps
         self._input, self._output = input_name, output
         self._buffer_names = {name: f"constant_{position}" for position, name in enumerate(constants)}
@@ -97,7 +96,7 @@ class GraphModule(nn.Module):
                 result = step.operation(*(values[name] for name in step.inputs))
             except torch.OutOfMemoryError:
                 raise
-            except (RuntimeError, IndexError, ValueError, TypeError, OverflowError) as error:
+            except (RuntimeError, IndexError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
                 raise UnreadableModelError(f"the values do not fit together at {step.label}.") from error
             computed = dict(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=True))
             values.update(computed)
@@ -109,6 +108,8 @@ class GraphModule(nn.Module):
         logits = values[self._output]
         if logits is None:
             raise UnreadableModelError("the model's output is empty.")
+        if x.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            return logits + 0 * x.sum()  # no gradient reaches the image, and an attack is told so by zeros
         return logits
 
 
@@ -117,8 +118,9 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False, quan
 
     Args:
         model: a checked model with one input and one output.
-        straight_through: let gradients through Clip and QuantizeLinear where they saturate, as if they were the
-            identity there. Its rounding, Round, Floor, Ceil, Sign and casts to integers are always straight-through.
+        straight_through: let gradients through Clip, QuantizeLinear and their like where they saturate, as if they
+            were the identity there. What rounds (QuantizeLinear, Round, Floor, Ceil, Sign, casts to integers) is always
+            straight-through.
         quantises: False leaves the rounding of QuantizeLinear out: the float model that an eight-bit one stands for.
 
     Raises:
@@ -131,33 +133,34 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False, quan
     (output,) = _exactly_one([value.name for value in model.graph.output], "output")
     nodes = [proto for proto in model.graph.node if not _is_constant(proto)]
     last_read = {name: position for position, proto in enumerate(nodes) for name in proto.input}
+    computed_with = {name for proto in nodes if proto.op_type != "Cast" for name in proto.input}
     known = {"", image, *constants}
+    moving = {image}  # what may have a gradient
     steps = []
     for position, proto in enumerate(nodes):
-        rounds = _read_by_casts_alone(proto, nodes)
-        operation = build(proto, opset, straight_through=straight_through, rounds=rounds, quantises=quantises)
+        rounds = proto.op_type == "Cast" and computed_with.isdisjoint(proto.output)
+        moves = not moving.isdisjoint(proto.input)
+        operation = build(
+            proto, opset, straight_through=straight_through, rounds=rounds, quantises=quantises, moves=moves
+        )
         label = describe(proto, opset)
         outputs = tuple(name for name in proto.output if name)
         if not known.issuperset(proto.input) or not known.isdisjoint(outputs) or len(set(outputs)) != len(outputs):
             raise UnreadableModelError(f"the graph is not in order at {label}.")
         known.update(outputs)
+        if moves and not severs(proto.op_type):
+            moving.update(outputs)
         # The buffers live on in the module; dropping them here only forgets the name.
         done = {name for name in proto.input if name and last_read[name] == position and name != output}
         steps.append(_Step(operation, tuple(proto.input), outputs, label, tuple(sorted(done))))
     if output not in known:
         raise UnreadableModelError(f"nothing computes the model's output {output[:60]!r}.")
-    return GraphModule(tuple(steps), constants, image, output, arithmetic_of(model))
-
-
-def _read_by_casts_alone(proto: onnx.NodeProto, nodes: list[onnx.NodeProto]) -> bool:
-    """Whether a node is a Cast whose value only other Casts read."""
-    if proto.op_type != "Cast":
-        return False
-    return all(node.op_type == "Cast" for node in nodes if not set(proto.output).isdisjoint(node.input))
+    saturating = any(saturates(proto.op_type) for proto in nodes)
+    return GraphModule(tuple(steps), constants, image, output, arithmetic_of(model), saturates=saturating)
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    # Operators of other domains are refused one by one; to name such a domain does no harm.
+    # Tools declare domains that no node uses; a node that does use one is refused when it is built.
     versions = {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
     if len(versions) != 1:
         raise UnreadableModelError("the model does not say which opset it uses.")
@@ -178,7 +181,7 @@ def _constants(graph: onnx.GraphProto) -> dict[str, Tensor]:
     for name, proto in named:
         if not name or name in constants:
             raise UnreadableModelError(f"the constant {name[:60]!r} is given twice or has no name.")
-        value = _tensor(name, proto)
+        value = to_tensor(name, proto)
         size += value.numel() * value.element_size()
         if size > MAX_CONSTANT_BYTES:
             raise UnreadableModelError(f"the model's weights are larger than {MAX_CONSTANT_BYTES} bytes.")
@@ -205,17 +208,6 @@ def _constant_value(proto: onnx.NodeProto) -> TensorProto:
             return numpy_helper.from_array(np.asarray(value, dtype=np.float32))
         case _:
             raise UnsupportedOperatorError(f"the importer has no {node} with this kind of value.")
-
-
-def _tensor(name: str, proto: TensorProto) -> Tensor:
-    if proto.data_type not in _DTYPES or proto.data_location == TensorProto.EXTERNAL or proto.external_data:
-        raise UnsupportedOperatorError(f"the importer has no constants of the type or place of {name[:60]!r}.")
-    try:
-        # The copy is writable and in the machine's own byte order, which torch asks for.
-        value = torch.from_numpy(np.array(numpy_helper.to_array(proto)))
-        return value.float() if proto.data_type == TensorProto.FLOAT16 else value  # computed with as Cast says
-    except (ValueError, TypeError, OverflowError, MemoryError) as error:
-        raise UnreadableModelError(f"the values of the constant {name[:60]!r} do not fit its shape.") from error
 
 
 def _exactly_one(names: list[str], kind: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,9 +27,10 @@ class Node:
         proto: the node.
         opset: the version of the default domain that the model uses.
         version: the version of this operator that the opset means.
-        straight_through: whether Clip and QuantizeLinear let gradients through where they saturate.
+        straight_through: whether operators that saturate let gradients through where they do.
         rounds: of a Cast to float16, whether nothing but other Casts reads its value.
         quantises: of a QuantizeLinear, whether it rounds.
+        moves: whether one of its inputs may have a gradient: it comes from the image, and is no shape or truth value.
     """
 
     proto: onnx.NodeProto
@@ -37,6 +39,7 @@ class Node:
     straight_through: bool
     rounds: bool = False
     quantises: bool = True
+    moves: bool = True
     _asked: set[str] = field(default_factory=set)
 
     def integer(self, name: str, default: int | None = None) -> int:
@@ -55,6 +58,12 @@ class Node:
         """The value of a text attribute."""
         value = self._value(name, AttributeType.STRING, default)
         return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+
+    def tensor(self, name: str, default: onnx.TensorProto) -> onnx.TensorProto:
+        """The value of an attribute that is a tensor, not yet decoded."""
+        value = self._value(name, AttributeType.TENSOR, default)
+        assert isinstance(value, onnx.TensorProto)
+        return value
 
     @property
     def outputs(self) -> int:
@@ -97,36 +106,54 @@ class Node:
 
 Builder = Callable[[Node], Operation]
 
-_HINT = "The importer knows the operators of the files that this project exports; verify with --accept-black-box."
-_BUILDERS: dict[str, tuple[frozenset[int], Builder]] = {}
-_WITH_SEVERAL_OUTPUTS: set[str] = set()
+_HINT = "Those that it has are listed in docs/reference.md; verify with --accept-black-box."
 
 
-def operator(name: str, *versions: int, several_outputs: bool = False) -> Callable[[Builder], Builder]:
+@dataclass(frozen=True)
+class _Entry:
+    versions: frozenset[int]
+    builder: Builder
+    several_outputs: bool
+    saturates: bool
+    severs: bool
+
+
+_ENTRIES: dict[str, _Entry] = {}
+
+
+def operator(
+    name: str, *versions: int, several_outputs: bool = False, saturates: bool = False, severs: bool = False
+) -> Callable[[Builder], Builder]:
     """Register the builder of an operator of the default domain, for the versions of it that it implements.
 
     Args:
         name: of the operator.
         versions: the opsets in which these meanings of it began.
         several_outputs: whether its operation gives a tuple; all other outputs but the first are refused elsewhere.
+        saturates: whether ``straight_through`` changes its gradient.
+        severs: whether its output has no gradient: a shape, a position, a truth value.
 
     Raises:
         ValueError: the operator is registered already.
     """
 
     def register(builder: Builder) -> Builder:
-        if name in _BUILDERS:
+        if name in _ENTRIES:
             raise ValueError(f"the operator {name!r} is registered twice")
-        _BUILDERS[name] = (frozenset(versions), builder)
-        if several_outputs:
-            _WITH_SEVERAL_OUTPUTS.add(name)
+        _ENTRIES[name] = _Entry(frozenset(versions), builder, several_outputs, saturates, severs)
         return builder
 
     return register
 
 
 def build(
-    proto: onnx.NodeProto, opset: int, *, straight_through: bool, rounds: bool = False, quantises: bool = True
+    proto: onnx.NodeProto,
+    opset: int,
+    *,
+    straight_through: bool,
+    rounds: bool = False,
+    quantises: bool = True,
+    moves: bool = True,
 ) -> Operation:
     """The operation that a node stands for; the options are those of :class:`Node`.
 
@@ -135,30 +162,63 @@ def build(
         UnreadableModelError: the node does not fit its operator's definition.
     """
     unknown = UnsupportedOperatorError(f"the importer has no operator {describe(proto, opset)}.", _HINT)
-    if proto.domain not in ("", "ai.onnx") or proto.op_type not in _BUILDERS:
+    if proto.domain not in ("", "ai.onnx") or proto.op_type not in _ENTRIES:
         raise unknown
     try:
         schema = onnx.defs.get_schema(proto.op_type, opset, "")
     except onnx.defs.SchemaError:
         raise unknown from None
-    versions, builder = _BUILDERS[proto.op_type]
-    if schema.since_version not in versions:
+    entry = _ENTRIES[proto.op_type]
+    if schema.since_version not in entry.versions:
         raise unknown
-    node = Node(proto, opset, schema.since_version, straight_through, rounds, quantises)
+    node = Node(proto, opset, schema.since_version, straight_through, rounds, quantises, moves)
     if not schema.min_input <= len(proto.input) <= schema.max_input:
         raise UnreadableModelError(f"{node} takes another number of inputs than {len(proto.input)}.")
-    if proto.op_type in _WITH_SEVERAL_OUTPUTS:
+    if entry.several_outputs:
         node.require(len(proto.output) > 0 and all(proto.output), "an output that has no name")
     else:
         node.require(sum(map(bool, proto.output)) == 1 and bool(proto.output[0]), "more than one output")
-    operation = builder(node)
+    operation = entry.builder(node)
     node.refuse_the_rest()
     return operation
 
 
 def known_operators() -> list[str]:
     """The names of the operators that can be imported, sorted."""
-    return sorted(_BUILDERS)
+    return sorted(_ENTRIES)
+
+
+@dataclass(frozen=True)
+class KnownOperator:
+    """What documentation says of an operator that can be imported.
+
+    Attributes:
+        name: of the operator.
+        versions: the opsets in which the meanings of it began that can be imported, sorted.
+        summary: one line.
+    """
+
+    name: str
+    versions: tuple[int, ...]
+    summary: str
+
+
+def operators_with_gradients() -> list[KnownOperator]:
+    """All operators that can be imported, sorted by name."""
+    return [
+        KnownOperator(name, tuple(sorted(entry.versions)), (inspect.getdoc(entry.builder) or "").partition("\n")[0])
+        for name, entry in sorted(_ENTRIES.items())
+    ]
+
+
+def saturates(name: str) -> bool:
+    """Whether an operator that can be imported has another gradient where straight-through is asked."""
+    return _ENTRIES[name].saturates
+
+
+def severs(name: str) -> bool:
+    """Whether no gradient passes through an operator that can be imported."""
+    return _ENTRIES[name].severs
 
 
 def describe(proto: onnx.NodeProto, opset: int) -> str:

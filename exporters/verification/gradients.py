@@ -21,9 +21,8 @@ class Gradients:
     """The modules whose gradients an attack may climb; both answer with onnxruntime's logits.
 
     Attributes:
-        model: the file, its gradients zero where a Clip saturates.
-        through_clip: the same with gradients let through there, and where an eight-bit number saturates; None for a
-            graph without either.
+        model: the file, its gradients zero where an operator saturates: a Clip, say, or an eight-bit number.
+        through_clip: the same with gradients let through there; None for a graph in which nothing saturates.
         unrounded: the same with the gradients of the graph without its quantisers' rounding; None for a graph without
             quantisers. Where rounding is coarse, its straight-through gradient belongs to another point.
         scale: the median image's range of logits; what temperatures are parts of.
@@ -64,7 +63,6 @@ def open_gradients(
     gate = min((agreement(session, graph, part) for part in (images, drawn)), key=_badness)
     if not gate.passed:
         return None, gate
-    has_clip = any(node.op_type in ("Clip", "QuantizeLinear") for node in model.graph.node)
     answers = session(images)
     softmax = is_softmax(answers)
 
@@ -72,13 +70,14 @@ def open_gradients(
         file_model = FileModel(session, graph)
         return _LogOf(file_model) if softmax else file_model
 
+    def other(**options: bool) -> nn.Module:
+        return module(open_graph(model, session.presentation, **options))
+
     # log(p_w / p_y) > MARGIN means p_w - p_y > MARGIN * p_w / (1 + MARGIN), and no range of p exceeds its largest.
     return Gradients(
         model=module(graph),
-        through_clip=module(open_graph(model, session.presentation, straight_through=True)) if has_clip else None,
-        unrounded=module(open_graph(model, session.presentation, quantises=False))
-        if graph.arithmetic == "int8"
-        else None,
+        through_clip=other(straight_through=True) if graph.saturates else None,
+        unrounded=other(quantises=False) if graph.arithmetic == "int8" else None,
         scale=_scale(np.log(np.maximum(answers, _TINY)) if softmax else answers),
         tolerance=1.1 * MARGIN if softmax else target.tolerance,
         is_softmax=softmax,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from compressor.errors import UnsupportedOperatorError
+from compressor.errors import UnreadableModelError, UnsupportedOperatorError
 from compressor.randomness import derive_seed
 from compressor.sampling import random_order
 from compressor.types import Threat
@@ -82,8 +82,8 @@ def check_gate(
             record.note("passed", f"gradients are those of the file, {gate}{undone}")
             return gradients
         detail = f"the importer does not compute what the file does ({gate})"
-    except UnsupportedOperatorError as error:
-        detail = error.message
+    except (UnsupportedOperatorError, UnreadableModelError) as error:
+        detail = error.message.rstrip(".")
     record.note(status, f"{detail}: only black-box attacks can be run", "Verify with --accept-black-box.")
     return None
 

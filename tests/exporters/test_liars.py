@@ -408,11 +408,16 @@ def test_a_file_that_would_fill_the_memory_is_not_run(path: Path, monkeypatch: p
     images, labels = draw(4)
     nodes = [
         *LINEAR,
-        node("ConstantOfShape", ["many"], ["large"]),
+        node("OneHot", ["first", "many", "pair"], ["large"]),
         node("ReduceSum", ["large"], ["nothing"], keepdims=0),
         node("Add", ["z", "nothing"], ["y"]),
     ]
-    write(path, make_model(nodes, many=np.array([2**40])), images, labels)
+    write(
+        path,
+        make_model(nodes, first=np.array([0]), many=np.array(2**40), pair=np.array([0, 1], np.float32)),
+        images,
+        labels,
+    )
 
     def opened(*arguments: object, **options: object) -> None:
         raise AssertionError("the file was opened")
@@ -420,4 +425,4 @@ def test_a_file_that_would_fill_the_memory_is_not_run(path: Path, monkeypatch: p
     monkeypatch.setattr(opening, "open_session", opened)
     verdict = check(path)
     assert (verdict.exit_code, status(verdict)) == (3, {"structure": "undecided"})
-    assert "ConstantOfShape" in verdict.checks[0].detail
+    assert "OneHot" in verdict.checks[0].detail

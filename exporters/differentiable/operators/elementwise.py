@@ -1,33 +1,34 @@
-"""Arithmetic with broadcasting, activations and Clip."""
+"""Arithmetic of two values or more, with broadcasting."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from exporters.differentiable.operators.rounding import straight_through
+from exporters.differentiable.operators._straight_through import past_constants, straight_through
+from exporters.differentiable.operators._types import alike
 from exporters.differentiable.registry import Node, Operation, operator
 
 
 @operator("Add", 7, 13, 14)
 def add(node: Node) -> Operation:
     """``a + b``."""
-    return _binary(torch.add)
+    return _all(torch.add)
 
 
 @operator("Sub", 7, 13, 14)
 def sub(node: Node) -> Operation:
     """``a - b``."""
-    return _binary(torch.sub)
+    return _all(torch.sub)
 
 
 @operator("Mul", 7, 13, 14)
 def mul(node: Node) -> Operation:
     """``a * b``."""
-    return _binary(torch.mul)
+    return _all(torch.mul)
 
 
 @operator("Div", 7, 13, 14)
@@ -35,74 +36,64 @@ def div(node: Node) -> Operation:
     """``a / b``; integers are divided towards zero."""
 
     def run(a: Tensor, b: Tensor) -> Tensor:
-        return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
-
-    return _binary(run)
-
-
-@operator("Relu", 6, 13, 14)
-def relu(node: Node) -> Operation:
-    """``max(x, 0)``."""
-    return torch.relu
-
-
-@operator("Sigmoid", 6, 13)
-def sigmoid(node: Node) -> Operation:
-    """``1 / (1 + exp(-x))``."""
-    return torch.sigmoid
-
-
-@operator("HardSigmoid", 6, 22)
-def hard_sigmoid(node: Node) -> Operation:
-    """``min(max(alpha x + beta, 0), 1)``; where it saturates, as for Clip."""
-    alpha, beta = node.real("alpha", 0.2), node.real("beta", 0.5)
-
-    def run(x: Tensor) -> Tensor:
-        line = alpha * x + beta
-        clamped = torch.clamp(line, 0, 1)
-        return straight_through(line, clamped) if node.straight_through else clamped
+        whole = not (a.is_floating_point() and b.is_floating_point())
+        a, b = alike(a, b)
+        if not whole:
+            return a / b
+        quotient = torch.div(a, b, rounding_mode="trunc")
+        return straight_through(a / b, quotient) if a.is_floating_point() else quotient
 
     return run
 
 
-@operator("HardSwish", 14, 22)
-def hard_swish(node: Node) -> Operation:
-    """``x min(max(x / 6 + 1/2, 0), 1)``, with its own gradient: beyond the bend it is ReLU, and no saturation."""
-    return F.hardswish
+@operator("Mod", 10, 13)
+def mod(node: Node) -> Operation:
+    """What is left of ``a / b``: with the sign of b, or with ``fmod`` that of a."""
+    as_in_c = node.integer("fmod", 0)
+    node.require(as_in_c in (0, 1), "an fmod that is neither 0 nor 1")
+    return _all(torch.fmod if as_in_c else torch.remainder)
 
 
-@operator("Clip", 11, 12, 13)
-def clip(node: Node) -> Operation:
-    """``min(max(x, low), high)``; where it saturates, the gradient is zero, or passes if straight-through is asked."""
+@operator("Pow", 7, 12, 13, 15)
+def pow_(node: Node) -> Operation:
+    """``a ** b`` in the type of a."""
+    return lambda a, b: torch.pow(a, b.to(a.dtype))
 
-    def run(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-        if low is None and high is None:
-            return x
-        clipped = torch.clamp(x, low, high)
-        return straight_through(x, clipped) if node.straight_through else clipped
+
+@operator("Sum", 8, 13)
+def sum_(node: Node) -> Operation:
+    """The sum of all operands."""
+    return _all(torch.add)
+
+
+@operator("Mean", 8, 13)
+def mean(node: Node) -> Operation:
+    """The mean of all operands."""
+    total = _all(torch.add)
+    return lambda *operands: torch.div(total(*operands), len(operands))
+
+
+@operator("Max", 8, 12, 13, saturates=True)
+def maximum(node: Node) -> Operation:
+    """The largest of all operands; one bounded by constants saturates as Clip does."""
+    return _extreme(node, torch.maximum)
+
+
+@operator("Min", 8, 12, 13, saturates=True)
+def minimum(node: Node) -> Operation:
+    """The smallest of all operands; one bounded by constants saturates as Clip does."""
+    return _extreme(node, torch.minimum)
+
+
+def _extreme(node: Node, function: Callable[[Tensor, Tensor], Tensor]) -> Operation:
+    largest = _all(function)
+
+    def run(*operands: Tensor) -> Tensor:
+        value = largest(*operands)
+        return past_constants(value, *operands) if node.straight_through else value
 
     return run
 
 
-@operator("Softmax", 13)
-def softmax(node: Node) -> Operation:
-    """``exp(x) / sum(exp(x))`` along one axis."""
-    axis = node.integer("axis", -1)
-    return lambda x: torch.softmax(x, axis)
-
-
-@operator("LogSoftmax", 13)
-def log_softmax(node: Node) -> Operation:
-    """``x - log(sum(exp(x)))`` along one axis."""
-    axis = node.integer("axis", -1)
-    return lambda x: torch.log_softmax(x, axis)
-
-
-def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Operation:
-    def run(a: Tensor, b: Tensor) -> Tensor:
-        # ONNX never promotes; torch would, and so would hide a file that onnxruntime refuses.
-        if a.dtype != b.dtype:
-            raise TypeError("the operands are of two types")
-        return function(a, b)
-
-    return run
+def _all(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    return lambda *operands: reduce(function, alike(*operands))

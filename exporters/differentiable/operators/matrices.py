@@ -1,4 +1,4 @@
-"""Gemm and MatMul."""
+"""Gemm, MatMul and Einsum."""
 
 from __future__ import annotations
 
@@ -31,3 +31,10 @@ def gemm(node: Node) -> Operation:
 def matmul(node: Node) -> Operation:
     """The matrix product, with NumPy's rules for more than two axes."""
     return torch.matmul
+
+
+@operator("Einsum", 12)
+def einsum(node: Node) -> Operation:
+    """Products of entries, summed over the letters that the right side leaves out."""
+    equation = node.text("equation", "")
+    return lambda *operands: torch.einsum(equation, *operands)

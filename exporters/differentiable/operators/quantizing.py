@@ -14,14 +14,14 @@ import torch
 from onnx import TensorProto
 from torch import Tensor
 
-from exporters.differentiable.operators.rounding import straight_through
+from exporters.differentiable.operators._straight_through import straight_through
 from exporters.differentiable.registry import Node, Operation, operator
 
 _DEFAULT_RANGE = torch.uint8  # where neither a zero point nor an attribute names the type
 _RANGES: dict[int, torch.dtype] = {0: _DEFAULT_RANGE, TensorProto.UINT8: torch.uint8, TensorProto.INT8: torch.int8}
 
 
-@operator("QuantizeLinear", 10, 13, 19, 21)
+@operator("QuantizeLinear", 10, 13, 19, 21, 23, 24, 25, saturates=True)
 def quantize_linear(node: Node) -> Operation:
     """``clip(round(x / scale) + zero, low, high)``, halves to even; per tensor, or per index of one axis."""
     axis, default = _axis(node), _DEFAULT_RANGE
@@ -31,6 +31,8 @@ def quantize_linear(node: Node) -> Operation:
         named = node.integer("output_dtype", 0)
         node.require(named in _RANGES, f"an output of type {named}")
         default = _RANGES[named]
+    if node.version >= 23:
+        node.require(node.integer("precision", 0) in (0, TensorProto.FLOAT), "another precision than float32")
 
     def run(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
         limits = torch.iinfo(_eight_bits(default if zero is None else zero.dtype))
@@ -43,10 +45,12 @@ def quantize_linear(node: Node) -> Operation:
     return run
 
 
-@operator("DequantizeLinear", 10, 13, 19, 21)
+@operator("DequantizeLinear", 10, 13, 19, 21, 23, 24, 25)
 def dequantize_linear(node: Node) -> Operation:
     """``(x - zero) * scale``; per tensor, or per index of one axis."""
     axis = _axis(node)
+    if node.version >= 23:
+        node.require(node.integer("output_dtype", 0) in (0, TensorProto.FLOAT), "another output than float32")
 
     def run(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
         if not x.is_floating_point() and x.dtype not in (torch.uint8, torch.int8, torch.int32):

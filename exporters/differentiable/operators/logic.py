@@ -1,0 +1,109 @@
+"""Comparisons, truth values, and the choice between two values: exact, and no gradient passes through a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from exporters.differentiable.operators._straight_through import past_constants
+from exporters.differentiable.operators._types import alike
+from exporters.differentiable.registry import Node, Operation, operator
+
+
+@operator("Equal", 11, 13, 19, severs=True)
+def equal(node: Node) -> Operation:
+    """``a = b``."""
+    return _compared(torch.eq)
+
+
+@operator("Greater", 9, 13, severs=True)
+def greater(node: Node) -> Operation:
+    """``a > b``."""
+    return _compared(torch.gt)
+
+
+@operator("GreaterOrEqual", 12, 16, severs=True)
+def greater_or_equal(node: Node) -> Operation:
+    """``a >= b``."""
+    return _compared(torch.ge)
+
+
+@operator("Less", 9, 13, severs=True)
+def less(node: Node) -> Operation:
+    """``a < b``."""
+    return _compared(torch.lt)
+
+
+@operator("LessOrEqual", 12, 16, severs=True)
+def less_or_equal(node: Node) -> Operation:
+    """``a <= b``."""
+    return _compared(torch.le)
+
+
+@operator("And", 7, severs=True)
+def and_(node: Node) -> Operation:
+    """Both."""
+    return torch.logical_and
+
+
+@operator("Or", 7, severs=True)
+def or_(node: Node) -> Operation:
+    """At least one."""
+    return torch.logical_or
+
+
+@operator("Xor", 7, severs=True)
+def xor(node: Node) -> Operation:
+    """Exactly one."""
+    return torch.logical_xor
+
+
+@operator("Not", 1, severs=True)
+def not_(node: Node) -> Operation:
+    """The other one."""
+    return torch.logical_not
+
+
+@operator("IsNaN", 9, 13, 20, severs=True)
+def is_nan(node: Node) -> Operation:
+    """Whether x is not a number."""
+    return torch.isnan
+
+
+@operator("ArgMax", 11, 12, 13, severs=True)
+def arg_max(node: Node) -> Operation:
+    """The first position of the largest value along one axis."""
+    return _position(node, torch.argmax)
+
+
+@operator("ArgMin", 11, 12, 13, severs=True)
+def arg_min(node: Node) -> Operation:
+    """The first position of the smallest value along one axis."""
+    return _position(node, torch.argmin)
+
+
+@operator("Where", 9, 16, saturates=True)
+def where(node: Node) -> Operation:
+    """``a`` where the condition holds, else ``b``; where only one is a constant, it saturates as Clip does."""
+
+    def run(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        if condition.dtype != torch.bool:
+            raise TypeError("the condition is no truth value")
+        a, b = alike(a, b)
+        value = torch.where(condition, a, b)
+        return past_constants(value, a, b) if node.straight_through else value
+
+    return run
+
+
+def _compared(function: Callable[[Tensor, Tensor], Tensor]) -> Operation:
+    return lambda a, b: function(*alike(a, b))
+
+
+def _position(node: Node, function: Callable[..., Tensor]) -> Operation:
+    axis, keep = node.integer("axis", 0), node.integer("keepdims", 1)
+    node.require(keep in (0, 1), "a keepdims that is neither 0 nor 1")
+    node.require(node.version < 12 or node.integer("select_last_index", 0) == 0, "select_last_index")
+    return lambda x: function(x, axis, keepdim=bool(keep))
