@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from compressor.errors import MissingInputError, UnreadableModelError
+from compressor.files import read_regular
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
 _MIB = 1 << 20
@@ -113,16 +114,15 @@ def check_structure(model: onnx.ModelProto, limits: Limits, *, file_bytes: int) 
 
 
 def _read(path: Path, limits: Limits) -> bytes:
-    if path.is_dir():
-        raise MissingInputError(f"{path} is a folder, and an ONNX file was expected.")
-    if not path.is_file():
-        raise MissingInputError(f"there is no file {path}.")
     try:
-        with path.open("rb") as file:
-            data = file.read(limits.file_bytes + 1) if path.stat().st_size <= limits.file_bytes else None
+        if path.is_dir():
+            raise MissingInputError(f"{path} is a folder, and an ONNX file was expected.")
+        data = read_regular(path, limits.file_bytes)
+    except FileNotFoundError:
+        raise MissingInputError(f"there is no file {path}.") from None
     except OSError as error:
         raise MissingInputError(f"cannot read {path}: {error.strerror or error}.") from error
-    if data is None or len(data) > limits.file_bytes:
+    if data is None:
         raise UnreadableModelError(f"the model file is larger than the limit of {limits.file_bytes:,} bytes.")
     return data
 
