@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,7 @@ class Session:
         output_name: the name of the logits output.
         image_shape: ``(C, H, W)`` of the images it takes.
         classes: ``K``, how many logits it gives.
+        on_run: called before each run, so that a watcher can tell a slow file from one that hangs.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Session:
         self.batch_size = batch_size
         self.input_name, self.image_shape = _image_input(inner)
         self.output_name, self.classes = _logits_output(inner)
+        self.on_run: Callable[[], None] | None = None
 
     def __call__(self, images: Images, *, batch_size: int | None = None) -> Logits:
         """Return float32 logits ``[B, K]``; ``B`` may be 0.
@@ -97,6 +100,8 @@ class Session:
             )
 
     def _run(self, images: Images) -> Logits:
+        if self.on_run is not None:
+            self.on_run()
         try:
             (logits,) = self._inner.run([self.output_name], {self.input_name: np.ascontiguousarray(images)})
         except _ort_errors() as error:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from math import ceil, prod
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 from compressor.errors import UsageError
 from compressor.statistics import clopper_pearson
 from compressor.types import Norm, parse_eps
-from exporters.claim import Claim
 from exporters.verification.verdict import Assurance, PolicyResult, PolicyStatus
+
+if TYPE_CHECKING:
+    from exporters.claim import Claim
 
 CONFIDENCE = 0.95
 
