@@ -107,6 +107,8 @@ def refuse_nonsense(request: Request) -> None:
         raise UsageError(f"the seed {seed} is not from 0 to {2**_SEED_BITS - 1}.")
     if time_limit is not None and not 0 < time_limit < math.inf:
         raise UsageError(f"a time limit of {time_limit:g} s makes no sense.", "Give seconds above 0 with --time-limit.")
+    if request.threads is not None and request.threads < 1:
+        raise UsageError(f"{request.threads} threads make no sense.", "Use --threads 1 or more.")
     if request.provider not in ("cpu", "cuda"):
         raise UsageError(f"the provider {request.provider!r} is not known.", "Use --provider cpu or cuda.")
     if request.suite not in (None, "verify", VERIFY_SUITE, REPLAY_SUITE):
