@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from compressor.errors import CompressError
 from exporters.isolation import messages
-from exporters.isolation.memory_limit import is_supported, limit_memory
+from exporters.isolation.memory_limit import is_supported, leave_no_core, limit_memory
 
 _PR_SET_PDEATHSIG = 1
 _ALIVE_EVERY_SECONDS = 2.0
@@ -115,6 +115,7 @@ def _private_stdout() -> BinaryIO:
 
 def _end_with(parent: int) -> None:
     if is_supported():
+        leave_no_core()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)  # it died before we asked

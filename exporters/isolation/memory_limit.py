@@ -27,8 +27,7 @@ def limit_memory(size: int) -> None:
     """Let this process allocate ``size`` bytes more than it has now, for good: then ``malloc`` and ``mmap`` fail.
 
     It is ``RLIMIT_DATA``, which counts private writable memory, whether it is touched or not. ``RLIMIT_AS`` would count
-    the address space too that CUDA builds of torch reserve, tens of gigabytes. A crash leaves no core file: that would
-    be as large as the process.
+    the address space too that CUDA builds of torch reserve, tens of gigabytes.
     """
     import resource
 
@@ -37,6 +36,12 @@ def limit_memory(size: int) -> None:
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def leave_no_core() -> None:
+    """Let a crash write no core file, which would be as large as the process."""
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
