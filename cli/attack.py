@@ -88,7 +88,7 @@ def attack(
     from cli.targets import open_target
     from compressor.suites import get_suite
     from compressor.training.interruption import stop_on_signals
-    from exporters.presentation import parse_normalization
+    from exporters.preprocessing import parse_normalization
 
     chosen = get_suite(suite)
     column = autoattack_column(chosen) if reference else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import typer
 
 from compressor.errors import UNDECIDED, USAGE, CompressError, Interrupted
+from compressor.memory import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,11 @@ def _unforeseen(error: BaseException) -> Failure:
         message = f"this command needs {package}, which is not installed."
         hint = "Install robust-compress with all that it depends on; the small image only verifies."
         return Failure("missing-package", message, hint, USAGE)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return Failure("memory", "out of memory.", "Use a smaller --batch-size or fewer --train-samples.", UNDECIDED)
     reason = " ".join(str(error).split())[:300]
     message = f"internal error ({type(error).__name__}: {reason})."
     return Failure("internal", message, "Add --debug to see where.", UNDECIDED)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Python's own error, and torch's, which are RuntimeErrors."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
-    )
 
 
 def _foreign_package(error: ModuleNotFoundError) -> str:

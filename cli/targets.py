@@ -16,7 +16,7 @@ from compressor.contracts import Dataset
 from compressor.errors import ClassMismatchError, UsageError
 from compressor.files import canonical_json, sha256_bytes, sha256_file
 from compressor.types import Normalization
-from exporters.presentation import Preprocessing
+from exporters.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

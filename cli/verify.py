@@ -109,7 +109,20 @@ def verify(
     ] = False,
     time_limit: Annotated[
         float | None,
-        typer.Option("--time-limit", metavar="SECONDS", help="Begin no batch of attacks after it: undecided then."),
+        typer.Option(
+            "--time-limit",
+            metavar="SECONDS",
+            help="Begin no batch of attacks after it: undecided then. A minute later all is ended.",
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-limit",
+            metavar="SIZE",
+            help="What examining the file may take, besides libraries: 8GB; 0 for no limit. Default: 16GB, or three "
+            "quarters of what is free.",
+        ),
     ] = None,
     failures: Annotated[
         Path | None,
@@ -157,13 +170,14 @@ def verify(
         from typing import Any, cast
 
         from cli.tables import show_verdict
-        from compressor.devices import set_threads
         from compressor.errors import UsageError
+        from compressor.sizes import parse_size
         from compressor.training.interruption import stop_on_signals
         from compressor.types import DatasetSpec, Threat
-        from exporters.presentation import Preprocessing, parse_normalization
+        from exporters.isolation import Listener, verify_isolated
+        from exporters.preprocessing import Preprocessing, parse_normalization
         from exporters.verification import HeldData, Policies
-        from exporters.verification import verify as run_verification
+        from exporters.verification.request import Request, fresh_seed
 
         policies = Policies(
             min_robust_accuracy=min_robust_accuracy,
@@ -177,33 +191,35 @@ def verify(
         preprocessing = Preprocessing(parse_normalization(mean, std), image_size)
         if eps is None and preprocessing != Preprocessing():
             raise UsageError("--mean, --std and --image-size are for files without a claim.", "Add --eps EPS.")
+        request = Request(
+            path=model,
+            evidence=evidence_file,
+            data=HeldData(DatasetSpec.parse(data), data_dir, download) if data else None,
+            suite=suite,
+            latest=latest,
+            seed=fresh_seed() if seed is None else seed,
+            samples=samples,
+            provider=cast(Any, provider),
+            threads=threads,
+            policies=policies,
+            accept_black_box=accept_black_box,
+            time_limit=time_limit,
+            manifest=manifest,
+            public_key=public_key,
+            signature=signature_file,
+            threat=Threat(cast(Any, norm), eps) if eps is not None else None,
+            preprocessing=preprocessing,
+        )
+        limit = None if memory_limit is None else parse_size(memory_limit)
         with stop_on_signals() as stop:
-            count = set_threads(threads)
             output.phase(f"Verifying {model}")
-
-            def on_progress(name: str, done: int, total: int) -> None:
-                output.advance(done, total, name)
-                stop.raise_if_set()
-
-            verdict = run_verification(
-                model,
-                evidence=evidence_file,
-                data=HeldData(DatasetSpec.parse(data), data_dir, download) if data else None,
-                suite=suite,
-                latest=latest,
-                seed=seed,
-                samples=samples,
-                provider=cast(Any, provider),
-                threads=count,
-                policies=policies,
-                accept_black_box=accept_black_box,
-                on_progress=on_progress,
-                time_limit=time_limit,
-                manifest=manifest,
-                public_key=public_key,
-                signature=signature_file,
-                threat=Threat(cast(Any, norm), eps) if eps is not None else None,
-                preprocessing=preprocessing,
+            listener = Listener(
+                on_progress=lambda name, done, total: output.advance(done, total, name),
+                on_warning=output.warn,
+                check_stop=stop.raise_if_set,
+            )
+            verdict = verify_isolated(
+                request, memory_limit=limit, listener=listener, with_failures=failures is not None, debug=debug
             )
         reports.tell_verdict(verdict)
         if failures is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +62,34 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path`` atomically, as JSON that people can read and diff."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_regular(path: Path, most: int) -> bytes | None:
+    """The bytes of a file that anyone may have put there; None where they are more than ``most``.
+
+    A pipe or a device would be read for ever, or not answer at all: none is opened, nor waited for if it takes the
+    file's place at the last moment.
+
+    Raises:
+        OSError: the system refuses, it is no regular file, or it changed while it was read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(_regular(path, path.stat()), flags)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a number
+        size = os.fstat(descriptor).st_size
+        _regular(path, os.fstat(descriptor))
+        if size > most:
+            return None
+        data = file.read(size + 1)
+    if len(data) != size:
+        raise OSError(errno.EIO, "it changed while it was read", str(path))
+    return data
+
+
+def _regular(path: Path, found: os.stat_result) -> Path:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return path
 
 
 def canonical_json(value: Any) -> str:

@@ -11,6 +11,12 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _LARGEST_INT = 2**31 - 1
 
+_OUT_OF_MEMORY = (
+    *("out of memory", "can't allocate memory", "Cannot allocate memory"),
+    *("Failed to allocate memory", "bad allocation", "bad_alloc"),
+)
+"""torch and CUDA, the system, onnxruntime, and C++ in two compilers' words."""
+
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 
@@ -18,6 +24,21 @@ _MEMINFO = Path("/proc/meminfo")
 def free_memory() -> int:
     """Bytes that can still be allocated: what the system reports, or what the container's limit leaves if less."""
     return min(_system_memory(), _container_memory())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a lack of memory is behind an error: Python's own, or what torch, onnxruntime and C++ say of it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or speaks_of_lacking_memory(str(cause)):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def speaks_of_lacking_memory(text: str) -> bool:
+    """Whether a message is one of those by which libraries say that memory could not be had."""
+    return any(words in text for words in _OUT_OF_MEMORY)
 
 
 def fits_in_memory(size: int) -> bool:

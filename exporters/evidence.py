@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from compressor.errors import MissingInputError, UnreadableEvidenceError
+from compressor.files import read_regular
 
 MAX_BYTES = 512 << 20
 """The largest evidence file that is read at all."""
@@ -164,12 +165,12 @@ def read_evidence_bytes(path: Path) -> bytes:
     if not path.is_file():
         raise MissingInputError(f"there is no evidence file {path}.", "Name it with --evidence-file.")
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UnreadableEvidenceError(f"the evidence is {size} bytes, and at most {MAX_BYTES} are read.")
-        return path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise UnreadableEvidenceError(f"cannot read {path}: {error.strerror or error}.") from error
+    if data is None:
+        raise UnreadableEvidenceError(f"the evidence is larger than {MAX_BYTES} bytes, and no more are read.")
+    return data
 
 
 def parse_evidence(data: bytes) -> Evidence | DigestEvidence:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from compressor.errors import MissingDeviceError, MissingInputError, UnreadableModelError, UsageError
 from compressor.threads import available_threads
-from exporters.presentation import Preprocessing, Sizes, read_form
+from exporters.preprocessing import Preprocessing
+from exporters.presentation import Sizes, read_form
 
 Provider = Literal["cpu", "cuda"]
 Images = np.ndarray[Any, np.dtype[np.float32]]
@@ -53,6 +54,7 @@ class Session:
         presentation: how the file wants its images.
         image_shape: ``(C, H, W)`` of the images it takes.
         classes: ``K``, how many logits it gives.
+        on_run: called before each run, so that a watcher can tell a slow file from one that hangs.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Session:
         self.presentation = read_form(image, logits).presentation(preprocessing)
         self.image_shape, self.classes = self.presentation.image_shape, self.presentation.classes
         self.batch_size = min(batch_size, self.presentation.batch or batch_size)
+        self.on_run: Callable[[], None] | None = None
 
     def __call__(self, images: Images, *, batch_size: int | None = None) -> Logits:
         """Return float32 logits ``[B, K]``; ``B`` may be 0.
@@ -111,6 +114,8 @@ class Session:
             )
 
     def _run(self, images: Images) -> Logits:
+        if self.on_run is not None:
+            self.on_run()
         batch = self.presentation.batch or len(images)
         filled = np.concatenate([images, images[-1:].repeat(batch - len(images), 0)]) if batch > len(images) else images
         try:

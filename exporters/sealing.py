@@ -33,16 +33,12 @@ from exporters.evidence import (
     without_images,
 )
 from exporters.runtime import Provider, Session, open_session
-from exporters.verification.attacks import (
-    VERIFY_SUITE,
-    build_attempts,
-    run_attempts,
-)
+from exporters.verification.attacks import build_attempts, run_attempts
 from exporters.verification.blindness import AttackedImages, look_for_blindness
 from exporters.verification.draws import draw_inside
 from exporters.verification.gradients import Gradients, open_gradients
 from exporters.verification.held_data import SPLIT, Draw, draw_images
-from exporters.verification.request import OnProgress
+from exporters.verification.request import VERIFY_SUITE, OnProgress
 from exporters.verification.target import Target, open_target
 
 SAMPLES = 256

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import MissingInputError, UnreadableSignatureError, UsageError
-from compressor.files import canonical_json
+from compressor.files import canonical_json, read_regular
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives import hashes
@@ -193,11 +193,10 @@ def read_signature(path: Path) -> bytes:
     if not path.is_file():
         raise MissingInputError(f"there is no signature file {path}.", "Export with --sign-key, or sign it afterwards.")
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise UnreadableSignatureError(f"cannot read {path}: {error.strerror or error}.") from error
-    if len(data) > MAX_BYTES:
+    if data is None:
         raise UnreadableSignatureError(f"the signature file is larger than {MAX_BYTES} bytes.")
     return data
 

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from compressor.errors import MissingInputError, UnreadableModelError
+from compressor.files import read_regular
 from exporters.presentation import Form, read_form
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
@@ -26,6 +27,7 @@ class Limits:
     Attributes:
         file_bytes: the file.
         nodes: operators in the graph.
+        tensors: weights and constants, each of them; onnxruntime's time grows with the square of their number.
         metadata_bytes: all metadata keys and values together; the claim is among them.
         image_side: height and width of the images, in pixels.
         batch: images that a file of a fixed batch takes at once.
@@ -34,6 +36,7 @@ class Limits:
 
     file_bytes: int = 1024 * _MIB
     nodes: int = 20_000
+    tensors: int = 50_000
     metadata_bytes: int = 16 * _MIB
     image_side: int = 4096
     batch: int = 1024
@@ -103,28 +106,29 @@ def check_structure(model: onnx.ModelProto, limits: Limits, *, file_bytes: int) 
     Raises:
         UnreadableModelError: the first check that fails.
     """
+    nodes = _check_nodes(model, limits)
+    _require(all(isinstance(name, str) for name in _names(model)), "the model's names are not text.")
     return [
-        _check_nodes(model, limits),
+        nodes,
         _check_metadata(model, limits),
         _check_domains(model),
         _check_nesting(model),
-        _check_weights(model, file_bytes),
+        _check_weights(model, limits, file_bytes),
         _check_form(model, limits),
         _check_valid(model),
     ]
 
 
 def _read(path: Path, limits: Limits) -> bytes:
-    if path.is_dir():
-        raise MissingInputError(f"{path} is a folder, and an ONNX file was expected.")
-    if not path.is_file():
-        raise MissingInputError(f"there is no file {path}.")
     try:
-        with path.open("rb") as file:
-            data = file.read(limits.file_bytes + 1) if path.stat().st_size <= limits.file_bytes else None
+        if path.is_dir():
+            raise MissingInputError(f"{path} is a folder, and an ONNX file was expected.")
+        data = read_regular(path, limits.file_bytes)
+    except FileNotFoundError:
+        raise MissingInputError(f"there is no file {path}.") from None
     except OSError as error:
         raise MissingInputError(f"cannot read {path}: {error.strerror or error}.") from error
-    if data is None or len(data) > limits.file_bytes:
+    if data is None:
         raise UnreadableModelError(f"the model file is larger than the limit of {limits.file_bytes:,} bytes.")
     return data
 
@@ -133,6 +137,17 @@ def _check_nodes(model: onnx.ModelProto, limits: Limits) -> Finding:
     count = len(model.graph.node)
     _require(count <= limits.nodes, f"the model has {count:,} operators, and the limit is {limits.nodes:,}.")
     return Finding("nodes", "passed", f"{count:,} operators")
+
+
+def _names(model: onnx.ModelProto) -> Iterator[Any]:
+    """Every name that is read here or later; protobuf gives bytes for what is not UTF-8."""
+    graph = model.graph
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    yield from (named.name for named in (graph, *graph.input, *graph.output, *graph.initializer))
+    yield from (entry.domain for entry in model.opset_import)
+    yield from (text for entry in model.metadata_props for text in (entry.key, entry.value))
 
 
 def _check_metadata(model: onnx.ModelProto, limits: Limits) -> Finding:
@@ -165,9 +180,10 @@ def _check_nesting(model: onnx.ModelProto) -> Finding:
     return Finding("nesting", "passed", "one flat graph")
 
 
-def _check_weights(model: onnx.ModelProto, file_bytes: int) -> Finding:
+def _check_weights(model: onnx.ModelProto, limits: Limits, file_bytes: int) -> Finding:
     count = 0
-    for tensor in _tensors(model):
+    for number, tensor in enumerate(_tensors(model)):
+        _require(number < limits.tensors, f"the model has more than {limits.tensors:,} weights and constants.")
         outside = tensor.data_location == TensorProto.EXTERNAL or bool(tensor.external_data)
         _require(not outside, f"the weights {tensor.name[:60]!r} are in another file, and only one file is read.")
         # Four bits are the smallest number: a file cannot hold more than two of them a byte.

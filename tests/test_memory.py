@@ -45,6 +45,24 @@ def test_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory.free_memory() > 1 << 20
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("CUDA out of memory."),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("Failed to allocate memory for requested buffer of size 1"),
+    ],
+)
+def test_a_lack_of_memory_is_told_apart_also_behind_another_error(error: Exception) -> None:
+    assert memory.is_out_of_memory(error)
+    with pytest.raises(ValueError, match="outer") as caught:
+        raise ValueError("outer") from error
+    assert memory.is_out_of_memory(caught.value)
+    assert not memory.is_out_of_memory(ValueError("outer"))
+
+
 _FAULTS = """
 import ctypes, resource, sys
 import numpy as np

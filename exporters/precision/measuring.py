@@ -10,9 +10,10 @@ from compressor.types import Threat
 from exporters.evidence import Bits, Floats, Integers
 from exporters.onnx import serialise
 from exporters.runtime import open_session
-from exporters.verification.attacks import VERIFY_SUITE, build_attempts, run_attempts
+from exporters.verification.attacks import build_attempts, run_attempts
 from exporters.verification.draws import draw_inside
 from exporters.verification.gradients import open_gradients
+from exporters.verification.request import VERIFY_SUITE
 from exporters.verification.target import open_target
 
 _ATTEMPTS = frozenset({"PGD-margin", "PGD-CE", "PGD-margin unrounded"})

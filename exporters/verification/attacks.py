@@ -19,13 +19,10 @@ from compressor.types import Threat
 from exporters.evidence import Bits, Floats, Integers
 from exporters.runtime import Session, SessionModule
 from exporters.verification.gradients import Gradients
-from exporters.verification.request import OnProgress
+from exporters.verification.request import REPLAY_SUITE, VERIFY_SUITE, OnProgress
 from exporters.verification.target import Margins, Target
 from exporters.verification.time_limit import Deadline
 from exporters.verification.white_box import WhiteBox
-
-VERIFY_SUITE = "verify@1"
-REPLAY_SUITE = "replay"
 
 NATURAL = "natural"
 SQUARE = "Square"

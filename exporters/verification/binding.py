@@ -30,7 +30,7 @@ def bind_to_data(record: Record, claim: Claim, evidence: Evidence | DigestEviden
     drawn = _bind_by_dataset(record, claim, evidence, session)
     if not record.bound:
         _bind_by_manifest(record, claim, evidence, session)
-    if record.options.data is None and record.options.trust.manifest is None:
+    if record.options.data is None and record.trust.manifest is None:
         record.note("skipped", "no dataset was given: the exporter chose the images")
     if isinstance(evidence, Evidence):
         return evidence
@@ -66,7 +66,7 @@ def _bind_by_dataset(
 
 
 def _bind_by_manifest(record: Record, claim: Claim, evidence: Evidence | DigestEvidence, session: Session) -> None:
-    manifest: Manifest | None = record.options.trust.manifest
+    manifest: Manifest | None = record.trust.manifest
     if manifest is None:
         return
     if manifest.digest != claim.dataset["digest"]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import secrets
 from pathlib import Path
 
 import numpy as np
 
-from compressor.errors import CompressError, Interrupted, MissingInputError, UsageError
+from compressor.errors import CompressError, Interrupted, UsageError
+from compressor.memory import is_out_of_memory
 from compressor.randomness import derive_seed
-from compressor.suites import get_suite
 from compressor.types import Threat
 from exporters.claim import Claim
 from exporters.evidence import DigestEvidence, Evidence, Integers, to_float
-from exporters.presentation import Preprocessing
+from exporters.preprocessing import Preprocessing
 from exporters.runtime import Provider, Session
-from exporters.verification.attacks import REPLAY_SUITE, VERIFY_SUITE, build_attempts, run_attempts
+from exporters.verification.attacks import build_attempts, run_attempts
 from exporters.verification.binding import bind_to_data, open_held
 from exporters.verification.decision import is_refuted_by_other_images
 from exporters.verification.gradients import Gradients
@@ -25,7 +23,15 @@ from exporters.verification.opening import OpenFile, check_digests, open_file
 from exporters.verification.policies import Policies
 from exporters.verification.record import MORE_TIME, CallersError, Record, Settled, as_caller
 from exporters.verification.replay import replay
-from exporters.verification.request import HeldData, OnProgress, Options
+from exporters.verification.request import (
+    REPLAY_SUITE,
+    HeldData,
+    OnProgress,
+    Request,
+    Watcher,
+    fresh_seed,
+    refuse_nonsense,
+)
 from exporters.verification.target import Target, open_target
 from exporters.verification.time_limit import Deadline
 from exporters.verification.trials import (
@@ -39,11 +45,10 @@ from exporters.verification.trials import (
 )
 from exporters.verification.trust import read_trust
 from exporters.verification.unclaimed import examine_unclaimed
-from exporters.verification.verdict import Verdict
+from exporters.verification.verdict import MORE_MEMORY, Verdict
 
 REPLAY, NEW_IMAGES = "replay", "independent data"
 
-_LARGEST_SEED = 2**63
 _FEWEST_NEW_IMAGES = 256  # fewer let a test of two rates pass for want of power
 _INTERNAL = "This program failed on this file; please report it."
 
@@ -100,35 +105,33 @@ def verify(
         UsageError: an option makes no sense. UnknownNameError, MissingDataError, UnreadableDataError,
             ClassMismatchError, MissingDeviceError: likewise for suite, data and provider.
     """
-    if samples is not None and samples < 1:
-        raise UsageError(f"{samples} images cannot be attacked.", "Ask for 1 or more with --samples.")
-    if seed is not None and not 0 <= seed < _LARGEST_SEED:
-        raise UsageError(f"the seed {seed} is not from 0 to {_LARGEST_SEED - 1}.")
-    if time_limit is not None and not 0 < time_limit < math.inf:
-        raise UsageError(f"a time limit of {time_limit:g} s makes no sense.", "Give seconds above 0 with --time-limit.")
-    if suite not in (None, "verify", VERIFY_SUITE, REPLAY_SUITE):
-        get_suite(suite)
-    if evidence is not None and not evidence.is_file():
-        raise MissingInputError(f"there is no evidence file {evidence}.")
-    options = Options(
+    request = Request(
         path=path,
         evidence=evidence,
         data=data,
         suite=suite,
         latest=latest,
-        seed=secrets.randbits(63) if seed is None else seed,
+        seed=fresh_seed() if seed is None else seed,
         samples=samples,
         provider=provider,
         threads=threads,
         policies=policies or Policies(),
         accept_black_box=accept_black_box,
-        on_progress=on_progress,
         time_limit=time_limit,
-        trust=read_trust(manifest, public_key, signature),
+        manifest=manifest,
+        public_key=public_key,
+        signature=signature,
         threat=threat,
         preprocessing=preprocessing or Preprocessing(),
     )
-    return _run(Record(options, Deadline(time_limit)))
+    return examine(request, Watcher(on_progress))
+
+
+def examine(request: Request, watcher: Watcher) -> Verdict:
+    """Do what was asked in this process; see :func:`verify`."""
+    refuse_nonsense(request)
+    trust = read_trust(request.manifest, request.public_key, request.signature)
+    return _run(Record(request, Deadline(request.time_limit), trust, watcher))
 
 
 def _run(record: Record) -> Verdict:
@@ -141,11 +144,18 @@ def _run(record: Record) -> Verdict:
         raise caught.error from caught
     except Interrupted:
         raise
-    except CompressError as error:
-        record.note("undecided", error.message, error.hint)
     except Exception as error:  # the protocol: any internal error is undecided, never 0
-        record.note("undecided", f"internal error: {type(error).__name__}: {str(error)[:300]}", _INTERNAL)
+        record.note("undecided", *_explained(error))
     return record.verdict()
+
+
+def _explained(error: Exception) -> tuple[str, str]:
+    """What went wrong, in a sentence, and what most likely lies behind it."""
+    if is_out_of_memory(error):
+        return f"out of memory: {str(error)[:300] or type(error).__name__}", MORE_MEMORY
+    if isinstance(error, CompressError):
+        return error.message, error.hint
+    return f"internal error: {type(error).__name__}: {str(error)[:300]}", _INTERNAL
 
 
 def _examine(record: Record) -> None:
@@ -235,7 +245,7 @@ def _try_new_images(record: Record, claim: Claim, target: Target, gradients: Gra
         drawn.labels,
         claim.threat,
         seed=derive_seed(options.seed, NEW_IMAGES),
-        on_progress=options.on_progress,
+        on_progress=record.watcher.on_progress,
         deadline=record.deadline,
     )
     robust, total = int((~outcome.broken).sum()), len(drawn.labels)

@@ -68,6 +68,7 @@ def open_file(record: Record) -> OpenFile:
         )
     except (MissingInputError, MissingDeviceError, UsageError) as error:
         raise CallersError(error) from error
+    session.on_run = record.watcher.on_run
     record.note("passed", "; ".join(finding.detail for finding in findings))
     return OpenFile(model, session, serialise(model) == data)
 
@@ -136,7 +137,7 @@ def _read_evidence(record: Record) -> bytes:
 
 def _check_signature(record: Record) -> None:
     """Where the caller trusts a key, it must have signed this very model file, whose claim names the evidence."""
-    trust = record.options.trust
+    trust = record.trust
     if trust.key is None:
         return
     from exporters import signing

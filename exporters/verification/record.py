@@ -12,9 +12,19 @@ from exporters.claim import Claim
 from exporters.verification.attacks import Outcome
 from exporters.verification.decision import robust_estimate
 from exporters.verification.policies import Attacked, apply_policies
-from exporters.verification.request import Options, command_of
+from exporters.verification.request import Request, Watcher, command_of
 from exporters.verification.time_limit import Deadline
-from exporters.verification.verdict import Answer, Assurance, Broken, Check, PolicyResult, Status, Verdict
+from exporters.verification.trust import Trust
+from exporters.verification.verdict import (
+    NOT_DECIDED,
+    Answer,
+    Assurance,
+    Broken,
+    Check,
+    PolicyResult,
+    Status,
+    Verdict,
+)
 
 MORE_TIME = "Allow more with --time-limit, or attack fewer images with --samples."
 
@@ -48,6 +58,8 @@ class Record:
     Attributes:
         options: what was asked.
         deadline: when to stop.
+        trust: what the caller trusts besides this program.
+        watcher: who is told.
         step: the step that is being done.
         checks: what the steps found.
         claim: once it could be read.
@@ -68,8 +80,10 @@ class Record:
         measured_on: of a file without a claim, the images and how they were presented.
     """
 
-    options: Options
+    options: Request
     deadline: Deadline
+    trust: Trust = field(default_factory=Trust)
+    watcher: Watcher = field(default_factory=Watcher)
     step: str = ""
     checks: list[Check] = field(default_factory=list)
     claim: Claim | None = None
@@ -98,6 +112,8 @@ class Record:
     def begin(self, step: str) -> None:
         """Go on to a step, unless the time is over."""
         self.step = step
+        if self.watcher.on_step is not None:
+            self.watcher.on_step(step, self.verdict())
         if self.deadline.is_over():
             self.settle("undecided", f"{self.out_of_time()} before this step", MORE_TIME)
 
@@ -112,8 +128,8 @@ class Record:
 
     def tell(self, done: int, total: int) -> None:
         """Report the progress of this step."""
-        if self.options.on_progress is not None:
-            self.options.on_progress(self.step, done, total)
+        if self.watcher.on_progress is not None:
+            self.watcher.on_progress(self.step, done, total)
 
     def out_of_time(self) -> str:
         """That the limit was reached, in words."""
@@ -186,7 +202,7 @@ def _summary(answer: Answer, fresh: bool, required: bool) -> str:
     if answer == "violated":
         return "The claim is violated."
     if answer == "undecided":
-        return "It could not be decided whether the claim holds."
+        return NOT_DECIDED
     if not fresh:
         return "The files are those that were sealed and they replay as recorded; no fresh attack was run."
     held = "The claim holds: these attacks on these images did not refute it"

@@ -108,7 +108,7 @@ def attack(
         pictures.labels[standing],
         pictures.threat,
         seed=options.seed,
-        on_progress=options.on_progress,
+        on_progress=record.watcher.on_progress,
         deadline=record.deadline,
     )
     record.outcome, record.attacked = outcome, len(standing)

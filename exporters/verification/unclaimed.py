@@ -10,12 +10,12 @@ from compressor.errors import UsageError
 from compressor.statistics import clopper_pearson
 from compressor.types import Threat
 from exporters.runtime import Session
-from exporters.verification.attacks import REPLAY_SUITE, VERIFY_SUITE, resolve_suite
+from exporters.verification.attacks import resolve_suite
 from exporters.verification.binding import DATA, open_held
 from exporters.verification.held_data import Draw, draw_images
 from exporters.verification.opening import DIGESTS, NO_CLAIM, OpenFile
 from exporters.verification.record import CallersError, Record, as_caller
-from exporters.verification.request import HeldData
+from exporters.verification.request import REPLAY_SUITE, VERIFY_SUITE, HeldData
 from exporters.verification.target import open_target
 from exporters.verification.trials import Pictures, attack, check_determinism, check_gate, raise_alarms
 

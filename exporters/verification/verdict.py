@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from compressor.errors import DONE, FAILED, UNDECIDED
 from compressor.statistics import wilson_interval
 from compressor.types import Threat
-from exporters.evidence import Bytes, Floats
+
+if TYPE_CHECKING:
+    from exporters.evidence import Bytes, Floats
 
 SCHEMA = "compress.verify/1"
 
@@ -16,6 +18,9 @@ Answer = Literal["holds", "violated", "undecided"]
 Assurance = Literal["self-consistent", "dataset-bound", "signed"]
 Status = Literal["passed", "failed", "undecided", "skipped"]
 PolicyStatus = Literal["met", "unmet", "undecided"]
+
+NOT_DECIDED = "It could not be decided whether the claim holds."
+MORE_MEMORY = "The file asks for more memory than this process may have: allow more with --memory-limit SIZE."
 
 
 @dataclass(frozen=True)

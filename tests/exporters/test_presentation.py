@@ -15,7 +15,8 @@ from compressor.errors import UnreadableModelError, UsageError
 from compressor.types import Normalization
 from exporters.claim import serialise
 from exporters.differentiable import FileModel, agreement, open_graph
-from exporters.presentation import Form, Preprocessing, Presentation, parse_normalization, read_form
+from exporters.preprocessing import Preprocessing, parse_normalization
+from exporters.presentation import Form, Presentation, read_form
 from exporters.runtime import Session, open_session
 
 SIDE, CLASSES = 4, 5

@@ -19,11 +19,11 @@ from compressor.datasets import draw
 from compressor.errors import ClassMismatchError, UsageError
 from compressor.types import DatasetSpec, Normalization, Threat
 from exporters.claim import serialise
-from exporters.presentation import Preprocessing
+from exporters.preprocessing import Preprocessing
 from exporters.reports import Subject, account_of_verdict, attestation, junit, markdown
 from exporters.sealing import seal
 from exporters.verification import HeldData, Policies, Verdict, verify
-from exporters.verification.request import Options, command_of
+from exporters.verification.request import Request, command_of
 from exporters.verification.unclaimed import SAMPLES
 
 SIDE, CLASSES = 8, 4
@@ -219,7 +219,7 @@ def test_black_box_attacks_are_enough_only_where_the_caller_says_so(tmp_path: Pa
 
 
 def test_the_command_repeats_the_run() -> None:
-    options = Options(
+    request = Request(
         path=Path("other.onnx"),
         evidence=None,
         data=HeldData(DatasetSpec("digits")),
@@ -231,11 +231,10 @@ def test_the_command_repeats_the_run() -> None:
         threads=None,
         policies=Policies(min_robust_accuracy=0.4),
         accept_black_box=False,
-        on_progress=None,
         threat=THREAT,
         preprocessing=Preprocessing(Normalization((0.1, 0.2, 0.3), (1.0, 1.0, 2.0)), 8),
     )
-    words = shlex.split(command_of(options))
+    words = shlex.split(command_of(request))
     assert words[:2] == ["compress", "verify"]
     assert "--eps 0.06 --norm Linf --mean 0.1,0.2,0.3 --std 1.0,1.0,2.0 --image-size 8" in " ".join(words)
 
