@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.output import Output, percent
+from compressor.errors import DONE, FAILED
 from compressor.evaluation_tables import stage_counts
 from compressor.files import sha256_file
 from compressor.statistics import clopper_pearson, wilson_interval
+from exporters.reports import headline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,16 +202,13 @@ def _milliseconds(time: Latency | None) -> str:
 
 
 def show_verdict(verdict: Verdict, output: Output) -> None:
-    """Every check with what it found, the figures, the policies, and the answer last."""
+    """Every check with what it found and, where it did not pass, why; then figures, policies, and the answer last."""
     output.line()
     output.line(f"verification, seed {verdict.seed}", "bold")
     for check in verdict.checks:
         output.line(f"{_MARKS[check.status]:<10}{check.name:<18}{check.detail}")
-    if verdict.attacks:
-        found = ", ".join(f"{name} {count}" for name, count in verdict.attacks.items())
-        output.line(
-            f"fresh attacks ({verdict.suite}) broke {verdict.broken} of {verdict.attacked} standing images: {found}"
-        )
+        if check.cause:
+            output.line(f"{'':<28}{check.cause}")
     if verdict.samples:
         low, high = clopper_pearson(verdict.robust, verdict.samples)
         output.line(
@@ -220,15 +219,13 @@ def show_verdict(verdict: Verdict, output: Output) -> None:
         output.warn(alarm)
     for policy in verdict.policy:
         output.line(f"policy {policy.name}: {policy.status}; {policy.detail}")
-    problem = verdict.first_problem
-    if problem is not None:
-        if problem in verdict.checks:  # a policy has just been printed
-            output.line(f"{problem.name}: {problem.detail}")
-        if problem.cause:
-            output.line(problem.cause)
+    if verdict.first_problem is not None:
         output.line(f"To repeat: {verdict.command}")
-    style = {"holds": "bold green", "violated": "bold red", "undecided": "bold yellow"}[verdict.answer]
-    output.line(f"{verdict.answer.upper()} ({verdict.assurance}). {verdict.summary}", style)
+    # A claim that holds is no good news to whoever required more: words and colour go by the exit code too.
+    unmet = any(policy.status == "unmet" for policy in verdict.policy)
+    style = {DONE: "bold green", FAILED: "bold red"}.get(verdict.exit_code, "bold yellow")
+    title = headline(verdict.answer, verdict.exit_code, unmet=unmet)
+    output.line(f"{title.upper()} ({verdict.assurance}). {verdict.summary}", style)
 
 
 def _size(count: int) -> str:
