@@ -14,9 +14,11 @@ from onnx import TensorProto
 
 from compressor.errors import MissingInputError, UnreadableModelError
 from compressor.files import read_regular
+from compressor.memory import is_out_of_memory
 from exporters.presentation import Form, read_form
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
+_REAL = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _MIB = 1 << 20
 
 
@@ -82,13 +84,15 @@ def parse(data: bytes) -> onnx.ModelProto:
     """Decode a model.
 
     Raises:
-        UnreadableModelError: these bytes are no ONNX model.
+        UnreadableModelError: these bytes are no ONNX model. MemoryError: there was not enough to tell.
     """
     if not data:
         raise UnreadableModelError("the model file is empty.")
     try:
         model: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except (DecodeError, ValueError, RecursionError) as error:
+        if is_out_of_memory(error):  # a decoder without memory says so by the error that it has for damage
+            raise MemoryError("the model file does not fit into it") from error
         raise UnreadableModelError("the file is not an ONNX model, or it is damaged or truncated.") from error
     if not model.graph.node:
         raise UnreadableModelError("the file is not an ONNX model: it has no graph.")
@@ -203,6 +207,22 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
+
+
+def count_parameters(model: onnx.ModelProto) -> int:
+    """How many weights and biases a model has, whatever their precision: scales, zero points and scalars are none.
+
+    Args:
+        model: only its initializers count, each once.
+    """
+    quantisers = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    quantised = {node.input[0] for node in quantisers}
+    settings = {name for node in quantisers for name in node.input[1:]}
+    return sum(
+        math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.dims and (tensor.name in quantised or (tensor.data_type in _REAL and tensor.name not in settings))
+    )
 
 
 def form_of(model: onnx.ModelProto) -> Form:
