@@ -205,9 +205,9 @@ def show_verdict(verdict: Verdict, output: Output) -> None:
     output.line()
     output.line(f"verification, seed {verdict.seed}", "bold")
     for check in verdict.checks:
-        output.line(f"{_MARKS[check.status]:<10}{check.name:<18}{check.detail}")
+        output.entry(f"{_MARKS[check.status]:<10}{check.name:<18}", check.detail)
         if check.cause:
-            output.line(f"{'':<28}{check.cause}")
+            output.entry(f"{'':<28}", check.cause)
     if verdict.samples:
         low, high = clopper_pearson(verdict.robust, verdict.samples)
         output.line(

@@ -166,7 +166,10 @@ def _check_domains(model: onnx.ModelProto) -> Finding:
     # Exporters name domains that no operator is of; those do no harm.
     foreign = {node.domain for node in model.graph.node} - set(_DEFAULT_DOMAIN)
     if foreign:
-        raise UnreadableModelError(f"the model uses operators of the custom domain {min(foreign)[:60]!r}.")
+        raise UnreadableModelError(
+            f"the model uses operators of the custom domain {min(foreign)[:60]!r}.",
+            "Export it with ONNX's own operators; quantise it in QDQ format.",
+        )
     versions = [entry.version for entry in model.opset_import if entry.domain in _DEFAULT_DOMAIN]
     _require(len(versions) == 1, "the model does not say which opset it uses.")
     return Finding("domains", "passed", f"only ONNX operators, opset {versions[0]}")
@@ -189,7 +192,11 @@ def _check_weights(model: onnx.ModelProto, limits: Limits, file_bytes: int) -> F
     for number, tensor in enumerate(_tensors(model)):
         _require(number < limits.tensors, f"the model has more than {limits.tensors:,} weights and constants.")
         outside = tensor.data_location == TensorProto.EXTERNAL or bool(tensor.external_data)
-        _require(not outside, f"the weights {tensor.name[:60]!r} are in another file, and only one file is read.")
+        _require(
+            not outside,
+            f"the weights {tensor.name[:60]!r} are in another file, and only one file is read.",
+            "Save it with its weights inside.",
+        )
         # Four bits are the smallest number: a file cannot hold more than two of them a byte.
         held = all(size >= 0 for size in tensor.dims) and math.prod(tensor.dims) <= 2 * file_bytes
         _require(held, f"the weights {tensor.name[:60]!r} claim to be larger than the file.")
@@ -269,6 +276,6 @@ def _check_valid(model: onnx.ModelProto) -> Finding:
     return Finding("checker", "passed", f"valid ONNX, IR version {model.ir_version}")
 
 
-def _require(holds: bool, message: str) -> None:
+def _require(holds: bool, message: str, hint: str = "") -> None:
     if not holds:
-        raise UnreadableModelError(message)
+        raise UnreadableModelError(message, hint)
