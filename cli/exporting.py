@@ -13,6 +13,7 @@ from cli.output import Output
 from cli.tables import artifact_entry, show_artifact, show_mobile, show_verdict
 from compressor.errors import CompressError, UsageError
 from compressor.files import sha256_bytes
+from compressor.sizes import format_size
 from compressor.training.interruption import StopRequest
 from exporters.artifact import Artifact, ExportSettings, Workshop
 from exporters.claim import PRECISIONS, Claim, ClaimMismatchError, model_digest, read_claim
@@ -82,9 +83,11 @@ def refuse_to_replace(models: Iterable[Path], evidence: Path | None, *, force: b
         force: whether files that are there may be replaced.
 
     Raises:
-        UsageError: there is one.
+        UsageError: there is one, or a folder cannot hold the files.
     """
     for model in models:
+        if (obstacle := _no_folder(model)) is not None:
+            raise UsageError(f"{obstacle} is not a folder.", "Give --output a file that ends in .onnx, or a folder.")
         files = (model, evidence or evidence_path(model), signature_path(model))
         if len({file.resolve() for file in files}) < len(files):
             raise UsageError(
@@ -94,6 +97,12 @@ def refuse_to_replace(models: Iterable[Path], evidence: Path | None, *, force: b
         for file in files:
             if file.exists() and not force:
                 raise UsageError(f"{file} exists already.", "Add --force to replace it, or choose another name.")
+
+
+def _no_folder(model: Path) -> Path | None:
+    """The nearest of a file's folders that is there, if it is none."""
+    nearest = next(folder for folder in model.parents if folder.exists())
+    return None if nearest.is_dir() else nearest
 
 
 def export_and_verify(
@@ -155,7 +164,10 @@ def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Ou
         usability[precision] = mobile_usability(path.read_bytes())
         for note in converted.notes:
             output.note(note)
-        output.line(f"{path}: {path.stat().st_size:,} bytes, no claim was made: `compress verify` cannot say anything")
+        output.line(
+            f"{path}: {format_size(path.stat().st_size)}, without a claim: "
+            "`compress verify` wants --data, --eps and --min-robust-accuracy"
+        )
         fields.append(artifact_entry(path, precision, workshop.settings) | usability[precision].to_json())
     show_mobile(usability, output)
     return fields

@@ -32,7 +32,9 @@ def describe(error: BaseException) -> Failure:
     if isinstance(error, CompressError):
         return Failure(error.code, error.message, error.hint, error.exit_code)
     if isinstance(error, typer.TyperException):
-        return Failure("usage", error.format_message(), "See `compress --help`.", USAGE)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "compress"
+        return Failure("usage", error.format_message(), f"See `{command} --help`.", USAGE)
     if isinstance(error, Interrupted):
         return Failure("interrupted", f"{error}.", "", error.exit_code)
     if isinstance(error, KeyboardInterrupt | typer.Abort):

@@ -34,7 +34,7 @@ def inspect(
         claim = fields.get("claim")
         if claim:
             rows += [
-                (f"claim: {name}", _shown(claim[name]))
+                (f"claim: {name.replace('_', ' ')}", _shown(claim[name]))
                 for name in ("samples", "clean_correct", "robust", "norm", "eps", "suite")
             ]
         output.table(str(file), ["field", "value"], rows, figures=False)
@@ -89,14 +89,12 @@ def _describe_own_code(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _describe_onnx(path: Path) -> dict[str, Any]:
-    from math import prod
-
     from compressor.classifier import family_name
     from compressor.errors import UnreadableModelError
     from exporters.app_notes import AppNotes, read_app_notes
     from exporters.claim import ClaimMismatchError, read_claim
     from exporters.opset import opset_of
-    from exporters.structure import form_of, load_untrusted
+    from exporters.structure import count_parameters, form_of, load_untrusted
 
     checked = load_untrusted(path)
     notes = []
@@ -121,7 +119,7 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
         "kind": "onnx",
         "family": family_name(str(recipe["model"])) if "model" in recipe else None,
         "model": recipe.get("model"),
-        "parameters": sum(prod(tensor.dims) for tensor in checked.model.graph.initializer if tensor.data_type == 1),
+        "parameters": count_parameters(checked.model),
         "classes": form.classes,
         "image_size": form.height,
         "input": str(form),

@@ -23,7 +23,7 @@ _KINDS = (*_ROOMS, "recipes", "suites")
 
 
 def list_members(
-    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"One of: {', '.join(_KINDS)}.")] = None,
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", help=f"One of: {', '.join(_KINDS)}.")] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

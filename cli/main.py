@@ -12,6 +12,7 @@ import typer
 
 from cli.attack import attack
 from cli.cache import cache
+from cli.command import Command
 from cli.compare import compare
 from cli.demo import demo
 from cli.distill import distill
@@ -35,8 +36,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (distill, train, attack, export, verify, manifest, inspect, compare, cache, doctor, demo):
-    app.command()(command)
-app.command("list")(list_members)
+    app.command(cls=Command)(command)
+app.command("list", cls=Command)(list_members)
 
 
 def _print_version(wanted: bool) -> None:

@@ -31,6 +31,8 @@ def manifest(
     from compressor.types import DatasetSpec
     from exporters.verification.manifest import make_manifest
 
+    if to.is_dir():
+        raise UsageError(f"{to} is a folder.", "Give --output a file.")
     if to.exists() and not force:
         raise UsageError(f"{to} exists already.", "Add --force to replace it, or choose another name.")
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:

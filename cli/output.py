@@ -110,6 +110,20 @@ class Output:
             self._end_progress()
             self._out.print(_escape(text), style=style or None, soft_wrap=True)
 
+    def entry(self, head: str, text: str) -> None:
+        """Print a line of the result that a terminal wraps to the right of its head; elsewhere it stays one line."""
+        if self.as_json or not self._out.is_terminal:
+            self.line(head + text)
+            return
+        from rich.table import Table
+
+        self._end_progress()
+        grid = Table.grid()
+        grid.add_column(width=len(head), no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(_escape(head), _escape(text))
+        self._out.print(grid)
+
     def text(self, text: str) -> None:
         """Print a result that is laid out already, byte for byte."""
         if not self.as_json:

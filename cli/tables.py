@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.output import Output, percent
+from compressor.errors import DONE, FAILED
 from compressor.evaluation_tables import stage_counts
 from compressor.files import sha256_file
+from compressor.sizes import format_size
 from compressor.statistics import clopper_pearson, wilson_interval
+from exporters.reports import headline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,12 +73,12 @@ def show_artifact(artifact: Artifact, output: Output) -> None:
         [
             (
                 str(artifact.path),
-                _size(len(artifact.sealed.model)),
+                format_size(len(artifact.sealed.model)),
                 f"{claim.clean_correct} of {claim.samples}",
                 f"{claim.robust} of {claim.samples}",
                 f"{parity.max_relative_error:.0e} of their scale{alike}",
             ),
-            (str(artifact.evidence), _size(evidence_bytes), "", "", ""),
+            (str(artifact.evidence), format_size(evidence_bytes), "", "", ""),
             *([(str(artifact.signature), "", "", "", "signed")] if artifact.signature else []),
         ],
     )
@@ -84,7 +87,7 @@ def show_artifact(artifact: Artifact, output: Output) -> None:
     for alarm in artifact.sealed.alarms:
         output.warn(f"not trustworthy: {alarm.name}: {alarm.detail}; the claim says so.")
     if evidence_bytes > _LARGE_EVIDENCE:
-        output.warn(f"the evidence is {_size(evidence_bytes)}; --evidence-samples N makes it smaller.")
+        output.warn(f"the evidence is {format_size(evidence_bytes)}; --evidence-samples N makes it smaller.")
 
 
 def artifact_entry(path: Path, precision: str, settings: ExportSettings) -> dict[str, Any]:
@@ -149,7 +152,7 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
         rows.append(
             (
                 entry["precision"],
-                _size(entry["bytes"]),
+                format_size(entry["bytes"]),
                 *(_milliseconds(times.get(size)) for size in sizes),
                 "-" if entry["clean_accuracy"] is None else percent(entry["clean_accuracy"]),
                 "-" if robust is None else percent(robust),
@@ -160,8 +163,9 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
     some = next(iter(next(iter(latency.values())).values()))
     runs = min(time.runs for times in latency.values() for time in times.values())
     headings = ["precision", "size", *(f"batch {size}" for size in sizes)]
+    threads_said = f"{some.threads} thread{'s' if some.threads > 1 else ''}"
     output.table(
-        f"exported files; times are medians of {runs} runs or more, {some.threads} thread(s), CPU",
+        f"exported files; times are medians of {runs} runs or more, {threads_said}, CPU",
         [*headings, "clean", "attacked", "lost against fp32", "verdict"],
         rows,
     )
@@ -171,28 +175,25 @@ def show_exports(exported: Sequence[Exported], output: Output, *, threads: int |
 
 def show_mobile(found: Mapping[Arithmetic, MobileUsability], output: Output) -> None:
     """What phones' accelerators could take of each file, by name of the file's precision."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    lacking: dict[str, set[str]] = {}
     for precision, usability in found.items():
         if usability.reason:
             output.note(f"{precision}: what phones' accelerators could take of it is not known: {usability.reason}")
         for accelerator in usability.accelerators.values():
             fixed = accelerator.with_fixed_batch
-            rows.append(
-                (
-                    precision,
-                    accelerator.name,
-                    str(accelerator.as_it_is),
-                    "-" if fixed is None else str(fixed),
-                    ", ".join(accelerator.lacks) or "-",
-                )
-            )
+            rows.append((precision, accelerator.name, str(accelerator.as_it_is), "-" if fixed is None else str(fixed)))
+            lacking.setdefault(accelerator.name, set()).update(accelerator.lacks)
     if rows:
         output.table(
             "on phones, by onnxruntime's check of operators alone: worth it? how many are taken",
-            ["precision", "accelerator", "as it is", "with --fixed-batch", "not known there"],
+            ["precision", "accelerator", "as it is", "with --fixed-batch"],
             rows,
             figures=False,
         )
+    for name, operators in lacking.items():
+        if operators:
+            output.line(f"{name} does not know {', '.join(sorted(operators))}")
 
 
 def _milliseconds(time: Latency | None) -> str:
@@ -200,16 +201,13 @@ def _milliseconds(time: Latency | None) -> str:
 
 
 def show_verdict(verdict: Verdict, output: Output) -> None:
-    """Every check with what it found, the figures, the policies, and the answer last."""
+    """Every check with what it found and, where it did not pass, why; then figures, policies, and the answer last."""
     output.line()
     output.line(f"verification, seed {verdict.seed}", "bold")
     for check in verdict.checks:
-        output.line(f"{_MARKS[check.status]:<10}{check.name:<18}{check.detail}")
-    if verdict.attacks:
-        found = ", ".join(f"{name} {count}" for name, count in verdict.attacks.items())
-        output.line(
-            f"fresh attacks ({verdict.suite}) broke {verdict.broken} of {verdict.attacked} standing images: {found}"
-        )
+        output.entry(f"{_MARKS[check.status]:<10}{check.name:<18}", check.detail)
+        if check.cause:
+            output.entry(f"{'':<28}", check.cause)
     if verdict.samples:
         low, high = clopper_pearson(verdict.robust, verdict.samples)
         output.line(
@@ -220,16 +218,10 @@ def show_verdict(verdict: Verdict, output: Output) -> None:
         output.warn(alarm)
     for policy in verdict.policy:
         output.line(f"policy {policy.name}: {policy.status}; {policy.detail}")
-    problem = verdict.first_problem
-    if problem is not None:
-        if problem in verdict.checks:  # a policy has just been printed
-            output.line(f"{problem.name}: {problem.detail}")
-        if problem.cause:
-            output.line(problem.cause)
+    if verdict.first_problem is not None:
         output.line(f"To repeat: {verdict.command}")
-    style = {"holds": "bold green", "violated": "bold red", "undecided": "bold yellow"}[verdict.answer]
-    output.line(f"{verdict.answer.upper()} ({verdict.assurance}). {verdict.summary}", style)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+    # A claim that holds is no good news to whoever required more: words and colour go by the exit code too.
+    unmet = any(policy.status == "unmet" for policy in verdict.policy)
+    style = {DONE: "bold green", FAILED: "bold red"}.get(verdict.exit_code, "bold yellow")
+    title = headline(verdict.answer, verdict.exit_code, unmet=unmet)
+    output.line(f"{title.upper()} ({verdict.assurance}). {verdict.summary}", style)

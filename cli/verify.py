@@ -12,7 +12,7 @@ from cli.output import Output
 
 _REPORTS = "Reports: written on every exit, and without a say in the exit code"
 _POLICY = "Policies: what is required besides that the claim holds"
-_ELSEWHERE = "Files from elsewhere, without a claim: with --data and --min-robust-accuracy"
+_ELSEWHERE = "Files without a claim, with --data and --min-robust-accuracy"
 
 
 def verify(
@@ -74,7 +74,8 @@ def verify(
         str | None, typer.Option("--require-norm", metavar="NORM", help="Linf or L2.", rich_help_panel=_POLICY)
     ] = None,
     min_samples: Annotated[
-        int | None, typer.Option("--min-samples", metavar="N", help="Evidence images.", rich_help_panel=_POLICY)
+        int | None,
+        typer.Option("--min-samples", min=1, metavar="N", help="Images at least.", rich_help_panel=_POLICY),
     ] = None,
     require_assurance: Annotated[
         str | None,
@@ -90,8 +91,9 @@ def verify(
         typer.Option("--eps", metavar="EPS", help="Radius of the attacks, such as 8/255.", rich_help_panel=_ELSEWHERE),
     ] = None,
     norm: Annotated[
-        str, typer.Option("--norm", metavar="NORM", help="Linf or L2.", rich_help_panel=_ELSEWHERE)
-    ] = "Linf",
+        str | None,
+        typer.Option("--norm", metavar="NORM", help="Linf (default) or L2.", rich_help_panel=_ELSEWHERE),
+    ] = None,
     mean: options.Mean = None,
     std: options.Std = None,
     image_size: Annotated[
@@ -189,8 +191,8 @@ def verify(
         )
         reports.require(policies)
         preprocessing = Preprocessing(parse_normalization(mean, std), image_size)
-        if eps is None and preprocessing != Preprocessing():
-            raise UsageError("--mean, --std and --image-size are for files without a claim.", "Add --eps EPS.")
+        if eps is None and (norm is not None or preprocessing != Preprocessing()):
+            raise UsageError("--norm, --mean, --std and --image-size are for files without a claim.", "Add --eps EPS.")
         request = Request(
             path=model,
             evidence=evidence_file,
@@ -207,7 +209,7 @@ def verify(
             manifest=manifest,
             public_key=public_key,
             signature=signature_file,
-            threat=Threat(cast(Any, norm), eps) if eps is not None else None,
+            threat=Threat(cast(Any, norm or "Linf"), eps) if eps is not None else None,
             preprocessing=preprocessing,
         )
         limit = None if memory_limit is None else parse_size(memory_limit)

@@ -156,7 +156,8 @@ def write_images(verdict: Verdict, folder: Path, reports: Reports, output: Outpu
         reports.unwritten["--failures"] = error.message
         output.warn(f"--failures: {error.message}")
     else:
-        output.note(f"{len(written) // 2} broken images are in {folder}")
+        count = len(written) // 2
+        output.note(f"--failures: {folder}, broken images: {count}" if count else "--failures: no image was broken")
 
 
 def _remove(path: Path) -> None:

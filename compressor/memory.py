@@ -13,9 +13,9 @@ _LARGEST_INT = 2**31 - 1
 
 _OUT_OF_MEMORY = (
     *("out of memory", "can't allocate memory", "Cannot allocate memory"),
-    *("Failed to allocate memory", "bad allocation", "bad_alloc"),
+    *("Failed to allocate memory", "bad allocation", "bad_alloc", "Arena alloc failed"),
 )
-"""torch and CUDA, the system, onnxruntime, and C++ in two compilers' words."""
+"""torch and CUDA, the system, onnxruntime, C++ in two compilers' words, and protobuf."""
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")

@@ -144,7 +144,7 @@ def read_private_key(path: Path, password: str | None = None) -> EllipticCurvePr
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    text = _read_key(path)
+    text = _read_key(path, _HOW)
     secret = password.encode() if password else None  # a variable that is set to nothing is no password
     try:
         key = load_pem_private_key(text, secret)
@@ -153,7 +153,8 @@ def read_private_key(path: Path, password: str | None = None) -> EllipticCurvePr
         state = "encrypted" if secret is None else "not encrypted, and a password was given"
         raise UsageError(f"the key {path} is {state}.", hint) from None
     except ValueError:  # the library's own text may quote what it read
-        raise UsageError(f"{path} holds no private key that this password opens.", _HOW) from None
+        opened = " that this password opens" if secret else ""
+        raise UsageError(f"{path} holds no private key{opened}.", _HOW) from None
     except Exception:  # among them UnsupportedAlgorithm
         raise UsageError(f"{path} holds no private key that can be used.", _HOW) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -172,7 +173,7 @@ def read_public_key(path: Path) -> EllipticCurvePublicKey:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    text = _read_key(path)
+    text = _read_key(path, _HOW_PUBLIC)
     try:
         key = load_pem_public_key(text)
     except Exception:  # the library raises several kinds
@@ -205,16 +206,16 @@ _HOW = "Make one with: openssl ecparam -name prime256v1 -genkey -noout -out key.
 _HOW_PUBLIC = "Get it from the private key with: openssl ec -in key.pem -pubout -out key.pub"
 
 
-def _read_key(path: Path) -> bytes:
+def _read_key(path: Path, hint: str) -> bytes:
     try:  # whatever can be read: secrets often come through a pipe
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise MissingInputError(f"there is no key file {path}.") from error
+        raise MissingInputError(f"there is no key file {path}.", hint) from error
     except OSError as error:
-        raise MissingInputError(f"cannot read {path}: {error.strerror or error}.") from error
+        raise MissingInputError(f"cannot read {path}: {error.strerror or error}.", hint) from error
     if len(data) > MAX_BYTES:
-        raise UsageError(f"{path} is too large for a key.", _HOW)
+        raise UsageError(f"{path} is too large for a key.", hint)
     return data
 
 

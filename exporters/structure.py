@@ -14,9 +14,11 @@ from onnx import TensorProto
 
 from compressor.errors import MissingInputError, UnreadableModelError
 from compressor.files import read_regular
+from compressor.memory import is_out_of_memory
 from exporters.presentation import Form, read_form
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
+_REAL = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _MIB = 1 << 20
 
 
@@ -82,13 +84,15 @@ def parse(data: bytes) -> onnx.ModelProto:
     """Decode a model.
 
     Raises:
-        UnreadableModelError: these bytes are no ONNX model.
+        UnreadableModelError: these bytes are no ONNX model. MemoryError: there was not enough to tell.
     """
     if not data:
         raise UnreadableModelError("the model file is empty.")
     try:
         model: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except (DecodeError, ValueError, RecursionError) as error:
+        if is_out_of_memory(error):  # a decoder without memory says so by the error that it has for damage
+            raise MemoryError("the model file does not fit into it") from error
         raise UnreadableModelError("the file is not an ONNX model, or it is damaged or truncated.") from error
     if not model.graph.node:
         raise UnreadableModelError("the file is not an ONNX model: it has no graph.")
@@ -162,7 +166,10 @@ def _check_domains(model: onnx.ModelProto) -> Finding:
     # Exporters name domains that no operator is of; those do no harm.
     foreign = {node.domain for node in model.graph.node} - set(_DEFAULT_DOMAIN)
     if foreign:
-        raise UnreadableModelError(f"the model uses operators of the custom domain {min(foreign)[:60]!r}.")
+        raise UnreadableModelError(
+            f"the model uses operators of the custom domain {min(foreign)[:60]!r}.",
+            "Export it with ONNX's own operators; quantise it in QDQ format.",
+        )
     versions = [entry.version for entry in model.opset_import if entry.domain in _DEFAULT_DOMAIN]
     _require(len(versions) == 1, "the model does not say which opset it uses.")
     return Finding("domains", "passed", f"only ONNX operators, opset {versions[0]}")
@@ -185,7 +192,11 @@ def _check_weights(model: onnx.ModelProto, limits: Limits, file_bytes: int) -> F
     for number, tensor in enumerate(_tensors(model)):
         _require(number < limits.tensors, f"the model has more than {limits.tensors:,} weights and constants.")
         outside = tensor.data_location == TensorProto.EXTERNAL or bool(tensor.external_data)
-        _require(not outside, f"the weights {tensor.name[:60]!r} are in another file, and only one file is read.")
+        _require(
+            not outside,
+            f"the weights {tensor.name[:60]!r} are in another file, and only one file is read.",
+            "Save it with its weights inside.",
+        )
         # Four bits are the smallest number: a file cannot hold more than two of them a byte.
         held = all(size >= 0 for size in tensor.dims) and math.prod(tensor.dims) <= 2 * file_bytes
         _require(held, f"the weights {tensor.name[:60]!r} claim to be larger than the file.")
@@ -203,6 +214,22 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
+
+
+def count_parameters(model: onnx.ModelProto) -> int:
+    """How many weights and biases a model has, whatever their precision: scales, zero points and scalars are none.
+
+    Args:
+        model: only its initializers count, each once.
+    """
+    quantisers = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    quantised = {node.input[0] for node in quantisers}
+    settings = {name for node in quantisers for name in node.input[1:]}
+    return sum(
+        math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.dims and (tensor.name in quantised or (tensor.data_type in _REAL and tensor.name not in settings))
+    )
 
 
 def form_of(model: onnx.ModelProto) -> Form:
@@ -249,6 +276,6 @@ def _check_valid(model: onnx.ModelProto) -> Finding:
     return Finding("checker", "passed", f"valid ONNX, IR version {model.ir_version}")
 
 
-def _require(holds: bool, message: str) -> None:
+def _require(holds: bool, message: str, hint: str = "") -> None:
     if not holds:
-        raise UnreadableModelError(message)
+        raise UnreadableModelError(message, hint)

@@ -53,6 +53,7 @@ def test_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         RuntimeError("CUDA out of memory."),
         RuntimeError("std::bad_alloc"),
         RuntimeError("Failed to allocate memory for requested buffer of size 1"),
+        ValueError("Error parsing message with type 'onnx.ModelProto': Arena alloc failed"),
     ],
 )
 def test_a_lack_of_memory_is_told_apart_also_behind_another_error(error: Exception) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporters.reports.account import Account, Case, Subject, account_of_error, account_of_verdict
+from exporters.reports.account import Account, Case, Subject, account_of_error, account_of_verdict, headline
 from exporters.reports.attestation import attestation
 from exporters.reports.junit import junit
 from exporters.reports.markdown import markdown
@@ -14,6 +14,7 @@ __all__ = [
     "account_of_error",
     "account_of_verdict",
     "attestation",
+    "headline",
     "junit",
     "markdown",
 ]

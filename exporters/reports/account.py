@@ -92,13 +92,24 @@ class Account:
     @property
     def headline(self) -> str:
         """The answer, and that a policy keeps it from being a green one where that is so."""
-        if self.answer != "holds" or not self.exit_code:
-            return self.answer
-        return f"{self.answer}, but a policy is {'unmet' if self.count('failed') else 'undecided'}"
+        return headline(self.answer, self.exit_code, unmet=self.count("failed") > 0)
 
     def count(self, status: CaseStatus) -> int:
         """How many cases have this status."""
         return sum(case.status == status for case in self.cases)
+
+
+def headline(answer: str, exit_code: int, *, unmet: bool) -> str:
+    """The answer, and that a policy keeps it from being a green one where that is so.
+
+    Args:
+        answer: of the verdict.
+        exit_code: of the command.
+        unmet: whether a policy is unmet.
+    """
+    if answer != "holds" or not exit_code:
+        return answer
+    return f"{answer}, but a policy is {'unmet' if unmet else 'undecided'}"
 
 
 def account_of_verdict(verdict: Verdict, subject: Subject) -> Account:

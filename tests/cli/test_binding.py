@@ -161,7 +161,9 @@ def test_a_report_never_replaces_a_signature(here: Path) -> None:
     ("words", "reason"),
     [
         (["--output", "new.onnx", "--sign-key", "locked.pem"], "is encrypted"),
-        (["--output", "new.onnx", "--sign-key", "key.pub"], "no private key"),
+        (["--output", "new.onnx", "--sign-key", "key.pub"], "key.pub holds no private key."),
+        (["--output", "key.pub"], "is not a folder"),
+        (["--output", "key.pub/new.onnx"], "is not a folder"),
         (["--output", "new.onnx", "--sign-key", "absent.pem"], "no key file"),
         (["--output", "new.onnx", "--evidence-file", "new.sig"], "another file of this export"),
         (["--output", "new.onnx", "--evidence", "some"], "is not known"),

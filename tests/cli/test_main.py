@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.main import main
+from cli.main import app, main
 
 COMMANDS = ["distill", "train", "attack", "export", "verify", "inspect", "compare", "list", "cache", "doctor", "demo"]
 
@@ -73,6 +73,9 @@ def test_list_needs_no_torch_either_and_speaks_json() -> None:
         (["attack", "absent.pt", "--suite", "strongest"], 2, "there is no suite 'strongest'"),
         (["verify", "absent.onnx"], 2, "absent.onnx"),
         (["verify", "absent.onnx", "--min-robust-accuracy", "45"], 2, "not a fraction"),
+        (["verify", "absent.onnx", "--min-samples", "0"], 2, "--min-samples"),
+        (["verify", "absent.onnx", "--norm", "L2"], 2, "Add --eps"),
+        (["manifest", "digits", "--output", "."], 2, "is a folder"),
         (["inspect", "absent.pt"], 2, "absent.pt"),
         (["export", "absent.pt"], 2, "absent.pt"),
     ],
@@ -89,6 +92,22 @@ def test_wrong_usage_is_a_sentence_and_exit_2(
     assert "Traceback" not in err
     assert "\x1b" not in err, "no ANSI codes away from a terminal"
     assert list(tmp_path.iterdir()) == [], "nothing half-written"
+
+
+def test_wrong_usage_names_the_help_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, command in ((["verify"], "compress verify"), (["export", "a", "--nonsense"], "compress export")):
+        assert main(words) == 2
+        assert f"See `{command} --help`." in capsys.readouterr().err
+    assert main(["nonsense"]) == 2
+    assert "See `compress --help`." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [command.name or command.callback.__name__ for command in app.registered_commands])
+def test_a_switch_is_shown_to_take_nothing(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert "--debug" in shown
+    assert "bool" not in shown
 
 
 def test_a_subprocess_says_the_same(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from rich.console import Console
 
 from cli import output as output_module
 from cli.output import Output
@@ -42,6 +43,22 @@ def test_text_from_files_cannot_steer_the_terminal(capsys: pytest.CaptureFixture
     assert "\x1b" not in out
     assert "\x07" not in out
     assert "[bold]not markup[/bold]" in out
+
+
+def test_a_terminal_wraps_an_entry_beside_its_head_and_a_log_keeps_it_on_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "a [red] detail of " + "many words " * 6
+    with Output() as output:
+        output.entry("ok    structure   ", text.strip())
+        assert capsys.readouterr().out == f"ok    structure   {text.strip()}\n"
+        monkeypatch.setattr(output, "_out", Console(width=40, force_terminal=True, color_system=None))
+        output.entry("ok    structure   ", text.strip())
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("ok    structure   a [red]")
+    assert len(rest) > 1
+    assert all(line.startswith(" " * 18) and line[18] != " " for line in rest)
+    assert " ".join(line[18:].strip() for line in (first, *rest)) == text.strip()
 
 
 def test_away_from_a_terminal_a_line_a_minute(

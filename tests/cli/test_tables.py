@@ -12,10 +12,11 @@ import pytest
 from cli.exporting import Exported
 from cli.grid import Outcome, show_outcomes
 from cli.output import Output
-from cli.tables import artifact_json, show_report
+from cli.tables import artifact_json, show_report, show_verdict
 from compressor.evaluation_report import Alarm, Report
 from compressor.types import Threat
 from exporters.artifact import ExportSettings
+from exporters.verification.verdict import Check, PolicyResult, PolicyStatus, Verdict
 
 ALARMS = (
     Alarm("zero-gradients", "of 64 images, 64 have none", "The attack does not know where to go."),
@@ -91,3 +92,44 @@ def test_what_an_attack_alone_broke_and_which_part_of_an_ensemble_broke_it(capsy
     assert lines["FGSM"][-3:] == ["5", "6", "0"]
     assert lines["AA"][-3:] == ["3", "6", "2"]
     assert lines["AA:"][-4:] == ["apgd-ce", "2,", "square", "1"]
+
+
+def verdict(answer: Any, checks: tuple[Check, ...], policy: tuple[PolicyResult, ...] = ()) -> Verdict:
+    return Verdict(
+        answer, ("self-consistent",), "The summary.", 10, 8, 5, 0, 5, {"FGSM": 0, "Square": 0}, (), checks, policy,
+        None, Threat(), "t@1", 7, "compress verify m.onnx --seed 7",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ((), "HOLDS (self-consistent)."),
+        (("met",), "HOLDS (self-consistent)."),
+        (("met", "unmet", "undecided"), "HOLDS, BUT A POLICY IS UNMET (self-consistent)."),
+        (("undecided",), "HOLDS, BUT A POLICY IS UNDECIDED (self-consistent)."),
+    ],
+)
+def test_the_last_line_is_no_good_news_where_the_exit_code_is_none(
+    capsys: pytest.CaptureFixture[str], states: tuple[PolicyStatus, ...], said: str
+) -> None:
+    policy = tuple(PolicyResult(f"p{number}", status, "5 of 10") for number, status in enumerate(states))
+    with Output() as output:
+        show_verdict(verdict("holds", (Check("attacks", "passed", "t@1 broke 0"),), policy), output)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"{said} The summary."
+    assert ("To repeat: compress verify m.onnx --seed 7" in lines) == (said[5] == ",")
+
+
+def test_what_was_found_is_said_once_and_its_cause_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = (
+        Check("digests", "undecided", "no evidence", "Name it."),
+        Check("attacks", "passed", "t@1 broke 0 of 5 (FGSM 0, Square 0)"),
+    )
+    with Output() as output:
+        show_verdict(verdict("undecided", checks), output)
+    out = capsys.readouterr().out
+    assert out.count("no evidence") == out.count("Name it.") == out.count("Square 0") == 1
+    first, second = (out.splitlines()[number] for number in (2, 3))
+    assert first.startswith("UNDECIDED digests")
+    assert second.index("Name it.") == first.index("no evidence")

@@ -1,7 +1,8 @@
-"""Two sealed files of a few kilobytes that hold, made once."""
+"""Two sealed files of a few kilobytes that hold, made once, and pictures of nothing to seal others with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,26 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def convolving(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with a convolution; not to be written to."""
     return sealed_file(tmp_path_factory.mktemp("convolving"), convolves=True)
+
+
+class Noise:
+    """Random pictures under three labels, as many as are asked for; every split is the same."""
+
+    name, class_names = "pictures", ("a", "b", "c")
+
+    def __init__(self, count: int, image_size: int) -> None:
+        self.image_size = image_size
+        shape = (count, 3, image_size, image_size)
+        self._split = Split(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), np.arange(count) % 3)
+
+    def has(self, split: str) -> bool:
+        return True
+
+    def load(self, split: str) -> Split:
+        return self._split
+
+
+@pytest.fixture
+def noise() -> Callable[[int, int], Any]:
+    """A dataset of so many random pictures of that size."""
+    return Noise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +14,6 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from compressor.contracts import Split
 from compressor.errors import ExportError, UsageError
 from compressor.types import Threat
 from exporters.fixed_batch import LARGEST_BATCH, computed_shapes, with_fixed_batch
@@ -125,24 +126,15 @@ def test_a_shape_that_stays_open_is_refused() -> None:
         with_fixed_batch(model, 2)
 
 
-class Pictures:
-    name, class_names, image_size = "pictures", ("a", "b", "c"), SIZE
-
-    def has(self, split: str) -> bool:
-        return True
-
-    def load(self, split: str) -> Split:
-        pixels = np.random.default_rng(0).integers(0, 256, (21, 3, SIZE, SIZE), dtype=np.uint8)
-        return Split(pixels, np.arange(21) % 3)
-
-
 @pytest.mark.parametrize("precision", CONVERSIONS)
-def test_it_is_sealed_and_verified_like_any_other(precision: str, fp32: onnx.ModelProto, tmp_path: Path) -> None:
+def test_it_is_sealed_and_verified_like_any_other(
+    precision: str, fp32: onnx.ModelProto, noise: Callable[[int, int], Any], tmp_path: Path
+) -> None:
     path = tmp_path / "model.onnx"
     claims = []
     for model in (CONVERSIONS[precision](fp32), with_fixed_batch(CONVERSIONS[precision](fp32), 4)):
         provenance = Provenance(precision={"name": precision})
-        sealed = seal(model, Pictures(), Threat("Linf", "1/255"), samples=21, threads=1, provenance=provenance)
+        sealed = seal(model, noise(21, SIZE), Threat("Linf", "1/255"), samples=21, threads=1, provenance=provenance)
         sealed.write(path)
         claims.append(sealed.claim)
     verdict = verify(path, seed=1, threads=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,6 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from compressor.classifier import build_classifier
-from compressor.contracts import Split
 from compressor.errors import ExportError, UsageError
 from compressor.types import ModelSpec, Threat
 from exporters.differentiable import compare_logits, import_graph
@@ -195,17 +195,6 @@ def test_what_nothing_reads_any_more_is_left_out() -> None:
 # Sealed and verified.
 
 
-class Pictures:
-    name, class_names, image_size = "pictures", ("a", "b", "c"), SIZE
-
-    def has(self, split: str) -> bool:
-        return True
-
-    def load(self, split: str) -> Split:
-        pixels = np.random.default_rng(0).integers(0, 256, (24, 3, SIZE, SIZE), dtype=np.uint8)
-        return Split(pixels, np.arange(24) % 3)
-
-
 CONVERSIONS = {
     "fp32": lambda model: model,
     "fp16": lambda model: to_half(model, IMAGES.numpy()).model,
@@ -216,12 +205,16 @@ CONVERSIONS = {
 @pytest.mark.parametrize("precision", CONVERSIONS)
 @pytest.mark.parametrize("opset", [13, *(pytest.param(opset, marks=pytest.mark.slow) for opset in OPSETS[1:])])
 def test_a_file_of_any_opset_and_precision_is_sealed_and_verified(
-    opset: int, precision: str, exported: Callable[[int], onnx.ModelProto], tmp_path: Path
+    opset: int,
+    precision: str,
+    exported: Callable[[int], onnx.ModelProto],
+    noise: Callable[[int, int], Any],
+    tmp_path: Path,
 ) -> None:
     model = CONVERSIONS[precision](exported(opset))
     sealed = seal(
         model,
-        Pictures(),
+        noise(24, SIZE),
         Threat("Linf", "1/255"),
         samples=24,
         threads=1,

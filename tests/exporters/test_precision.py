@@ -18,7 +18,7 @@ from exporters.onnx import export_onnx, serialise, set_metadata
 from exporters.precision import HALF_LIMIT, calibration_images, to_half, to_int8
 from exporters.precision._checking import library_call
 from exporters.runtime import open_session
-from exporters.structure import Limits, check_structure
+from exporters.structure import Limits, check_structure, count_parameters
 
 SIZE = 16
 THREAT = Threat("Linf", "8/255")
@@ -143,6 +143,13 @@ def test_an_int8_file_has_eight_bit_weights_with_one_scale_a_channel(fp32):
     x = pictures(200, seed=6)
     exact, rounded = logits(fp32, x), logits(model, x)
     assert 1e-4 < compare_logits(exact, rounded).max_relative_error < 0.1
+
+
+def test_fewer_bits_are_as_many_parameters(fp32):
+    count = sum(tensor.numel() for name, tensor in Net().named_parameters() if not name.startswith("norm"))
+    assert count_parameters(fp32) == count
+    assert count_parameters(to_half(fp32, pictures(4)).model) == count
+    assert count_parameters(to_int8(fp32, pictures(16))) == count
 
 
 def test_scales_follow_the_calibration_images(fp32):

@@ -3,15 +3,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.errors import CompressError, MissingInputError, UnreadableModelError
+from exporters import structure
 from exporters.differentiable import import_graph
 from exporters.structure import Limits, load_untrusted
 
@@ -78,6 +81,15 @@ def test_bytes_that_are_no_model_are_unreadable(write, content):
     with pytest.raises(UnreadableModelError) as caught:
         load_untrusted(write(content))
     assert caught.value.exit_code == 3
+
+
+def test_a_decoder_without_memory_says_nothing_of_the_file(monkeypatch):
+    def decode(data: bytes) -> onnx.ModelProto:
+        raise DecodeError("Error parsing message with type 'onnx.ModelProto': Arena alloc failed")
+
+    monkeypatch.setattr(structure, "onnx", SimpleNamespace(ModelProto=SimpleNamespace(FromString=decode)))
+    with pytest.raises(MemoryError):
+        structure.parse(b"anything")
 
 
 def test_a_file_beyond_the_size_limit_is_not_read(write, monkeypatch):
