@@ -99,12 +99,13 @@ def write(
     eps: str = EPS,
     norm: Any = "Linf",
     classes: int = CLASSES,
+    side: int = SIDE,
 ) -> Path:
     """Seal by hand: every image that is correct is called robust."""
     n = len(images)
     correct = np.ones(n, bool) if correct is None else correct
     none = np.zeros(0, np.int64)
-    nothing = np.zeros((0, 1, SIDE, SIDE))
+    nothing = np.zeros((0, 1, side, side))
     evidence = Evidence(
         *(images, labels.astype(np.int64), correct, correct),
         *(nothing.astype(np.uint8), none, nothing.astype(np.float32), none),
@@ -120,7 +121,7 @@ def write(
         versions={},
         runtime={},
         class_names=tuple("abcdefgh"[:classes]),
-        preprocessing={"channels": 1, "image_size": SIDE},
+        preprocessing={"channels": 1, "image_size": side},
         precision={"name": "fp32"},
         dataset={"name": "d", "split": "test", "digest": "0" * 64, "total": n, "draw": "draw@1"},
         recipe=None,
