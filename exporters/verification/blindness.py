@@ -87,8 +87,7 @@ def look_for_blindness(target: Target, gradients: Gradients | None, attacked: At
 
 def _of_the_answers(target: Target, attacked: AttackedImages) -> Iterator[Alarm]:
     outcome, labels = attacked.outcome, attacked.labels[attacked.chosen]
-    if not target.ties_by_format:
-        yield from (Alarm("ties", detail) for detail in tied(outcome))
+    yield from (Alarm("ties", detail) for detail in tied(outcome, target.ties_by_format))
     differing = int(unsteady_leads(target, outcome.x_adv, labels, outcome.leads).sum())
     if differing:
         yield Alarm(
