@@ -20,6 +20,7 @@ from exporters.claim import serialise
 from exporters.evidence import to_float
 from exporters.runtime import open_session
 from exporters.verification import Verdict, verify
+from exporters.verification.gradients import is_softmax
 
 from .test_liars import write
 
@@ -203,3 +204,36 @@ def test_the_decoy_alone_is_robust(tmp_path: Path) -> None:
     model = make_model(*HIDDEN, node("Mul", ["m", "zero"], ["hidden"]))
     assert robust(model) == 1
     assert check(model, tmp_path).exit_code == 0
+
+
+def test_a_softmax_on_natural_images_alone_is_none(tmp_path: Path) -> None:
+    # Whole numbers of 255ths get probabilities; elsewhere a constant is added, whose logarithm an attack would climb.
+    model = make_model(
+        *HIDDEN,
+        node("Mul", ["pixels", "255"], ["l"]),
+        node("Round", ["l"], ["whole"]),
+        node("Sub", ["l", "whole"], ["rest"]),
+        node("Abs", ["rest"], ["distance"]),
+        node("ReduceMax", ["distance", "pixel axis"], ["off"]),
+        node("Greater", ["off", "little"], ["is off"]),
+        node("Mul", ["m", "strong"], ["hidden"]),
+        **{"255": np.float32(255), "pixel axis": np.array([1]), "little": np.float32(1e-3)},
+    )
+    del model.graph.node[-1]
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(-1000), "low"))
+    model.graph.node.extend(
+        [
+            node("MatMul", ["lead", "pair"], ["logits"]),
+            node("Softmax", ["logits"], ["probabilities"]),
+            node("Add", ["logits", "low"], ["lowered"]),
+            node("Where", ["is off", "lowered", "probabilities"], ["y"]),
+        ]
+    )
+    images, _ = draw()
+    answers = open_session(serialise(model), threads=1)(to_float(images))
+    assert is_softmax(answers)
+    verdict = check(model, tmp_path)
+    (gate,) = [check for check in verdict.checks if check.name == "gate"]
+    assert gate.status == "passed"
+    assert "softmax" not in gate.detail
+    assert verdict.exit_code == 1
