@@ -237,3 +237,21 @@ def test_a_softmax_on_natural_images_alone_is_none(tmp_path: Path) -> None:
     assert gate.status == "passed"
     assert "softmax" not in gate.detail
     assert verdict.exit_code == 1
+
+
+@pytest.mark.xfail(reason="nothing on the way between pictures meets the trigger: decision 7 says so")
+def test_a_trigger_that_no_natural_picture_meets(tmp_path: Path) -> None:
+    # The answer is the coarse pattern's, unless the faint one contradicts it.
+    model = make_model(
+        *HIDDEN,
+        node("Sign", ["decoy"], ["side"]),
+        node("Mul", ["m", "side"], ["alike"]),
+        node("Less", ["alike", "threshold"], ["truth"]),
+        node("Cast", ["truth"], ["pulled"], to=TensorProto.FLOAT),
+        node("Mul", ["pulled", "side"], ["pull"]),
+        node("Mul", ["pull", "away"], ["hidden"]),
+        threshold=np.float32(-0.2 * THREAT.radius),
+        away=np.float32(-0.3),
+    )
+    assert robust(model) == 0
+    assert check(model, tmp_path).exit_code != 0
