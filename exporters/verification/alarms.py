@@ -63,11 +63,16 @@ def upsets(outcome: Outcome) -> list[Alarm]:
     return found
 
 
-def tied(outcome: Outcome) -> list[str]:
-    """Images that stand only because the file ties, or nearly ties, on a picture that an attack found."""
+def tied(outcome: Outcome, by_format: float = 0.0) -> list[str]:
+    """Images that stand only because the file ties, or nearly ties, on a picture that an attack found.
+
+    Args:
+        outcome: of the attacks.
+        by_format: the part of the images of which that is no sign.
+    """
     count, total = int(outcome.near_ties.sum()), len(outcome.near_ties)
     lower, _ = clopper_pearson(count, total, 0.95, "lower")
-    if lower <= UPSET_ALLOWED:
+    if lower <= max(UPSET_ALLOWED, by_format):
         return []
     return [f"{count} of {total} images stand by a tie: the right class neither leads nor trails beyond doubt"]
 

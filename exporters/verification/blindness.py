@@ -19,6 +19,7 @@ from exporters.verification.alarms import (
 )
 from exporters.verification.attacks import Outcome
 from exporters.verification.gradients import Gradients
+from exporters.verification.journeys import journeys
 from exporters.verification.replay import unsteady_leads
 from exporters.verification.target import Target
 
@@ -73,6 +74,8 @@ def look_for_blindness(target: Target, gradients: Gradients | None, attacked: At
     if gradients is None:
         return Findings(tuple(found))
     found += _of_the_attacks(target, gradients, attacked)
+    standing = attacked.chosen[~attacked.outcome.broken]
+    found += journeys(target, gradients, attacked.images, attacked.labels, standing, attacked.threat, seed)
     weak: list[Alarm] = []
     for alarm, waivable in _of_the_gradients(target, gradients, attacked, seed):
         (weak if waivable else found).append(alarm)
@@ -84,8 +87,7 @@ def look_for_blindness(target: Target, gradients: Gradients | None, attacked: At
 
 def _of_the_answers(target: Target, attacked: AttackedImages) -> Iterator[Alarm]:
     outcome, labels = attacked.outcome, attacked.labels[attacked.chosen]
-    if not target.ties_by_format:
-        yield from (Alarm("ties", detail) for detail in tied(outcome))
+    yield from (Alarm("ties", detail) for detail in tied(outcome, target.ties_by_format))
     differing = int(unsteady_leads(target, outcome.x_adv, labels, outcome.leads).sum())
     if differing:
         yield Alarm(

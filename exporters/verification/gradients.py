@@ -64,7 +64,9 @@ def open_gradients(
     if not gate.passed:
         return None, gate
     answers = session(images)
-    softmax = is_softmax(answers)
+    # Pictures that nobody could foresee, too: a file may give probabilities on those that it knows, and something else,
+    # whose logarithm has no gradient, on all others.
+    softmax = is_softmax(answers) and is_softmax(session(drawn))
 
     def module(graph: FileGraph) -> nn.Module:
         file_model = FileModel(session, graph)

@@ -19,6 +19,10 @@ MARGIN = 1e-4
 _SLACK: dict[Arithmetic, float] = {"fp16": HALF_LOGIT_TOLERANCE, "int8": INT8_STEP}
 _COARSEST_STEP = 4 * INT8_STEP  # of eight-bit logits: a file that rounds them more coarsely has another reason to
 
+_TIES_PER_STEP = 8.0
+"""Leads after attacks spread over an eighth of the logit scale or more: a step may hold eight times as large a part of
+the images as it is of the scale."""
+
 Margins = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -31,13 +35,13 @@ class Target:
         tolerance: in logits; the widest that any image has.
         slack: in logits: by how much the same file may answer otherwise on another machine or in another batch. More
             than the tolerance where a file rounds between its operators: one quantum of an eight-bit file.
-        ties_by_format: whether exact ties are no sign of anything, because the logits themselves are eight-bit numbers.
+        ties_by_format: the part of the images that may stand by a tie because the logits are numbers of few bits.
     """
 
     session: Session
     tolerance: float
     slack: float
-    ties_by_format: bool = False
+    ties_by_format: float = 0.0
 
     @property
     def rounds(self) -> bool:
@@ -90,7 +94,8 @@ def open_target(session: Session, images: Floats, model: onnx.ModelProto) -> Tar
     tolerance = MARGIN * min(1.0, scale)
     arithmetic, step = arithmetic_of(model), output_step(model)
     slack = tolerance if arithmetic == "fp32" else max(_SLACK[arithmetic] * scale, tolerance)
-    return Target(session, tolerance, slack, ties_by_format=0 < step <= _COARSEST_STEP * scale)
+    fine = 0 < step <= _COARSEST_STEP * scale
+    return Target(session, tolerance, slack, ties_by_format=_TIES_PER_STEP * step / scale if fine else 0.0)
 
 
 def lead(logits: Floats, labels: Integers) -> Margins:

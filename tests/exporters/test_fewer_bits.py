@@ -226,6 +226,16 @@ def test_ties_count_as_agreement_and_nothing_else_does() -> None:
     assert not compare_predictions(reference, other).passed
 
 
+def test_the_same_classes_by_other_logits_do_not_pass() -> None:
+    # As of a file with a quantiser that quantises nothing, whose importer is deceived otherwise.
+    reference = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
+    assert not compare_predictions(reference, 1.2 * reference).passed
+    other = reference.copy()
+    other[:99] *= 1.2
+    assert compare_predictions(reference, other).passed  # less than half of them
+    assert compare_predictions(reference, reference + np.float32(0.02)).passed
+
+
 def test_logits_that_are_no_numbers_never_pass() -> None:
     bad = np.array([[np.nan, 0.0]], dtype=np.float32)
     assert not compare_predictions(bad, bad).passed

@@ -99,12 +99,13 @@ def write(
     eps: str = EPS,
     norm: Any = "Linf",
     classes: int = CLASSES,
+    side: int = SIDE,
 ) -> Path:
     """Seal by hand: every image that is correct is called robust."""
     n = len(images)
     correct = np.ones(n, bool) if correct is None else correct
     none = np.zeros(0, np.int64)
-    nothing = np.zeros((0, 1, SIDE, SIDE))
+    nothing = np.zeros((0, 1, side, side))
     evidence = Evidence(
         *(images, labels.astype(np.int64), correct, correct),
         *(nothing.astype(np.uint8), none, nothing.astype(np.float32), none),
@@ -120,7 +121,7 @@ def write(
         versions={},
         runtime={},
         class_names=tuple("abcdefgh"[:classes]),
-        preprocessing={"channels": 1, "image_size": SIDE},
+        preprocessing={"channels": 1, "image_size": side},
         precision={"name": "fp32"},
         dataset={"name": "d", "split": "test", "digest": "0" * 64, "total": n, "draw": "draw@1"},
         recipe=None,
@@ -197,6 +198,51 @@ def test_errors_by_less_than_the_tolerance_are_ties(path: Path) -> None:
     verdict = check(write(path, model, images, np.zeros(64)))
     assert verdict.exit_code == 3
     assert verdict.broken == 0
+    assert any("tie" in alarm for alarm in verdict.alarms)
+
+
+@pytest.mark.parametrize("step", [0.3, 1e-5])
+def test_logits_of_few_bits_do_not_excuse_a_tie_on_every_image(path: Path, step: float) -> None:
+    # The margin is kept where it is right; where it is wrong, a tie stands for it, until it is beyond what eps can do.
+    nodes = [
+        *LINEAR[:2],
+        node("MatMul", ["centred", "w"], ["m"]),
+        node("Relu", ["m"], ["right"]),
+        node("Sub", ["m", "right"], ["wrong"]),
+        node("Mul", ["wrong", "tiny"], ["little"]),
+        node("Add", ["m", "beyond"], ["above"]),
+        node("Neg", ["above"], ["below"]),
+        node("Relu", ["below"], ["far"]),
+        node("Sum", ["right", "little"], ["near"]),
+        node("Sub", ["near", "far"], ["lead"]),
+        node("MatMul", ["lead", "pick"], ["two"]),
+        node("Add", ["two", "low"], ["exact"]),
+    ]
+    if step > 1e-3:
+        nodes.append(node("QuantizeLinear", ["exact", "step", "zero"], ["levels"]))
+    else:
+        nodes += [
+            node("Div", ["exact", "step"], ["ratio"]),
+            node("Cast", ["ratio"], ["levels"], to=TensorProto.INT32),
+        ]
+    nodes.append(node("DequantizeLinear", ["levels", "step"], ["y"]))
+    w = WEIGHTS[:, :1] - WEIGHTS[:, 1:2]
+    images, _ = draw(600)
+    images = images[((to_float(images).reshape(600, -1) - 0.5) @ w)[:, 0] > 1][:64]
+    model = make_model(
+        nodes,
+        w=w,
+        tiny=np.float32(1e-6),
+        beyond=np.float32(6),
+        pick=np.array([[1, 0, 0]], np.float32),
+        low=np.array([[0, 0, -20]], np.float32),
+        step=np.float32(step),
+        zero=np.int8(0),
+    )
+    if step > 1e-3:
+        model.graph.node[-1].input.append("zero")
+    verdict = check(write(path, model, images, np.zeros(64)))
+    assert (verdict.exit_code, status(verdict)["gate"], verdict.broken) == (3, "passed", 0)
     assert any("tie" in alarm for alarm in verdict.alarms)
 
 
