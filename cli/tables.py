@@ -208,12 +208,15 @@ def show_verdict(verdict: Verdict, output: Output) -> None:
         output.entry(f"{_MARKS[check.status]:<10}{check.name:<18}", check.detail)
         if check.cause:
             output.entry(f"{'':<28}", check.cause)
-    if verdict.samples:
-        low, high = clopper_pearson(verdict.robust, verdict.samples)
+    n = verdict.samples
+    if n and verdict.clean is not None and verdict.robust is not None:
+        low, high = clopper_pearson(verdict.robust, n)
         output.line(
-            f"clean {percent(verdict.clean / verdict.samples)}, attacked {percent(verdict.robust / verdict.samples)} "
-            f"of {verdict.samples} images (95 % interval of the population {100 * low:.1f} to {100 * high:.1f} %)"
+            f"clean {percent(verdict.clean / n)}, attacked {percent(verdict.robust / n)} of {n} images "
+            f"(95 % interval of the population {100 * low:.1f} to {100 * high:.1f} %)"
         )
+    elif n and verdict.clean is not None:
+        output.line(f"clean {percent(verdict.clean / n)} of {n} images; the attacks were not run to their end")
     for alarm in verdict.alarms:
         output.warn(alarm)
     for policy in verdict.policy:

@@ -36,5 +36,5 @@ def to_tensor(name: str, proto: TensorProto) -> Tensor:
         # The copy is writable and in the machine's own byte order, which torch asks for.
         value = torch.from_numpy(np.array(numpy_helper.to_array(proto)))
         return value.float() if proto.data_type == TensorProto.FLOAT16 else value
-    except (ValueError, TypeError, OverflowError, MemoryError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise UnreadableModelError(f"the values of the constant {name[:60]!r} do not fit its shape.") from error

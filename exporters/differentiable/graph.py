@@ -29,6 +29,7 @@ import exporters.differentiable.operators.rounding
 import exporters.differentiable.operators.shapes
 import exporters.differentiable.operators.unary  # noqa: F401
 from compressor.errors import UnreadableModelError, UnsupportedOperatorError
+from compressor.memory import is_out_of_memory
 from exporters.differentiable.arithmetic import Arithmetic, arithmetic_of
 from exporters.differentiable.constants import to_tensor
 from exporters.differentiable.registry import Node, Operation, build, describe, saturates, severs
@@ -94,9 +95,9 @@ class GraphModule(nn.Module):
         for step in self._steps:
             try:
                 result = step.operation(*(values[name] for name in step.inputs))
-            except torch.OutOfMemoryError:
-                raise
             except (RuntimeError, IndexError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+                if is_out_of_memory(error):
+                    raise
                 raise UnreadableModelError(f"the values do not fit together at {step.label}.") from error
             computed = dict(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=True))
             values.update(computed)

@@ -149,7 +149,8 @@ def verdict_from_json(plain: Message, failures: tuple[Broken, ...] = ()) -> Verd
 
 def _is_sound(verdict: Verdict) -> bool:
     """Whether the answers are among those there are, and the counts can be counts."""
-    counts = (verdict.samples, verdict.clean, verdict.robust, verdict.broken, verdict.attacked)
+    measured = [count for count in (verdict.clean, verdict.robust) if count is not None]
+    counts = (verdict.samples, verdict.broken, verdict.attacked, *measured)
     return (
         verdict.answer in get_args(Answer)
         and bool(verdict.reached)

@@ -52,11 +52,13 @@ def _figures(account: Account) -> Iterator[str]:
     if verdict is None or not verdict.samples:
         return
     threat = f"{verdict.threat.norm}, eps = {verdict.threat.eps}" if verdict.threat else "threat unknown"
-    rows = [
-        ("clean", *_share(verdict.clean, verdict.samples)),
-        (f"attacked ({_text(threat)})", *_share(verdict.robust, verdict.samples)),
-    ]
+    figures = {"clean": verdict.clean, f"attacked ({_text(threat)})": verdict.robust}
+    rows = [(name, *_share(count, verdict.samples)) for name, count in figures.items() if count is not None]
+    if not rows:
+        return
     yield from _table(("accuracy", "of the images", "95 % interval of the population"), rows)
+    if verdict.robust is None:
+        return
     yield (
         f"Fresh attacks ({_text(verdict.suite)}, seed {verdict.seed}) broke {verdict.broken} of {verdict.attacked} "
         f"{'images that were claimed robust' if verdict.claim else 'correct images'}; assurance {verdict.assurance}."

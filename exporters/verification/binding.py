@@ -88,11 +88,11 @@ def _conclude(record: Record, claim: Claim, name: str, *, is_the_draw: bool) -> 
     if not is_the_draw:
         record.settle(
             "failed",
-            f"the images are not the draw that the digest of {name} fixes",
+            f"the images are not those that the digest of {name} draws",
             "Whoever exported the file chose the images.",
         )
     record.bound = True
-    record.note("passed", f"the images are the draw of {name} that its digest fixes")
+    record.note("passed", f"the images are those that the digest of {name} draws")
 
 
 def open_held(data: HeldData, session: Session, class_names: tuple[str, ...] | None) -> Dataset:

@@ -28,7 +28,8 @@ CONFESSION = "sealed alarms"
 """Not a step of the protocol: what the exporter says against itself is believed at once."""
 
 NO_CLAIM = (
-    "It was not written by `compress export`. Say what is required of it: --data, --eps and --min-robust-accuracy."
+    "It was exported without one, or not by `compress export`. Say what is required of it: --data, --eps and "
+    "--min-robust-accuracy."
 )
 BLINDED = "The file hides its gradients, and the attacks may be blind."
 

@@ -82,7 +82,7 @@ def apply_policies(
     *,
     reached: Sequence[Assurance],
     samples: int,
-    clean: int,
+    clean: int | None,
     attacked: Attacked | None,
 ) -> tuple[PolicyResult, ...]:
     """Hold the measured counts against the caller's requirements.
@@ -92,7 +92,7 @@ def apply_policies(
         threat: what is claimed, or what was attacked under.
         reached: the levels of assurance that were reached.
         samples: n.
-        clean: how many were classified correctly here.
+        clean: how many were classified correctly here; None where nobody has looked.
         attacked: what the fresh attacks measured; None where none was run.
     """
     results: list[PolicyResult] = []

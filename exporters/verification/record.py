@@ -12,7 +12,7 @@ from exporters.claim import Claim
 from exporters.verification.attacks import Outcome
 from exporters.verification.decision import robust_estimate
 from exporters.verification.policies import Attacked, apply_policies
-from exporters.verification.request import Request, Watcher, command_of
+from exporters.verification.request import REPLAY_SUITE, Request, Watcher, command_of
 from exporters.verification.time_limit import Deadline
 from exporters.verification.trust import Trust
 from exporters.verification.verdict import (
@@ -69,7 +69,7 @@ class Record:
         bound: whether the images are a draw of a dataset that the caller holds or has a manifest of.
         signed: whether the file was signed by the caller's key.
         samples: n, the images of the evidence.
-        clean: how many of them the file gets right here.
+        clean: how many of them the file gets right here; None while nobody has looked.
         standing: how many can be attacked.
         attacked: how many were.
         outcome: of the fresh attacks.
@@ -93,7 +93,7 @@ class Record:
     bound: bool = False
     signed: bool = False
     samples: int = 0
-    clean: int = 0
+    clean: int | None = None
     standing: int | None = None
     attacked: int = 0
     outcome: Outcome | None = None
@@ -141,11 +141,9 @@ class Record:
         answer: Answer = "violated" if "failed" in statuses else "undecided" if "undecided" in statuses else "holds"
         claim = self.claim
         broken = int(self.outcome.broken.sum()) if self.outcome is not None else 0
-        standing = self.standing if self.standing is not None or claim is None else claim.robust
-        robust = robust_estimate(standing or 0, broken, self.attacked)
         # Attacks that were cut short give no accuracy that a policy could be held against.
         finished = self.outcome is not None and self.outcome.finished
-        measured = None if not finished else Attacked(standing or 0, self.attacked, broken)
+        measured = None if not finished else Attacked(self.standing or 0, self.attacked, broken)
         policy: tuple[PolicyResult, ...] = ()
         if self.threat is not None and self.samples > 0:
             policy = apply_policies(
@@ -165,7 +163,7 @@ class Record:
             summary=_of_requirement(answer) if policy and claim is None else _summary(answer, fresh, bool(policy)),
             samples=self.samples,
             clean=self.clean,
-            robust=robust,
+            robust=self._robust(measured),
             broken=broken,
             attacked=self.attacked,
             attacks=dict(self.outcome.counts) if self.outcome is not None else {},
@@ -182,6 +180,12 @@ class Record:
             failures=self.failures,
             measured_on=self.measured_on,
         )
+
+    def _robust(self, measured: Attacked | None) -> int | None:
+        """How many images stood: as measured, or in a replay as claimed; None where attacks were not finished."""
+        if measured is not None:
+            return robust_estimate(measured.standing, measured.broken, measured.attacked)
+        return self.standing if self.suite == REPLAY_SUITE else None
 
 
 def _meets(policy: tuple[PolicyResult, ...]) -> Answer:

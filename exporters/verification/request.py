@@ -107,7 +107,7 @@ def refuse_nonsense(request: Request) -> None:
     if samples is not None and samples < 1:
         raise UsageError(f"{samples} images cannot be attacked.", "Ask for 1 or more with --samples.")
     if not 0 <= seed < 2**_SEED_BITS:
-        raise UsageError(f"the seed {seed} is not from 0 to {2**_SEED_BITS - 1}.")
+        raise UsageError(f"the seed {seed} is not from 0 to {2**_SEED_BITS - 1}.", "Leave --seed out for a fresh one.")
     if time_limit is not None and not 0 < time_limit < math.inf:
         raise UsageError(f"a time limit of {time_limit:g} s makes no sense.", "Give seconds above 0 with --time-limit.")
     if request.threads is not None and request.threads < 1:

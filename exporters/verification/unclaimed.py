@@ -60,6 +60,8 @@ def _asked(record: Record) -> tuple[Threat, HeldData]:
             "the file makes no claim, and nothing is required of it.",
             "Add --min-robust-accuracy T, or measure it with `compress attack`.",
         )
+    if options.evidence is not None:
+        raise _usage("the file makes no claim that evidence could be of.", "Leave --evidence-file out.")
     if options.suite == REPLAY_SUITE:
         raise _usage("the file makes no claim, so there is nothing to replay.", "Leave --suite out.")
     return options.threat, options.data

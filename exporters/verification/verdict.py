@@ -79,8 +79,8 @@ class Verdict:
         reached: what the caller's own inputs add to the two files: the levels of assurance, the highest last.
         summary: one sentence for a person.
         samples: n, the images of the evidence; 0 where it could not be read.
-        clean: c as measured here.
-        robust: k less what was broken here.
+        clean: c as measured here; None where it was not.
+        robust: k less what was broken here, or as claimed in a replay; None where the attacks did not end.
         broken: b, the standing images that the fresh attacks broke.
         attacked: m, the standing images that they were run on.
         attacks: how many each attack broke, in the order they ran.
@@ -102,8 +102,8 @@ class Verdict:
     reached: tuple[Assurance, ...]
     summary: str
     samples: int
-    clean: int
-    robust: int
+    clean: int | None
+    robust: int | None
     broken: int
     attacked: int
     attacks: dict[str, int]
@@ -149,6 +149,9 @@ class Verdict:
                         return check
         return None
 
+    def _share(self, count: int | None) -> float | None:
+        return count / self.samples if self.samples and count is not None else None
+
     def to_json(self) -> dict[str, Any]:
         """The object that ``compress verify --json`` prints."""
         problem = self.first_problem
@@ -159,9 +162,11 @@ class Verdict:
             "assurances": list(self.reached),
             "summary": self.summary,
             "samples": self.samples,
-            "clean_accuracy": self.clean / self.samples if self.samples else None,
-            "robust_accuracy": self.robust / self.samples if self.samples else None,
-            "robust_interval": list(wilson_interval(self.robust, self.samples)) if self.samples else None,
+            "clean_accuracy": self._share(self.clean),
+            "robust_accuracy": self._share(self.robust),
+            "robust_interval": list(wilson_interval(self.robust, self.samples))
+            if self.samples and self.robust is not None
+            else None,
             "broken": self.broken,
             "attacked": self.attacked,
             "attacks": self.attacks,

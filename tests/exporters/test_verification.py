@@ -543,6 +543,8 @@ def test_out_of_time_is_undecided_and_says_where(
         assert phase in last.detail, "what was done so far"
         assert verdict.attacks, "what was done so far"
     # Attacks that were cut short are no figure to hold a threshold against; the clean accuracy is one.
+    assert verdict.to_json()["robust_accuracy"] is None
+    assert verdict.to_json()["clean_accuracy"] is not None
     assert [result.status for result in verdict.policy] == ["undecided", "met"]
 
 
@@ -725,6 +727,8 @@ def test_evidence_without_images_needs_the_data_and_then_holds(bare: Path, tmp_p
     assert len(evidence_path(bare).read_bytes()) < 64 * 64 + 2000
     verdict = verify(bare, seed=3, threads=1)
     assert (verdict.exit_code, status(verdict)["data"]) == (3, "undecided")
+    measured = verdict.to_json()
+    assert [measured[name] for name in ("clean_accuracy", "robust_accuracy", "robust_interval")] == [None] * 3
     verdict = verify(bare, seed=3, threads=1, manifest=write_manifest(tmp_path, Blobs()))
     assert (verdict.exit_code, verdict.assurance) == (3, "dataset-bound")
     verdict = verify(bare, seed=3, threads=1, data=HeldData(Blobs()))
