@@ -56,7 +56,14 @@ def main() -> int:
         print("|---|---|---:|---|---|", flush=True)
         first = next(iter(students))
         for forgery in forge(work / first, Path(students[first]), arguments.data):
-            words = [*threads, *(data if forgery.with_data else []), *(key if forgery.with_key else []), *forgery.words]
+            few = ["--samples", str(arguments.forged_samples)]
+            words = [
+                *threads,
+                *few,
+                *(data if forgery.with_data else []),
+                *(key if forgery.with_key else []),
+                *forgery.words,
+            ]
             verdict = _verify(forgery.path, *words)
             forged.append({"name": forgery.name, "words": list(forgery.words), "verify": verdict})
             print(_forged_row(forgery, verdict), flush=True)
@@ -71,6 +78,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="as for `compress export`")
     parser.add_argument("--work", type=Path, required=True, help="where files go")
     parser.add_argument("--evidence-samples", type=int, default=256)
+    parser.add_argument(
+        "--forged-samples", type=int, default=48, help="standing images that are attacked in each forgery"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--stages", nargs="+", choices=("verify", "forge"), default=["verify", "forge"], help="after export"

@@ -70,7 +70,6 @@ def forge(folder: Path, checkpoint: Path, data: str) -> Sequence[Forgery]:
             "INT8, input quantised to 11 levels", made.boast("int8-coarse", _coarse(models["int8"]), int8, of_int8)
         ),
         Forgery("INT8, logits times 10,000", made.boast("int8-loud", _loud(models["int8"]), int8, of_int8)),
-        Forgery("INT8, correct images called robust", made.boast("int8-boast", models["int8"], int8, of_int8)),
         Forgery("fine-tuned, claim left as it was", made.write("stale", tuned, fp32, evidence, reseal=False)),
         Forgery("fine-tuned, claim made to fit", made.write("stale-fitted", tuned, fp32, evidence)),
         Forgery(
