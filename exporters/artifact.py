@@ -24,7 +24,7 @@ from compressor.types import Threat
 from exporters.app_notes import add_app_notes
 from exporters.claim import PRECISIONS, Claim
 from exporters.differentiable.arithmetic import Arithmetic
-from exporters.differentiable.gate import HALF_LOGIT_TOLERANCE, compare_logits, compare_predictions
+from exporters.differentiable.gate import compare_as
 from exporters.evidence import evidence_path
 from exporters.fixed_batch import check_batch, with_fixed_batch
 from exporters.onnx import Parity, check_parity, export_onnx, serialise
@@ -237,7 +237,7 @@ class Workshop:
 
     def _half(self) -> Converted:
         half = to_half(self._fp32.model, self._calibration)
-        result = compare_logits(self._fp32_logits, self._logits(half.model), HALF_LOGIT_TOLERANCE)
+        result = compare_as("fp16", self._fp32_logits, self._logits(half.model))
         if not result.passed:
             raise ExportError(
                 f"the float16 file does not compute what the fp32 file does ({result}).",
@@ -258,7 +258,7 @@ class Workshop:
 
         search = search_int8(self._fp32.model, self._calibration, measure)
         model = search.best.model
-        result = compare_predictions(self._fp32_logits, self._logits(model))
+        result = compare_as("int8", self._fp32_logits, self._logits(model))
         description = {
             "name": "int8",
             **search.best.settings.to_json(),
@@ -272,14 +272,7 @@ class Workshop:
         """The same model for a fixed batch: made last, since calibration and search run other batches."""
         fixed = with_fixed_batch(model, batch)
         add_app_notes(fixed, self.dataset.class_names, self.loaded.spec.image_size)
-        logits, before = self._logits(fixed), self._logits(model)
-        match precision:
-            case "fp32":
-                result = compare_logits(before, logits)
-            case "fp16":
-                result = compare_logits(before, logits, HALF_LOGIT_TOLERANCE)
-            case "int8":
-                result = compare_predictions(before, logits)
+        result = compare_as(precision, self._logits(model), self._logits(fixed))
         if not result.passed:
             raise ExportError(
                 f"the file of a fixed batch does not compute what the one of any batch does ({result}).",

@@ -15,6 +15,7 @@ from onnx import TensorProto
 from compressor.errors import MissingInputError, UnreadableModelError
 from compressor.files import read_regular
 from compressor.memory import is_out_of_memory
+from exporters.opset import opset_of
 from exporters.presentation import Form, read_form
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
@@ -170,9 +171,9 @@ def _check_domains(model: onnx.ModelProto) -> Finding:
             f"the model uses operators of the custom domain {min(foreign)[:60]!r}.",
             "Export it with ONNX's own operators; quantise it in QDQ format.",
         )
-    versions = [entry.version for entry in model.opset_import if entry.domain in _DEFAULT_DOMAIN]
-    _require(len(versions) == 1, "the model does not say which opset it uses.")
-    return Finding("domains", "passed", f"only ONNX operators, opset {versions[0]}")
+    opset = opset_of(model)
+    _require(opset is not None, "the model does not say which opset it uses.")
+    return Finding("domains", "passed", f"only ONNX operators, opset {opset}")
 
 
 def _check_nesting(model: onnx.ModelProto) -> Finding:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.file_graph import FileGraph
 from exporters.differentiable.graph import GraphModule
 from exporters.runtime import Images, Logits, Session
@@ -61,13 +62,24 @@ def agreement(session: Session, graph: FileGraph | GraphModule, images: Images) 
         parts = [graph(torch.from_numpy(images[i : i + size]).to(device)) for i in range(0, len(images), size)]
     decided = session(images)
     imported = torch.cat(parts).cpu().numpy() if parts else np.zeros_like(decided)
-    match graph.arithmetic:
+    return compare_as(graph.arithmetic, decided, imported)
+
+
+def compare_as(arithmetic: Arithmetic, reference: Logits, other: Logits) -> GateResult:
+    """Compare two sets of logits ``[B, K]`` of the same images, by the rule of the arithmetic that they come of.
+
+    Args:
+        arithmetic: of the file.
+        reference: the logits that decide.
+        other: the logits to be checked.
+    """
+    match arithmetic:
         case "int8":
-            return compare_predictions(decided, imported)
+            return compare_predictions(reference, other)
         case "fp16":
-            return compare_logits(decided, imported, HALF_LOGIT_TOLERANCE)
+            return compare_logits(reference, other, HALF_LOGIT_TOLERANCE)
         case _:
-            return compare_logits(decided, imported)
+            return compare_logits(reference, other)
 
 
 def compare_predictions(reference: Logits, other: Logits) -> GateResult:
