@@ -236,6 +236,17 @@ def _node(kind: str, inputs: str, output: str, **attributes: Any) -> Any:
     return helper.make_node(kind, inputs.split(), [output], name=f"forged_{output}", **attributes)
 
 
+def _reduced(model: onnx.ModelProto, kind: str, output: str, axis: int) -> tuple[Any, dict[str, Any]]:
+    """A Reduce operator over one axis of ``inner``, and its constants: the axis is an input only since opset 18."""
+    import numpy as np
+
+    from exporters.opset import opset_of
+
+    if (opset_of(model) or 0) < 18:
+        return _node(kind, "inner", output, axes=[axis], keepdims=1), {}
+    return _node(kind, "inner forged_axis", output, keepdims=1), {"forged_axis": np.array([axis], dtype=np.int64)}
+
+
 def _coarse(model: onnx.ModelProto) -> onnx.ModelProto:
     import numpy as np
 
@@ -257,16 +268,9 @@ def _rounded(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _signs(model: onnx.ModelProto) -> onnx.ModelProto:
-    after = [
-        _node("ReduceMax", "inner", "top", axes=[1], keepdims=1)
-        if model.opset_import[0].version < 18
-        else _node("ReduceMax", "inner class_axis", "top", keepdims=1),
-        _node("Sub", "inner top", "behind"),
-        _node("Sign", "behind", "logits"),
-    ]
-    import numpy as np
-
-    return _rewired(model, [], after, class_axis=np.array([1], dtype=np.int64))
+    top, constants = _reduced(model, "ReduceMax", "top", axis=1)
+    after = [top, _node("Sub", "inner top", "behind"), _node("Sign", "behind", "logits")]
+    return _rewired(model, [], after, **constants)
 
 
 def _one_hot(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -282,15 +286,8 @@ def _one_hot(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _of_the_batch(model: onnx.ModelProto) -> onnx.ModelProto:
-    import numpy as np
-
-    after = [
-        _node("ReduceMean", "inner", "batch_mean", axes=[0], keepdims=1)
-        if model.opset_import[0].version < 18
-        else _node("ReduceMean", "inner batch_axis", "batch_mean", keepdims=1),
-        _node("Sub", "inner batch_mean", "logits"),
-    ]
-    return _rewired(model, [], after, batch_axis=np.array([0], dtype=np.int64))
+    mean, constants = _reduced(model, "ReduceMean", "batch_mean", axis=0)
+    return _rewired(model, [], [mean, _node("Sub", "inner batch_mean", "logits")], **constants)
 
 
 OUTPUTS: dict[str, Callable[[Any], Any]] = {
