@@ -126,7 +126,7 @@ def _export(name: str, checkpoint: Path, arguments: argparse.Namespace, key: Pat
 
 def _milliseconds(rows: list[dict[str, Any]], threads: int) -> dict[str, dict[str, float]]:
     """Medians by precision and batch size, in this process: the exports' own were taken while others may have run."""
-    from exporters.latency import measure_latency
+    from exporters.artifact.latency import measure_latency
 
     times = measure_latency({row["precision"]: Path(row["path"]).read_bytes() for row in rows}, threads=threads)
     return {

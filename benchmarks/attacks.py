@@ -63,9 +63,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _throughput(name: str, count: int, rounds: int) -> dict[str, Any]:
+    from compressor.core.registry import ATTACKS
+    from compressor.core.types import Threat
     from compressor.frozen import Surrogate, surrogate_of
-    from compressor.registry import ATTACKS
-    from compressor.types import Threat
 
     model = _network(name, steps=TIMED_TRAINING)
     _favour_one_class(model)
@@ -134,9 +134,9 @@ def _plain(model: nn.Module, threat: Any) -> dict[str, Callable[[Tensor, Tensor]
 
 
 def _disagreements(name: str, count: int) -> dict[str, Any]:
+    from compressor.core.registry import ATTACKS
     from compressor.frozen import surrogate_of
-    from compressor.registry import ATTACKS
-    from compressor.statistics import mcnemar
+    from compressor.numerics.statistics import mcnemar
 
     model = _network(name, steps=JUDGED_TRAINING, eps=8 / 255)
     x, y = _labelled(count, _generator())
@@ -167,8 +167,8 @@ def _disagreements(name: str, count: int) -> dict[str, Any]:
 
 def _threat_that_breaks(share: float, model: nn.Module, x: Tensor, y: Tensor) -> Any:
     """A radius at which a short PGD breaks about this share of the images."""
-    from compressor.registry import ATTACKS
-    from compressor.types import Threat
+    from compressor.core.registry import ATTACKS
+    from compressor.core.types import Threat
 
     attack = replace(ATTACKS.get("pgd-sat"), steps=10, step_size="0.25eps", decide="first")
     low, high = 0.0, 16 / 255
@@ -181,8 +181,8 @@ def _threat_that_breaks(share: float, model: nn.Module, x: Tensor, y: Tensor) ->
 
 def _network(name: str, *, steps: int, eps: float = 0.0) -> nn.Module:
     """A network that tells ten synthetic classes apart after a few steps, against FGSM where a radius is given."""
-    from compressor.classifier import build_classifier
-    from compressor.types import ModelSpec
+    from compressor.core.types import ModelSpec
+    from compressor.models.classifier import build_classifier
 
     model = build_classifier(ModelSpec(name, CLASSES), seed=0).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, nesterov=True)

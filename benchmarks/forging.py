@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnx
 
-    from exporters.claim import Claim
-    from exporters.evidence import Evidence
+    from exporters.claim.claim import Claim
+    from exporters.claim.evidence import Evidence
 
 FINE_TUNING_STEPS, FINE_TUNING_RATE = 60, 0.02
 
@@ -46,8 +46,8 @@ def forge(folder: Path, checkpoint: Path, data: str) -> Sequence[Forgery]:
     import numpy as np
     import onnx
 
-    from exporters.claim import read_claim
-    from exporters.evidence import Evidence, evidence_path, parse_evidence
+    from exporters.claim.claim import read_claim
+    from exporters.claim.evidence import Evidence, evidence_path, parse_evidence
 
     made = Forger(folder.parent / "forged")
     opened = {name: folder / ("model.onnx" if name == "fp32" else f"model-{name}.onnx") for name in ("fp32", "int8")}
@@ -116,10 +116,10 @@ class Forger:
         signed_as: Path | None = None,
     ) -> Path:
         """A pair whose counts and digests fit; or keep an old claim; or put another file's signature beside."""
-        from compressor.files import sha256_bytes
-        from exporters.claim import model_digest, serialise, with_claim
-        from exporters.evidence import evidence_path
-        from exporters.signing import signature_path
+        from compressor.system.files import sha256_bytes
+        from exporters.claim.claim import model_digest, serialise, with_claim
+        from exporters.claim.evidence import evidence_path
+        from exporters.claim.signing import signature_path
 
         path = self.folder / name / "model.onnx"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,10 +144,10 @@ class Forger:
         """A pair that calls every image robust that the file gets right, as one whose attacks were blind would."""
         import numpy as np
 
-        from exporters.claim import serialise
-        from exporters.evidence import Evidence as Pair
-        from exporters.runtime import open_session
-        from exporters.verification.target import lead
+        from exporters.claim.claim import serialise
+        from exporters.claim.evidence import Evidence as Pair
+        from exporters.file_attacks.target import lead
+        from exporters.model_file.runtime import open_session
 
         right = lead(open_session(serialise(model))(evidence.natural()), evidence.labels) > 0
         nothing = np.zeros(0, dtype=np.int64)
@@ -167,7 +167,7 @@ class Forger:
 def _chosen(evidence: Evidence, positions: Sequence[int]) -> Evidence:
     import numpy as np
 
-    from exporters.evidence import Evidence as Pair
+    from exporters.claim.evidence import Evidence as Pair
 
     order = np.asarray(positions, dtype=np.int64)
     moved = {int(old): new for new, old in enumerate(order)}
@@ -190,12 +190,12 @@ def _fine_tuned(checkpoint: Path, data: str, image_size: int) -> onnx.ModelProto
     """The student after some steps of natural training, exported."""
     import torch
 
-    from compressor.augment import to_float
     from compressor.checkpoint import load_checkpoint
-    from compressor.datasets import open_dataset
-    from compressor.losses import cross_entropy
-    from compressor.types import DatasetSpec
-    from exporters.onnx import export_onnx
+    from compressor.core.types import DatasetSpec
+    from compressor.data.datasets import open_dataset
+    from compressor.numerics.augment import to_float
+    from compressor.numerics.losses import cross_entropy
+    from exporters.writing.onnx import export_onnx
 
     model = load_checkpoint(checkpoint).classifier.train()
     split = open_dataset(DatasetSpec.parse(data), image_size=image_size).load("train")
@@ -240,7 +240,7 @@ def _reduced(model: onnx.ModelProto, kind: str, output: str, axis: int) -> tuple
     """A Reduce operator over one axis of ``inner``, and its constants: the axis is an input only since opset 18."""
     import numpy as np
 
-    from exporters.opset import opset_of
+    from exporters.model_file.opset import opset_of
 
     if (opset_of(model) or 0) < 18:
         return _node(kind, "inner", output, axes=[axis], keepdims=1), {}

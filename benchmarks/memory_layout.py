@@ -13,12 +13,12 @@ import time
 import torch
 from torch import nn
 
-from compressor.ascent import ascend
-from compressor.classifier import build_classifier
-from compressor.losses import cross_entropy
-from compressor.randomness import make_generator
-from compressor.threads import available_threads
-from compressor.types import ModelSpec, Threat
+from compressor.core.types import ModelSpec, Threat
+from compressor.models.classifier import build_classifier
+from compressor.numerics.ascent import ascend
+from compressor.numerics.losses import cross_entropy
+from compressor.numerics.randomness import make_generator
+from compressor.system.threads import available_threads
 
 BATCH, STEPS = 32, 10
 

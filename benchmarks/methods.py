@@ -24,7 +24,7 @@ CLASSES, SIDE = 10, 32
 def main() -> None:
     """Run the rounds and print the table."""
     arguments = _arguments()
-    from compressor.registry import METHODS
+    from compressor.core.registry import METHODS
 
     names = sorted(METHODS.members())
     rounds: list[dict[str, float]] = []
@@ -61,8 +61,8 @@ def _arguments() -> argparse.Namespace:
 
 def _teacher(name: str, path: Path) -> Any:
     from compressor.checkpoint import load_checkpoint, save_checkpoint
-    from compressor.classifier import build_classifier
-    from compressor.types import ModelSpec
+    from compressor.core.types import ModelSpec
+    from compressor.models.classifier import build_classifier
 
     save_checkpoint(path, build_classifier(ModelSpec(name, CLASSES), seed=1), {})
     return load_checkpoint(path)
@@ -73,11 +73,11 @@ def _seconds_of_a_step(name: str, teacher: Any, run: Path, number: int, argument
     import numpy as np
     import torch
 
-    from compressor.contracts import Split, SplitName
-    from compressor.reporting import SilentReporter
-    from compressor.training.interruption import StopRequest
-    from compressor.training.recipe import resolve
-    from compressor.training.run_folder import RunFolder
+    from compressor.core.contracts import Split, SplitName
+    from compressor.core.reporting import SilentReporter
+    from compressor.runs.recipe import resolve
+    from compressor.runs.run_folder import RunFolder
+    from compressor.system.interruption import StopRequest
     from compressor.training.session import TrainingRequest, train
 
     class Noise:
@@ -112,10 +112,10 @@ def _seconds_of_a_step(name: str, teacher: Any, run: Path, number: int, argument
 
 
 def _operations(name: str, arguments: argparse.Namespace) -> Any:
-    from compressor.classifier import build_classifier
-    from compressor.costs import step_cost
-    from compressor.registry import METHODS
-    from compressor.types import ModelSpec
+    from compressor.core.registry import METHODS
+    from compressor.core.types import ModelSpec
+    from compressor.models.classifier import build_classifier
+    from compressor.models.costs import step_cost
 
     student, teacher = (build_classifier(ModelSpec(n, CLASSES), seed=0) for n in (arguments.student, arguments.teacher))
     return step_cost(METHODS.get(name)(), student, teacher, image_size=SIDE, attack_steps=10)

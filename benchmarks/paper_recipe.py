@@ -2,7 +2,7 @@
 
 python benchmarks/paper_recipe.py
 
-No hour here is measured: this project has run on no GPU. Operations are counted (compressor/costs.py); peaks and
+No hour here is measured: this project has run on no GPU. Operations are counted (compressor/models/costs.py); peaks and
 bandwidths are the vendor's; how much of them training reaches is an assumption, taken from throughputs that the vendor
 has published. The recipe: RSLAD, 300 epochs of 50,000 images at 32 x 32, PGD-10, a WideResNet-34-10 as the teacher.
 """
@@ -17,9 +17,9 @@ import torch
 import torchvision.models
 from torch import nn
 
-from compressor.augment import variant_count
-from compressor.classifier import build_empty_network
-from compressor.costs import (
+from compressor.core.types import ModelSpec
+from compressor.models.classifier import build_empty_network
+from compressor.models.costs import (
     StepCost,
     forward_operations,
     input_gradient_operations,
@@ -27,8 +27,8 @@ from compressor.costs import (
     step_cost,
     training_operations,
 )
-from compressor.training.recipe import Recipe
-from compressor.types import ModelSpec
+from compressor.numerics.augment import variant_count
+from compressor.runs.recipe import Recipe
 
 IMAGES_AN_EPOCH = 50_000
 TEACHER = "wideresnet-34-10"

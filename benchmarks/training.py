@@ -33,8 +33,8 @@ def plain(link: Connection, settings: dict[str, Any]) -> None:
 
     from benchmarks import plain_loop
     from compressor.checkpoint import load_checkpoint
-    from compressor.classifier import build_classifier
-    from compressor.types import ModelSpec
+    from compressor.core.types import ModelSpec
+    from compressor.models.classifier import build_classifier
 
     torch.set_num_threads(settings["threads"])
     student = build_classifier(ModelSpec(settings["student"], CLASSES), seed=0)
@@ -67,13 +67,13 @@ def _train(link: Connection, settings: dict[str, Any], folder: Path) -> None:
     import torch
 
     from compressor.checkpoint import load_checkpoint
-    from compressor.contracts import Split, SplitName
-    from compressor.reporting import SilentReporter
+    from compressor.core.contracts import Split, SplitName
+    from compressor.core.reporting import SilentReporter
+    from compressor.runs.recipe import resolve
+    from compressor.runs.run_folder import RunFolder
+    from compressor.system.interruption import StopRequest
     from compressor.training import session
-    from compressor.training.interruption import StopRequest
-    from compressor.training.label_cache import LabelCache, LabelView
-    from compressor.training.recipe import resolve
-    from compressor.training.run_folder import RunFolder
+    from compressor.training.teaching.label_cache import LabelCache, LabelView
 
     class Noise:
         """As many random pictures as the rounds take, and a few to validate on."""
@@ -190,10 +190,10 @@ def measured_peak(bf16: bool) -> float:
 
 def cost_table(student: str, teacher: str, facts: dict[str, Any], images: int, peaks: dict[str, float]) -> None:
     """Counted operations beside measured time and the machine's peak, for the cold loop."""
-    from compressor.classifier import build_classifier
-    from compressor.costs import step_cost
-    from compressor.registry import METHODS
-    from compressor.types import ModelSpec
+    from compressor.core.registry import METHODS
+    from compressor.core.types import ModelSpec
+    from compressor.models.classifier import build_classifier
+    from compressor.models.costs import step_cost
 
     networks = (build_classifier(ModelSpec(name, CLASSES), seed=0) for name in (student, teacher))
     cost = step_cost(METHODS.get("rslad")(), *networks, image_size=SIDE, attack_steps=10)
@@ -249,9 +249,9 @@ def prepare(name: str, path: Path) -> tuple[dict[str, float], int]:
     import torch
 
     from compressor.checkpoint import save_checkpoint
-    from compressor.classifier import build_classifier
-    from compressor.threads import available_threads
-    from compressor.types import ModelSpec
+    from compressor.core.types import ModelSpec
+    from compressor.models.classifier import build_classifier
+    from compressor.system.threads import available_threads
 
     threads = available_threads()
     torch.set_num_threads(threads)

@@ -20,28 +20,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.ascent import ascend, project
-from compressor.augment import apply_variants, choose_variants
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint
-from compressor.classifier import build_empty_network
-from compressor.contracts import Dataset
-from compressor.costs import step_cost
-from compressor.datasets import open_dataset, take_balanced
-from compressor.errors import CompressError
-from compressor.evaluation import evaluate
-from compressor.files import write_json
-from compressor.losses import kl_divergence
-from compressor.randomness import make_generator
-from compressor.registry import METHODS
-from compressor.reporting import SilentReporter
-from compressor.statistics import binomial_tail
-from compressor.suites import Column, Suite
-from compressor.training.interruption import StopRequest, stop_on_signals
-from compressor.training.perturbations import Perturbations
-from compressor.training.recipe import Recipe, resolve
-from compressor.training.run_folder import RunFolder
+from compressor.core.contracts import Dataset
+from compressor.core.errors import CompressError
+from compressor.core.registry import METHODS
+from compressor.core.reporting import SilentReporter
+from compressor.core.types import DatasetSpec, ModelSpec
+from compressor.data.datasets import open_dataset, take_balanced
+from compressor.evaluation.evaluate import evaluate
+from compressor.evaluation.suites import Column, Suite
+from compressor.models.classifier import build_empty_network
+from compressor.models.costs import step_cost
+from compressor.numerics.ascent import ascend, project
+from compressor.numerics.augment import apply_variants, choose_variants
+from compressor.numerics.losses import kl_divergence
+from compressor.numerics.randomness import make_generator
+from compressor.numerics.statistics import binomial_tail
+from compressor.runs.recipe import Recipe, resolve
+from compressor.runs.run_folder import RunFolder
+from compressor.system.files import write_json
+from compressor.system.interruption import StopRequest, stop_on_signals
 from compressor.training.session import TeacherRequest, TrainingRequest, read_teacher, settle, train, training_images
-from compressor.types import DatasetSpec, ModelSpec
+from compressor.training.step.perturbations import Perturbations
 
 SIDE = 32
 PGD_20 = Suite("warm-start", 1, "PGD-20", (Column("PGD-20", "pgd-sat", {"step_size": "0.25eps"}),))

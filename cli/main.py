@@ -10,22 +10,22 @@ from typing import Annotated
 
 import typer
 
-from cli.attack import attack
-from cli.cache import cache
-from cli.command import Command
-from cli.compare import compare
-from cli.demo import demo
-from cli.distill import distill
-from cli.doctor import doctor
-from cli.export import export
-from cli.failure import describe
-from cli.inspect import inspect
-from cli.list import list_members
-from cli.manifest import manifest
-from cli.output import Output
-from cli.train import train
-from cli.verify import verify
-from compressor.errors import USAGE, Interrupted
+from cli.commands.attack import attack
+from cli.commands.cache import cache
+from cli.commands.compare import compare
+from cli.commands.demo import demo
+from cli.commands.distill import distill
+from cli.commands.doctor import doctor
+from cli.commands.export import export
+from cli.commands.inspect import inspect
+from cli.commands.list import list_members
+from cli.commands.manifest import manifest
+from cli.commands.train import train
+from cli.commands.verify import verify
+from cli.options.command import Command
+from cli.output.console import Output
+from cli.output.failure import describe
+from compressor.core.errors import USAGE, Interrupted
 
 app = typer.Typer(
     name="compress",
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
         hint = _way_on(arguments) if isinstance(error, Interrupted) else failure.hint
         output.error(failure.code, failure.message, hint, failure.exit_code)
         if isinstance(error, typer.TyperException) and list(arguments[:1]) == ["verify"]:
-            from cli.verify_reports import report_wrong_usage
+            from cli.output.verify_reports import report_wrong_usage
 
             report_wrong_usage(arguments, failure)
         code = failure.exit_code
@@ -99,7 +99,7 @@ def run() -> None:
     """The console script."""
     code = main(sys.argv[1:])
     if "torch.distributed" in sys.modules:  # a command that never needed torch has no group to leave
-        from compressor.team import leave
+        from compressor.system.process_group import leave
 
         leave()
     sys.exit(code)

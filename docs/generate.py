@@ -13,10 +13,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from compressor import errors
-from compressor.registry import ALARMS, ATTACKS, DATASETS, METHODS, MODELS
-from compressor.suites import SUITES
-from exporters.claim import FIELDS, KEY, SCHEMA_NAME, SCHEMA_VERSION, Claim
+from compressor.core import errors
+from compressor.core.registry import ALARMS, ATTACKS, DATASETS, METHODS, MODELS
+from compressor.evaluation.suites import SUITES
+from exporters.claim.claim import FIELDS, KEY, SCHEMA_NAME, SCHEMA_VERSION, Claim
 from exporters.differentiable import operators_with_gradients
 
 TARGET = Path(__file__).parent / "reference.md"

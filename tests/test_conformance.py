@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from compressor.registry import ALARMS, ATTACKS, DATASETS, METHODS, MODELS, Member, Room
+from compressor.core.registry import ALARMS, ATTACKS, DATASETS, METHODS, MODELS, Member, Room
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (METHODS, MODELS, ATTACKS, DATASETS, ALARMS)
@@ -20,8 +20,8 @@ MEMBERS = [
 
 @pytest.mark.parametrize(("room", "member"), MEMBERS)
 def test_every_member_has_its_test_its_summary_and_its_object(room: Room, member: Member) -> None:
-    folder = room.package.rpartition(".")[2]
-    assert (ROOT / "tests" / folder / f"test_{member.path.stem}.py").is_file(), "a member without a test of its own"
+    folder = ROOT.joinpath("tests", *room.package.split(".")[1:])
+    assert (folder / f"test_{member.path.stem}.py").is_file(), "a member without a test of its own"
     assert 10 < len(member.summary) <= 120, "the first docstring line is what `compress list` shows"
     assert room.get(member.name) is getattr(member.load(), room.attribute)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compressor.statistics import binomial_tail, clopper_pearson
+from compressor.numerics.statistics import binomial_tail, clopper_pearson
 from exporters.verification.decision import is_refuted, is_refuted_by_other_images
 from exporters.verification.policies import CONFIDENCE
 
@@ -62,6 +62,6 @@ def test_what_other_data_refute() -> None:
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"--[a-z][a-z-]+", PAGE))))
 def test_every_option_it_names_exists(option: str) -> None:
-    sources = "".join((Path(__file__).parents[1] / "cli" / name).read_text() for name in ("verify.py", "options.py"))
-    exported = (Path(__file__).parents[1] / "cli" / "export.py").read_text()
-    assert f'"{option}"' in sources + exported
+    names = ("commands/verify.py", "options/common.py", "commands/export.py")
+    sources = "".join((Path(__file__).parents[1] / "cli" / name).read_text() for name in names)
+    assert f'"{option}"' in sources

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.evaluation_report import Report
+from compressor.evaluation.report import Report
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compressor.evaluation_report import Report
-from compressor.statistics import wilson_interval
+from compressor.evaluation.report import Report
+from compressor.numerics.statistics import wilson_interval
 
 
 @dataclass(frozen=True)

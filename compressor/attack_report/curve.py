@@ -9,10 +9,10 @@ import torch
 
 from compressor.attack_report.radii import value_of
 from compressor.attack_report.subject import Subject
-from compressor.losses import is_wrong
-from compressor.statistics import wilson_interval
-from compressor.suites import Column
-from compressor.types import Norm, Threat
+from compressor.core.types import Norm, Threat
+from compressor.evaluation.suites import Column
+from compressor.numerics.losses import is_wrong
+from compressor.numerics.statistics import wilson_interval
 
 STEPS = 20
 

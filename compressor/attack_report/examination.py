@@ -12,9 +12,9 @@ from compressor.attack_report.findings import About, Findings
 from compressor.attack_report.gallery import choose_examples, make_examples
 from compressor.attack_report.radii import NORMS
 from compressor.attack_report.subject import Subject
-from compressor.evaluation_report import Report
-from compressor.suites import Suite
-from compressor.types import Norm
+from compressor.core.types import Norm
+from compressor.evaluation.report import Report
+from compressor.evaluation.suites import Suite
 
 # A gradient is a forward pass and a backward pass, which takes about as long as two.
 _GRADIENT = 3

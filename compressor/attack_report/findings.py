@@ -16,8 +16,8 @@ from compressor.attack_report.curve import Curve, CurvePoint
 from compressor.attack_report.gallery import Example
 from compressor.attack_report.norms import MinimalNorms
 from compressor.attack_report.targeted import Targeted
-from compressor.evaluation_report import Report
-from compressor.statistics import wilson_interval
+from compressor.evaluation.report import Report
+from compressor.numerics.statistics import wilson_interval
 from compressor.version import __version__
 
 SCHEMA = "compress.attack-report/1"

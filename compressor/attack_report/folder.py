@@ -12,8 +12,8 @@ from compressor.attack_report.figures import figures
 from compressor.attack_report.findings import SCHEMA, Findings
 from compressor.attack_report.page import page
 from compressor.attack_report.tables import tables
-from compressor.errors import UsageError, WriteError
-from compressor.files import canonical_json, write_bytes
+from compressor.core.errors import UsageError, WriteError
+from compressor.system.files import canonical_json, write_bytes
 
 FILES = (
     "report.md",

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compressor.attack_report.subject import Subject, to_floats
-from compressor.contracts import Attack, Ensemble
-from compressor.evaluation_report import Report
-from compressor.randomness import derive_seed
-from compressor.sampling import balanced_indices
+from compressor.core.contracts import Attack, Ensemble
+from compressor.evaluation.report import Report
+from compressor.numerics.randomness import derive_seed
+from compressor.numerics.sampling import balanced_indices
 
 MOST = 8
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.attack_report.subject import Subject
-from compressor.suites import Column
-from compressor.types import Norm
+from compressor.core.types import Norm
+from compressor.evaluation.suites import Column
 
 STEPS = 50
 TARGETS = 3

@@ -8,7 +8,7 @@ from compressor.attack_report import curve, norms, targeted
 from compressor.attack_report.findings import Findings
 from compressor.attack_report.norms import MinimalNorms
 from compressor.attack_report.radii import length_text, threat_text
-from compressor.statistics import wilson_interval
+from compressor.numerics.statistics import wilson_interval
 from compressor.version import __version__
 
 _MOST_CLASSES, _WEAKEST = 20, 10

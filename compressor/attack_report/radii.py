@@ -5,8 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from math import isfinite
 
-from compressor.errors import UsageError
-from compressor.types import Norm, Threat, parse_eps
+from compressor.core.errors import UsageError
+from compressor.core.types import Norm, Threat, parse_eps
 
 NORMS: tuple[Norm, ...] = ("Linf", "L2")
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from compressor.frozen import chunk_of, in_chunks, surrogate_of
-from compressor.modes import module_mode
-from compressor.randomness import derive_seed, make_generator
-from compressor.sampling import balanced_indices
+from compressor.models.modes import module_mode
+from compressor.numerics.randomness import derive_seed, make_generator
+from compressor.numerics.sampling import balanced_indices
 
 LARGEST_SAMPLE = 256
 

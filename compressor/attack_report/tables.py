@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from compressor.attack_report.findings import Findings
-from compressor.statistics import wilson_interval
+from compressor.numerics.statistics import wilson_interval
 
 _INTERVAL = ("low_95", "high_95")
 

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from compressor.ascent import ascend
 from compressor.attack_report.subject import Subject
+from compressor.core.types import Threat
 from compressor.frozen import chunk_of
-from compressor.losses import cross_entropy, is_wrong
-from compressor.modes import module_mode
-from compressor.randomness import derive_seed
-from compressor.sampling import random_order
-from compressor.types import Threat
+from compressor.models.modes import module_mode
+from compressor.numerics.ascent import ascend
+from compressor.numerics.losses import cross_entropy, is_wrong
+from compressor.numerics.randomness import derive_seed
+from compressor.numerics.sampling import random_order
 
 STEPS = 20
 STEP_OF_EPS = 0.25

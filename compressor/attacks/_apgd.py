@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Generator, Tensor, nn
 
-from compressor.ascent import project
+from compressor.core.types import Threat
 from compressor.frozen import Surrogate, chunk_of, errs
-from compressor.types import Threat
+from compressor.numerics.ascent import project
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits ``[b, K]`` and the positions ``[b]`` of their images in the batch to values ``[b]`` to be maximised."""

@@ -10,12 +10,12 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from compressor import losses
 from compressor.attacks._apgd import Loss, climb, random_start
 from compressor.attacks._search import attack_standing, likeliest_wrong_classes
-from compressor.contracts import AttackResult
-from compressor.errors import UsageError
-from compressor.types import Threat
+from compressor.core.contracts import AttackResult
+from compressor.core.errors import UsageError
+from compressor.core.types import Threat
+from compressor.numerics import losses
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Apgd:
     """Untargeted APGD, each restart on what the ones before it left standing.
 
     Attributes:
-        loss: what it maximises, a function of ``compressor.losses``.
+        loss: what it maximises, a function of ``compressor.numerics.losses``.
         steps: of each run.
         restarts: how many runs, each from its own random start.
     """

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressor.ascent import differentiate
 from compressor.attacks._projection import move_to_hyperplane
 from compressor.attacks._search import borrowed, errs, likeliest_wrong_classes
+from compressor.core.types import Norm, Threat
 from compressor.frozen import chunk_of, in_chunks
 from compressor.frozen import errs as errs_given
-from compressor.losses import is_wrong, targeted_margin
-from compressor.types import Norm, Threat
+from compressor.numerics.ascent import differentiate
+from compressor.numerics.losses import is_wrong, targeted_margin
 
 _MOST_BIAS = 0.1  # alpha_max: how much of a step may go to where the image itself meets the boundary
 _OVERSHOOT = 1.05  # eta: a step goes a little beyond the boundary, which is only nearly where its tangent is

@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from compressor import losses
-from compressor.ascent import Start, ascend
 from compressor.attacks._search import attack_standing
-from compressor.contracts import AttackResult
-from compressor.errors import UsageError
+from compressor.core.contracts import AttackResult
+from compressor.core.errors import UsageError
+from compressor.core.types import Threat, parse_eps
 from compressor.frozen import chunk_of, errs
-from compressor.types import Threat, parse_eps
+from compressor.numerics import losses
+from compressor.numerics.ascent import Start, ascend
 
 Loss = Literal["cross_entropy", "cw_margin"]
 
@@ -30,7 +30,7 @@ class GradientAttack:
             ends in ``eps``, such as ``"0.25eps"``.
         start: where it begins: ``none`` at the image, ``uniform`` in the ball, ``gaussian`` around the image.
         start_scale: a fraction of the radius for ``uniform``, a standard deviation in pixel units for ``gaussian``.
-        loss: what it maximises, a function of ``compressor.losses``.
+        loss: what it maximises, a function of ``compressor.numerics.losses``.
         decide: ``last`` judges the last iterate alone, as the papers do; ``first`` keeps the first iterate that the
             model gets wrong, which breaks at least as many images and spends nothing on the fallen.
     """

@@ -13,7 +13,7 @@ from pyautoattack import AutoAttack
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from compressor.types import Threat
+from compressor.core.types import Threat
 
 # Outside the logging hierarchy: the library's warnings would otherwise reach the user's terminal between our lines.
 _SILENT = logging.Logger("pyautoattack")

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import torch
 from torch import Generator, Tensor, nn
 
-from compressor.ascent import project
-from compressor.contracts import Attack, AttackResult
+from compressor.core.contracts import Attack, AttackResult
+from compressor.core.types import Threat
 from compressor.frozen import Surrogate, chunk_of, in_chunks
-from compressor.losses import is_wrong
-from compressor.modes import module_mode
-from compressor.types import Threat
+from compressor.models.modes import module_mode
+from compressor.numerics.ascent import project
+from compressor.numerics.losses import is_wrong
 
 Search = Callable[[Tensor, Tensor], Tensor]
 """From images ``[b, C, H, W]`` that the model gets right and their labels ``[b]`` to candidates of the same shape."""

@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from compressor.types import Threat
+from compressor.core.types import Threat
 
 _FIRST_SHARE = 0.8
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from compressor.ascent import ascend
 from compressor.attacks._gradient import check_steps, step_length
 from compressor.attacks._search import attack_standing, likeliest_wrong_classes
-from compressor.contracts import AttackResult
-from compressor.errors import UsageError
+from compressor.core.contracts import AttackResult
+from compressor.core.errors import UsageError
+from compressor.core.types import Threat
 from compressor.frozen import chunk_of, errs
-from compressor.losses import targeted_margin
-from compressor.types import Threat
+from compressor.numerics.ascent import ascend
+from compressor.numerics.losses import targeted_margin
 
 
 @dataclass(frozen=True)

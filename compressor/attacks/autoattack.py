@@ -12,10 +12,10 @@ from typing import ClassVar
 from torch import Generator, Tensor, nn
 
 from compressor.attacks._search import attack_in_turn
-from compressor.contracts import Attack, AttackResult
-from compressor.errors import UsageError
-from compressor.registry import ATTACKS
-from compressor.types import Threat
+from compressor.core.contracts import Attack, AttackResult
+from compressor.core.errors import UsageError
+from compressor.core.registry import ATTACKS
+from compressor.core.types import Threat
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torch import Generator, Tensor, nn
 
 from compressor.attacks._library import make_adversary, run_adversary
 from compressor.attacks._search import attack_in_turn, attack_standing
-from compressor.contracts import Attack, AttackResult
-from compressor.types import Threat
+from compressor.core.contracts import Attack, AttackResult
+from compressor.core.types import Threat
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from torch import Generator, Tensor, nn
 
 from compressor.attacks._fab import closest, search_ball
 from compressor.attacks._search import attack_standing
-from compressor.contracts import AttackResult
-from compressor.errors import UsageError
-from compressor.types import Norm, Threat
+from compressor.core.contracts import AttackResult
+from compressor.core.errors import UsageError
+from compressor.core.types import Norm, Threat
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from torch import Generator, Tensor, nn
 
 from compressor.attacks import _square
 from compressor.attacks._search import attack_standing
-from compressor.contracts import AttackResult
-from compressor.errors import UsageError
+from compressor.core.contracts import AttackResult
+from compressor.core.errors import UsageError
+from compressor.core.types import Threat
 from compressor.frozen import chunk_of, errs, in_chunks
-from compressor.losses import cw_margin
-from compressor.types import Threat
+from compressor.numerics.losses import cw_margin
 
 
 @dataclass(frozen=True)

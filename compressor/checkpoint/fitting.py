@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from compressor.classifier import build_classifier, build_empty_network
-from compressor.errors import UnknownArchitectureError
-from compressor.types import ModelSpec
+from compressor.core.errors import UnknownArchitectureError
+from compressor.core.types import ModelSpec
+from compressor.models.classifier import build_classifier, build_empty_network
 
 _COUNTER = "num_batches_tracked"
 

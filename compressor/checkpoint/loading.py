@@ -12,11 +12,11 @@ from compressor.checkpoint.normalizations import named_normalization, normalizat
 from compressor.checkpoint.own_format import parse_own
 from compressor.checkpoint.reading import ForeignState, read_state
 from compressor.checkpoint.recognising import is_named_by_user, recognise, recognise_as
-from compressor.classifier import Classifier
-from compressor.contracts import Recognition
-from compressor.errors import UnknownArchitectureError, UsageError
-from compressor.files import sha256_file
-from compressor.types import ModelSpec, Normalization
+from compressor.core.contracts import Recognition
+from compressor.core.errors import UnknownArchitectureError, UsageError
+from compressor.core.types import ModelSpec, Normalization
+from compressor.models.classifier import Classifier
+from compressor.system.files import sha256_file
 
 Activation = Literal["relu", "silu"]
 
@@ -64,7 +64,7 @@ def load_checkpoint(
     Raises:
         MissingInputError, UnreadableCheckpointError, UnsafeCheckpointError: as ``read_state``.
         UnknownArchitectureError: its keys fit no family, or its tensors do not fit the family.
-        UnsafeCheckpointError: its network is code that the user did not name; see ``compressor.own_code``.
+        UnsafeCheckpointError: its network is code that the user did not name; see ``compressor.models.user_code``.
         UsageError: what was asked for contradicts what the file records.
     """
     if image_size is not None and image_size < 8:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compressor.registry import unknown_name
-from compressor.types import Normalization
+from compressor.core.registry import unknown_name
+from compressor.core.types import Normalization
 
 _NAMED: dict[str, Normalization | None] = {
     "none": None,

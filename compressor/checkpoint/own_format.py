@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from compressor.checkpoint.reading import OWN_KEY, parse_json
-from compressor.classifier import Classifier
-from compressor.errors import UnreadableCheckpointError, WriteError
-from compressor.files import atomic_path, canonical_json
-from compressor.own_code import is_own_code
-from compressor.types import ModelSpec, Normalization
+from compressor.core.errors import UnreadableCheckpointError, WriteError
+from compressor.core.types import ModelSpec, Normalization
+from compressor.models.classifier import Classifier
+from compressor.models.user_code import is_own_code
+from compressor.system.files import atomic_path, canonical_json
 
 SCHEMA = "compress.checkpoint/1"
 _MOST = 1_000_000

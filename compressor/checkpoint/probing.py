@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from compressor.checkpoint.fitting import fill_network
 from compressor.checkpoint.loading import LoadedCheckpoint
 from compressor.checkpoint.normalizations import normalization_name
-from compressor.classifier import Classifier
-from compressor.errors import AmbiguousCheckpointError
-from compressor.statistics import binomial_tail
-from compressor.types import ModelSpec
+from compressor.core.errors import AmbiguousCheckpointError
+from compressor.core.types import ModelSpec
+from compressor.models.classifier import Classifier
+from compressor.numerics.statistics import binomial_tail
 
 # The best candidate must lead by this much, and by more than chance would give with probability 1 %.
 _LEAD = 0.03

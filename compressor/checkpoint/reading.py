@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from compressor.checkpoint.unwrapping import Unwrapped, unwrap
-from compressor.errors import MissingInputError, UnreadableCheckpointError, UnsafeCheckpointError
-from compressor.types import Normalization
+from compressor.core.errors import MissingInputError, UnreadableCheckpointError, UnsafeCheckpointError
+from compressor.core.types import Normalization
 
 OWN_KEY = "compress"
 """Where our own files describe themselves, in the text metadata of safetensors."""

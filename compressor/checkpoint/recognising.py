@@ -8,11 +8,11 @@ from typing import cast
 from torch import Tensor
 
 from compressor.checkpoint.unwrapping import strip_prefixes
-from compressor.classifier import build_empty_network
-from compressor.contracts import ModelFamily, Recognition
-from compressor.errors import UnknownArchitectureError
-from compressor.registry import MODELS
-from compressor.types import ModelSpec
+from compressor.core.contracts import ModelFamily, Recognition
+from compressor.core.errors import UnknownArchitectureError
+from compressor.core.registry import MODELS
+from compressor.core.types import ModelSpec
+from compressor.models.classifier import build_empty_network
 
 # Keys that tell an architecture, and what to call it; the first that fits is taken, the narrower ones come first.
 _SIGHTS: tuple[tuple[tuple[str, ...], str], ...] = (

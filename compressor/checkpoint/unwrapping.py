@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from compressor.errors import UnreadableCheckpointError
-from compressor.types import Normalization
+from compressor.core.errors import UnreadableCheckpointError
+from compressor.core.types import Normalization
 
 # In the order in which they are tried. `model_state_dict` stands beside `unaveraged_model_state_dict` in the files of
 # those who average weights, and is the averaged copy.

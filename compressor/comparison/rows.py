@@ -8,11 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 from compressor.comparison.runs import FinishedRun
-from compressor.errors import UsageError
-from compressor.evaluation_record import EvaluationRecord, Measured, Which
-from compressor.evaluation_report import Bits, Report
-from compressor.files import canonical_json
-from compressor.statistics import mean_and_deviation
+from compressor.core.errors import UsageError
+from compressor.evaluation.record import EvaluationRecord, Measured, Which
+from compressor.evaluation.report import Bits, Report
+from compressor.numerics.statistics import mean_and_deviation
+from compressor.system.files import canonical_json
 
 CLEAN, WORST = "clean", "worst case"
 

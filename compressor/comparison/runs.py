@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor.errors import CompressError, MissingInputError, UnreadableRunError
-from compressor.evaluation_record import EvaluationRecord, Which, read_evaluation
-from compressor.files import sha256_file
-from compressor.training.recipe import Recipe
-from compressor.training.run_folder import RunFolder
-from compressor.types import Threat
+from compressor.core.errors import CompressError, MissingInputError, UnreadableRunError
+from compressor.core.types import Threat
+from compressor.evaluation.record import EvaluationRecord, Which, read_evaluation
+from compressor.runs.recipe import Recipe
+from compressor.runs.run_folder import RunFolder
+from compressor.system.files import sha256_file
 
 _NOT_A_RUN = "Name folders that `compress distill` or `compress train` made."
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from compressor.comparison.rows import Row
-from compressor.evaluation_record import Which
-from compressor.statistics import holm, mcnemar, paired_t_interval, welch_t_interval
+from compressor.evaluation.record import Which
+from compressor.numerics.statistics import holm, mcnemar, paired_t_interval, welch_t_interval
 
 Test = Literal["mcnemar", "paired-t", "welch-t"]
 

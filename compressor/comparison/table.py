@@ -9,8 +9,8 @@ from typing import Any
 from compressor.comparison.rows import Found, Row, columns_of, make_rows
 from compressor.comparison.runs import FinishedRun
 from compressor.comparison.significance import Difference, differences
-from compressor.errors import UnreadableRunError, UsageError
-from compressor.evaluation_record import EvaluationRecord, Which
+from compressor.core.errors import UnreadableRunError, UsageError
+from compressor.evaluation.record import EvaluationRecord, Which
 
 WHICHES: tuple[Which, ...] = ("best", "last")
 

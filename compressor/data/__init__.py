@@ -1,1 +1,1 @@
-"""Datasets, one file each; each exports ``DATASET``."""
+"""Datasets opened by name, and extra images; ``sources`` has one file for each dataset."""

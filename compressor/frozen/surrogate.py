@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from compressor.frozen.twin import FrozenPrecision, chunk_of, folded_twin, in_chunks
-from compressor.losses import cw_margin, is_wrong
-from compressor.modes import module_mode
+from compressor.models.modes import module_mode
+from compressor.numerics.losses import cw_margin, is_wrong
 
 LOG = logging.getLogger("compressor.frozen")
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compressor.frozen.folding import fold
-from compressor.modes import module_mode
-from compressor.randomness import make_generator
+from compressor.models.modes import module_mode
+from compressor.numerics.randomness import make_generator
 
 LOG = logging.getLogger("compressor.frozen")
 

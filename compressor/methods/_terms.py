@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
 
-from compressor.errors import UsageError
-from compressor.losses import cross_entropy, kl_divergence
+from compressor.core.errors import UsageError
+from compressor.numerics.losses import cross_entropy, kl_divergence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressor.contracts import Batch, Objective
+    from compressor.core.contracts import Batch, Objective
 
 KLReduction = Literal["batchmean/10", "batchmean", "mean"]
 """How per-image KL, in nats, becomes a loss.

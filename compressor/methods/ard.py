@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.losses import cross_entropy, kl_divergence
+from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.methods._terms import (
     KLReduction,
     away_from_labels,
@@ -17,6 +16,7 @@ from compressor.methods._terms import (
     reduce_kl,
     soft_labels,
 )
+from compressor.numerics.losses import cross_entropy, kl_divergence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.losses import kl_divergence
+from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.methods._terms import away_from_labels, check_range, soft_labels, teacher_of
+from compressor.numerics.losses import kl_divergence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

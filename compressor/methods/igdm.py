@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.losses import kl_divergence
+from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.methods._terms import (
     KLReduction,
     away_from_each_other,
@@ -19,6 +18,7 @@ from compressor.methods._terms import (
     reduce_kl,
     teacher_of,
 )
+from compressor.numerics.losses import kl_divergence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

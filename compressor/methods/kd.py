@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressor.contracts import AttackMode, Batch, LabelsIn, Progress, SelectsBy, TeacherAt
-from compressor.losses import cross_entropy, kl_divergence
+from compressor.core.contracts import AttackMode, Batch, LabelsIn, Progress, SelectsBy, TeacherAt
 from compressor.methods._terms import check_range, soft_labels
+from compressor.numerics.losses import cross_entropy, kl_divergence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.losses import kl_divergence
+from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.methods._terms import KLReduction, away_from, check_range, check_reduction, reduce_kl, soft_labels
+from compressor.numerics.losses import kl_divergence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

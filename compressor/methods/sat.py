@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.losses import cross_entropy
+from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.methods._terms import away_from_labels
+from compressor.numerics.losses import cross_entropy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from compressor.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.losses import cross_entropy, kl_divergence
+from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.methods._terms import away_from, check_range
+from compressor.numerics.losses import cross_entropy, kl_divergence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -1,1 +1,1 @@
-"""Architectures, one file a family; each exports ``FAMILY``."""
+"""Networks as classifiers, their modes and their costs; ``families`` has one file for each family."""

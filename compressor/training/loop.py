@@ -11,29 +11,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor.ascent import ascend, project
-from compressor.classifier import Classifier
-from compressor.contracts import Method, Progress
-from compressor.errors import DivergedError
+from compressor.core.contracts import Method, Progress
+from compressor.core.errors import DivergedError
+from compressor.core.reporting import Reporter
+from compressor.evaluation.quick import Measurement
 from compressor.frozen import FrozenTwin, chunk_of
-from compressor.modes import module_mode
-from compressor.randomness import drawing_from, make_generator
-from compressor.reporting import Reporter
-from compressor.team import Team
-from compressor.training.averaging import Average
-from compressor.training.feeder import Feeder, Share
-from compressor.training.interruption import StopRequest
-from compressor.training.measure import Measurement
-from compressor.training.outer_precision import FloatLogits, outer_autocast
-from compressor.training.pace import Pace
-from compressor.training.perturbations import Perturbations
-from compressor.training.recipe import Recipe
-from compressor.training.schedules import learning_rate_at
-from compressor.training.step_losses import StepLosses
-from compressor.training.stopwatch import Stopwatch
-from compressor.training.teacher import FrozenTeacher
+from compressor.models.classifier import Classifier
+from compressor.models.modes import module_mode
+from compressor.numerics.ascent import ascend, project
+from compressor.numerics.randomness import drawing_from, make_generator
+from compressor.runs.recipe import Recipe
+from compressor.system.interruption import StopRequest
+from compressor.system.process_group import Team
+from compressor.training.batches import Feeder, Share
+from compressor.training.eta import Pace
+from compressor.training.step.averaging import Average
+from compressor.training.step.outer_precision import FloatLogits, outer_autocast
+from compressor.training.step.perturbations import Perturbations
+from compressor.training.step.schedules import learning_rate_at
+from compressor.training.step.step_losses import StepLosses
+from compressor.training.step.weight_perturbation import perturbed_weights
+from compressor.training.teaching.teacher import FrozenTeacher
+from compressor.training.timing import Stopwatch
 from compressor.training.validator import Validator
-from compressor.training.weight_perturbation import perturbed_weights
 
 
 @dataclass

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.errors import UsageError
-from compressor.extra_data import ExtraData
-from compressor.randomness import derive_seed
-from compressor.sampling import Indices, random_below
-from compressor.training.recipe import Recipe
-from compressor.training.variants import recipe_variants
+from compressor.core.errors import UsageError
+from compressor.data.extra_data import ExtraData
+from compressor.numerics.randomness import derive_seed
+from compressor.numerics.sampling import Indices, random_below
+from compressor.runs.recipe import Recipe
+from compressor.training.teaching.variants import recipe_variants
 
 NO_LABEL = -1
 """The label of an image that has none: any use of it as a class is an error."""

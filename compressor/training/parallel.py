@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import nn
 
-from compressor.classifier import Classifier
-from compressor.team import PATIENCE, Team
-from compressor.training.recipe import Recipe
+from compressor.models.classifier import Classifier
+from compressor.runs.recipe import Recipe
+from compressor.system.process_group import PATIENCE, Team
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compressor.training.stopwatch import PARTS
+from compressor.training.timing import PARTS
 
 
 def profile(timings: Sequence[Mapping[str, Any]], unfinished: Mapping[str, float]) -> dict[str, Any]:

@@ -13,30 +13,30 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from compressor import launch
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, normalization_name, probe, save_checkpoint
-from compressor.classifier import build_empty_network, check_classes, count_parameters
-from compressor.contracts import Dataset, Split
-from compressor.datasets import split_digest, take_balanced, training_splits
-from compressor.errors import UsageError
-from compressor.extra_data import ExtraData, check_extra_data, open_extra_data
-from compressor.files import write_json
-from compressor.memory import keep_freed_memory
-from compressor.own_code import is_own_code, load_own_code
-from compressor.reporting import Reporter
-from compressor.training.assembly import Settings, assemble
-from compressor.training.choices import Choices
-from compressor.training.feeder import count_shares
-from compressor.training.interruption import StopRequest
+from compressor.core.contracts import Dataset, Split
+from compressor.core.errors import UsageError
+from compressor.core.reporting import Reporter
+from compressor.core.types import ModelSpec
+from compressor.data.datasets import split_digest, take_balanced, training_splits
+from compressor.data.extra_data import ExtraData, check_extra_data, open_extra_data
+from compressor.evaluation.quick import Measurement, measure
+from compressor.models.classifier import build_empty_network, check_classes, count_parameters
+from compressor.models.user_code import is_own_code, load_own_code
+from compressor.runs.choices import Choices
+from compressor.runs.recipe import Recipe
+from compressor.runs.run_folder import RunFolder
+from compressor.system import launch
+from compressor.system.files import write_json
+from compressor.system.interruption import StopRequest
+from compressor.system.memory import keep_freed_memory
+from compressor.training.batches import count_shares
 from compressor.training.loop import State, Trainer
-from compressor.training.measure import Measurement, measure
 from compressor.training.mixture import check_mixture, describe_mixture
 from compressor.training.parallel import Parallel
 from compressor.training.profile import profile
-from compressor.training.recipe import Recipe
-from compressor.training.run_folder import RunFolder
-from compressor.training.teacher import teacher_warnings
-from compressor.types import ModelSpec
+from compressor.training.setup import Settings, assemble
+from compressor.training.teaching.teacher import teacher_warnings
 from compressor.version import __version__
 
 DEFAULT_LABEL_CACHE_LIMIT = 8 * 10**9

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from compressor.contracts import Split
+from compressor.core.contracts import Split
+from compressor.evaluation.quick import Measurement, measure, twin_of
 from compressor.frozen import FrozenTwin
-from compressor.team import Team
-from compressor.training.measure import Measurement, measure, twin_of
-from compressor.training.recipe import Recipe
+from compressor.runs.recipe import Recipe
+from compressor.system.process_group import Team
 
 
 class Validator:

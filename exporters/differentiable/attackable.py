@@ -6,12 +6,12 @@ import onnx
 import torch
 from torch import Tensor
 
-from compressor.errors import UntrustedGradientsError
+from compressor.core.errors import UntrustedGradientsError
 from compressor.frozen import Surrogate, chunk_for, doubt_between
-from compressor.randomness import make_generator
+from compressor.numerics.randomness import make_generator
 from exporters.differentiable.file_graph import open_graph
 from exporters.differentiable.gate import agreement
-from exporters.runtime import Session, SessionModule
+from exporters.model_file.runtime import Session, SessionModule
 
 
 def open_attackable(session: Session, model: onnx.ModelProto, x: Tensor) -> Surrogate:

@@ -7,7 +7,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
-from compressor.errors import UnreadableModelError, UnsupportedOperatorError
+from compressor.core.errors import UnreadableModelError, UnsupportedOperatorError
 
 _DTYPES = frozenset(
     {

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.graph import GraphModule, import_graph
-from exporters.presentation import Presentation
+from exporters.model_file.input_layout import Presentation
 
 
 class FileGraph(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from exporters.differentiable.file_graph import FileGraph
 from exporters.differentiable.graph import GraphModule
-from exporters.runtime import Session, SessionModule
+from exporters.model_file.runtime import Session, SessionModule
 
 
 class FileModel(nn.Module):

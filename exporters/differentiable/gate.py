@@ -11,7 +11,7 @@ import torch
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.file_graph import FileGraph
 from exporters.differentiable.graph import GraphModule
-from exporters.runtime import Images, Logits, Session
+from exporters.model_file.runtime import Images, Logits, Session
 
 RELATIVE_LOGIT_TOLERANCE = 1e-4
 """fp32: the largest logit difference that passes, as a part of the logit scale (verification protocol, step 5)."""

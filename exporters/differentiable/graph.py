@@ -28,8 +28,8 @@ import exporters.differentiable.operators.resizing
 import exporters.differentiable.operators.rounding
 import exporters.differentiable.operators.shapes
 import exporters.differentiable.operators.unary  # noqa: F401
-from compressor.errors import UnreadableModelError, UnsupportedOperatorError
-from compressor.memory import is_out_of_memory
+from compressor.core.errors import UnreadableModelError, UnsupportedOperatorError
+from compressor.system.memory import is_out_of_memory
 from exporters.differentiable.arithmetic import Arithmetic, arithmetic_of
 from exporters.differentiable.constants import to_tensor
 from exporters.differentiable.registry import Node, Operation, build, describe, saturates, severs

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 from torch import Tensor
 
-from compressor.errors import UnreadableModelError, UnsupportedOperatorError
+from compressor.core.errors import UnreadableModelError, UnsupportedOperatorError
 
 AttributeType = onnx.AttributeProto.AttributeType
 

@@ -15,7 +15,7 @@ import traceback
 from time import monotonic
 from typing import Any, BinaryIO, NoReturn
 
-from compressor.errors import CompressError
+from compressor.core.errors import CompressError
 from exporters.isolation import messages
 from exporters.isolation.memory_limit import is_supported, leave_no_core, limit_memory
 
@@ -78,8 +78,8 @@ def main() -> NoReturn:
 
 
 def _answer(asked: messages.Message, speaker: _Speaker) -> None:
-    from compressor.datasets import watch_decoding
-    from compressor.devices import set_threads
+    from compressor.data.datasets import watch_decoding
+    from compressor.system.devices import set_threads
     from exporters.verification.examination import examine
     from exporters.verification.request import Watcher
     from exporters.verification.verdict import Verdict

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from queue import Empty
 from time import monotonic
 
-from compressor.errors import UsageError
-from compressor.memory import speaks_of_lacking_memory
-from compressor.sizes import format_size
+from compressor.core.errors import UsageError
+from compressor.system.memory import speaks_of_lacking_memory
+from compressor.system.sizes import format_size
 from exporters.isolation import messages
 from exporters.isolation.memory_limit import default_limit, is_supported
 from exporters.isolation.messages import MalformedMessageError, Message, take

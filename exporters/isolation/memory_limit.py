@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from compressor.memory import free_memory
+from compressor.system.memory import free_memory
 
 DEFAULT_MEMORY = 16_000_000_000
 """The most that is allowed unasked, in bytes; where less is free, three quarters of that."""

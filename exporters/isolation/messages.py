@@ -14,10 +14,10 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from compressor import errors
-from compressor.errors import CompressError
-from compressor.types import DatasetSpec, Normalization, Threat
-from exporters.preprocessing import Preprocessing
+from compressor.core import errors
+from compressor.core.errors import CompressError
+from compressor.core.types import DatasetSpec, Normalization, Threat
+from exporters.model_file.preprocessing import Preprocessing
 from exporters.verification.policies import Policies
 from exporters.verification.request import HeldData, Request
 from exporters.verification.verdict import (

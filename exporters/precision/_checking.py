@@ -10,8 +10,8 @@ from contextlib import contextmanager, redirect_stdout
 
 import onnx
 
-from compressor.errors import ExportError
-from exporters.onnx import strip_traces
+from compressor.core.errors import ExportError
+from exporters.writing.onnx import strip_traces
 
 
 @contextmanager

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from compressor.ascent import ascend
-from compressor.augment import to_float
-from compressor.contracts import Dataset
-from compressor.errors import UsageError
-from compressor.losses import cross_entropy
-from compressor.modes import module_mode
-from compressor.randomness import derive_seed, make_generator
-from compressor.sampling import random_order
-from compressor.types import Threat
-from exporters.runtime import Images
+from compressor.core.contracts import Dataset
+from compressor.core.errors import UsageError
+from compressor.core.types import Threat
+from compressor.models.modes import module_mode
+from compressor.numerics.ascent import ascend
+from compressor.numerics.augment import to_float
+from compressor.numerics.losses import cross_entropy
+from compressor.numerics.randomness import derive_seed, make_generator
+from compressor.numerics.sampling import random_order
+from exporters.model_file.runtime import Images
 
 LabelledImages = tuple[Images, np.ndarray[Any, np.dtype[np.int64]]]
 

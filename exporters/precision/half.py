@@ -9,10 +9,10 @@ import onnx
 import torch
 from onnx import TensorProto, numpy_helper
 
-from compressor.errors import UsageError
+from compressor.core.errors import UsageError
 from exporters.differentiable import import_graph
+from exporters.model_file.runtime import Images
 from exporters.precision._checking import finished, library_call
-from exporters.runtime import Images
 
 HALF_LIMIT = 65504 / 4
 """The largest magnitude that a value may have on the calibration images: a quarter of the largest float16, because

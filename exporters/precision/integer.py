@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from compressor.errors import UsageError
+from compressor.core.errors import UsageError
+from exporters.model_file.runtime import Images
 from exporters.precision._checking import finished, library_call
-from exporters.runtime import Images
 
 Calibration = Literal["minmax", "percentile", "entropy"]
 

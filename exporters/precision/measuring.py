@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from compressor.randomness import derive_seed
-from compressor.types import Threat
-from exporters.evidence import Bits, Floats, Integers
-from exporters.onnx import serialise
-from exporters.runtime import open_session
-from exporters.verification.attacks import build_attempts, run_attempts
-from exporters.verification.draws import draw_inside
-from exporters.verification.gradients import open_gradients
+from compressor.core.types import Threat
+from compressor.numerics.randomness import derive_seed
+from exporters.claim.evidence import Bits, Floats, Integers
+from exporters.file_attacks.attacks import build_attempts, run_attempts
+from exporters.file_attacks.gradients import open_gradients
+from exporters.file_attacks.random_images import draw_inside
+from exporters.file_attacks.target import open_target
+from exporters.model_file.runtime import open_session
 from exporters.verification.request import VERIFY_SUITE
-from exporters.verification.target import open_target
+from exporters.writing.onnx import serialise
 
 _ATTEMPTS = frozenset({"PGD-margin", "PGD-CE", "PGD-margin unrounded"})
 

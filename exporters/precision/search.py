@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import torch
 
+from exporters.claim.evidence import Bits
 from exporters.differentiable import import_graph
-from exporters.evidence import Bits
+from exporters.model_file.runtime import Images
 from exporters.precision.integer import Int8Settings, to_int8
-from exporters.runtime import Images
 
 ALLOWED_LOSS = 0.005
 """The part of the images that INT8 may lose of attacked accuracy before other settings are tried: half a point."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from compressor.files import canonical_json, sha256_bytes
+from compressor.system.files import canonical_json, sha256_bytes
 from compressor.version import __version__
 from exporters.reports.account import Account, Case
 from exporters.reports.plain import one_line

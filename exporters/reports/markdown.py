@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from compressor.statistics import clopper_pearson
+from compressor.numerics.statistics import clopper_pearson
 from exporters.reports.account import Account, Case
 from exporters.reports.plain import one_line
 

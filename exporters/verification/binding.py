@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compressor.contracts import Dataset
-from compressor.datasets import DRAW_RULE
-from compressor.errors import ClassMismatchError
-from exporters.claim import Claim
-from exporters.evidence import DigestEvidence, Evidence, image_digests
-from exporters.runtime import Session
-from exporters.verification.held_data import Draw, draw_images
+from compressor.core.contracts import Dataset
+from compressor.core.errors import ClassMismatchError
+from compressor.data.datasets import DRAW_RULE
+from exporters.claim.claim import Claim
+from exporters.claim.evidence import DigestEvidence, Evidence, image_digests
+from exporters.model_file.runtime import Session
 from exporters.verification.manifest import Manifest
 from exporters.verification.record import CallersError, Record, as_caller
 from exporters.verification.request import HeldData
+from exporters.verification.verifier_data import Draw, draw_images
 
 DATA = "data"
 

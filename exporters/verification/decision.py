@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressor.statistics import binomial_tail, fisher_one_sided
+from compressor.numerics.statistics import binomial_tail, fisher_one_sided
 
 ALLOWANCE = 0.01
 """One image in a hundred may fall to attack variance alone: a constant of the protocol."""

@@ -6,23 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
-from compressor.errors import CompressError, Interrupted, UsageError
-from compressor.memory import is_out_of_memory
-from compressor.randomness import derive_seed
-from compressor.types import Threat
-from exporters.claim import Claim
-from exporters.evidence import DigestEvidence, Evidence, Integers, to_float
-from exporters.preprocessing import Preprocessing
-from exporters.runtime import Provider, Session
-from exporters.verification.attacks import build_attempts, run_attempts
+from compressor.core.errors import CompressError, Interrupted, UsageError
+from compressor.core.types import Threat
+from compressor.numerics.randomness import derive_seed
+from compressor.system.memory import is_out_of_memory
+from exporters.claim.claim import Claim
+from exporters.claim.evidence import DigestEvidence, Evidence, Integers, to_float
+from exporters.file_attacks.attacks import build_attempts, run_attempts
+from exporters.file_attacks.gradients import Gradients
+from exporters.file_attacks.replay import replay
+from exporters.file_attacks.target import Target, open_target
+from exporters.file_attacks.time_limit import Deadline
+from exporters.model_file.preprocessing import Preprocessing
+from exporters.model_file.runtime import Provider, Session
 from exporters.verification.binding import bind_to_data, open_held
 from exporters.verification.decision import is_refuted_by_other_images
-from exporters.verification.gradients import Gradients
-from exporters.verification.held_data import draw_images
 from exporters.verification.opening import OpenFile, check_digests, open_file
 from exporters.verification.policies import Policies
 from exporters.verification.record import MORE_TIME, CallersError, Record, Settled, as_caller
-from exporters.verification.replay import replay
 from exporters.verification.request import (
     REPLAY_SUITE,
     HeldData,
@@ -32,8 +33,6 @@ from exporters.verification.request import (
     fresh_seed,
     refuse_nonsense,
 )
-from exporters.verification.target import Target, open_target
-from exporters.verification.time_limit import Deadline
 from exporters.verification.trials import (
     ATTACKS,
     Pictures,
@@ -46,6 +45,7 @@ from exporters.verification.trials import (
 from exporters.verification.trust import read_trust
 from exporters.verification.unclaimed import examine_unclaimed
 from exporters.verification.verdict import MORE_MEMORY, Verdict
+from exporters.verification.verifier_data import draw_images
 
 REPLAY, NEW_IMAGES = "replay", "independent data"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from compressor.errors import UsageError
-from compressor.files import write_bytes
-from exporters.evidence import Bytes
+from compressor.core.errors import UsageError
+from compressor.system.files import write_bytes
+from exporters.claim.evidence import Bytes
 from exporters.verification.verdict import Verdict
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from compressor.contracts import Dataset
-from compressor.datasets import draw, split_digest
-from compressor.errors import MissingInputError, UnreadableManifestError
-from compressor.files import canonical_json
-from exporters.evidence import Bytes, Integers, image_digests
-from exporters.verification.held_data import SPLIT
+from compressor.core.contracts import Dataset
+from compressor.core.errors import MissingInputError, UnreadableManifestError
+from compressor.data.datasets import draw, split_digest
+from compressor.system.files import canonical_json
+from exporters.claim.evidence import Bytes, Integers, image_digests
+from exporters.verification.verifier_data import SPLIT
 
 SCHEMA = "compress.manifest/1"
 MAX_BYTES = 256 << 20
@@ -29,7 +29,7 @@ class Manifest:
 
     Attributes:
         name: of the dataset.
-        digest: of the split, see :func:`compressor.datasets.digest`; it fixes the draw.
+        digest: of the split, see :func:`compressor.data.datasets.digest`; it fixes the draw.
         class_names: in the order of the labels.
         shape: ``(C, H, W)`` of its images.
         images: SHA-256 of each image's bytes, as bytes: ``[N, 32]``.

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import onnx
 
-from compressor.errors import MissingDeviceError, MissingInputError, UnreadableEvidenceError, UsageError
-from compressor.files import sha256_bytes
-from exporters.claim import KEY, Claim, ClaimMismatchError, model_digest, read_claim, serialise
-from exporters.differentiable.registry import known_operators
-from exporters.evidence import (
+from compressor.core.errors import MissingDeviceError, MissingInputError, UnreadableEvidenceError, UsageError
+from compressor.system.files import sha256_bytes
+from exporters.claim.claim import KEY, Claim, ClaimMismatchError, model_digest, read_claim, serialise
+from exporters.claim.evidence import (
     DigestEvidence,
     Evidence,
     contradiction,
@@ -18,9 +17,10 @@ from exporters.evidence import (
     parse_evidence,
     read_evidence_bytes,
 )
-from exporters.runtime import Session, open_session
-from exporters.structure import load_untrusted
-from exporters.verification.attacks import resolve_suite
+from exporters.differentiable.registry import known_operators
+from exporters.file_attacks.attacks import resolve_suite
+from exporters.model_file.runtime import Session, open_session
+from exporters.model_file.structure import load_untrusted
 from exporters.verification.record import CallersError, Record
 
 STRUCTURE, DIGESTS, SIGNATURE = "structure", "digests", "signature"
@@ -141,7 +141,7 @@ def _check_signature(record: Record) -> None:
     trust = record.trust
     if trust.key is None:
         return
-    from exporters import signing
+    from exporters.claim import signing
 
     record.begin(SIGNATURE)
     path = trust.signature or signing.signature_path(record.options.path)

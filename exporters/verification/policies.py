@@ -8,9 +8,9 @@ from fractions import Fraction
 from math import ceil, prod
 from statistics import NormalDist
 
-from compressor.errors import UsageError
-from compressor.statistics import clopper_pearson
-from compressor.types import Norm, Threat, parse_eps
+from compressor.core.errors import UsageError
+from compressor.core.types import Norm, Threat, parse_eps
+from compressor.numerics.statistics import clopper_pearson
 from exporters.verification.verdict import Assurance, PolicyResult, PolicyStatus
 
 CONFIDENCE = 0.95

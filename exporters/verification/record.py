@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
-from compressor.errors import CompressError
-from compressor.types import Threat
-from exporters.claim import Claim
-from exporters.verification.attacks import Outcome
+from compressor.core.errors import CompressError
+from compressor.core.types import Threat
+from exporters.claim.claim import Claim
+from exporters.file_attacks.attacks import Outcome
+from exporters.file_attacks.time_limit import Deadline
 from exporters.verification.decision import robust_estimate
 from exporters.verification.policies import Attacked, apply_policies
 from exporters.verification.request import REPLAY_SUITE, Request, Watcher, command_of
-from exporters.verification.time_limit import Deadline
 from exporters.verification.trust import Trust
 from exporters.verification.verdict import (
     NOT_DECIDED,

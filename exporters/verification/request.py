@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.errors import MissingInputError, UsageError
-from compressor.suites import get_suite
-from compressor.types import DatasetSpec, Threat
-from exporters.preprocessing import Preprocessing
+from compressor.core.errors import MissingInputError, UsageError
+from compressor.core.types import DatasetSpec, Threat
+from compressor.evaluation.suites import get_suite
+from exporters.model_file.preprocessing import Preprocessing
 from exporters.verification.policies import Policies
 from exporters.verification.verdict import Verdict
 
 if TYPE_CHECKING:
-    from compressor.contracts import Dataset
-    from exporters.runtime import Provider
+    from compressor.core.contracts import Dataset
+    from exporters.model_file.runtime import Provider
 
 VERIFY_SUITE = "verify@1"
 REPLAY_SUITE = "replay"
@@ -51,7 +51,7 @@ class HeldData:
 
     def open(self, image_size: int) -> Dataset:
         """The dataset at ``image_size``."""
-        from compressor.datasets import open_dataset
+        from compressor.data.datasets import open_dataset
 
         if not isinstance(self.source, DatasetSpec):
             return self.source

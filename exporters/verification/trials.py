@@ -7,20 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from compressor.errors import UnreadableModelError, UnsupportedOperatorError
-from compressor.randomness import derive_seed
-from compressor.sampling import random_order
-from compressor.types import Threat
-from exporters.evidence import Bytes, Floats, Integers, to_float
-from exporters.verification.attacks import Outcome, build_attempts, run_attempts
-from exporters.verification.blindness import AttackedImages, look_for_blindness
+from compressor.core.errors import UnreadableModelError, UnsupportedOperatorError
+from compressor.core.types import Threat
+from compressor.numerics.randomness import derive_seed
+from compressor.numerics.sampling import random_order
+from exporters.claim.evidence import Bytes, Floats, Integers, to_float
+from exporters.file_attacks.attacks import Outcome, build_attempts, run_attempts
+from exporters.file_attacks.blindness import AttackedImages, look_for_blindness
+from exporters.file_attacks.gradients import Gradients, open_gradients
+from exporters.file_attacks.random_images import draw_inside
+from exporters.file_attacks.replay import unsteady
+from exporters.file_attacks.target import Target
 from exporters.verification.decision import is_refuted
-from exporters.verification.draws import draw_inside
-from exporters.verification.gradients import Gradients, open_gradients
 from exporters.verification.opening import BLINDED
 from exporters.verification.record import MORE_TIME, Record
-from exporters.verification.replay import unsteady
-from exporters.verification.target import Target
 from exporters.verification.verdict import Broken, Status
 
 DETERMINISM, GATE, ATTACKS, ALARMS, DECISION = "determinism", "gate", "attacks", "alarms", "decision"

@@ -41,7 +41,7 @@ def read_trust(manifest: Path | None, public_key: Path | None, signature: Path |
     """
     key, digests = None, None
     if public_key is not None:
-        from exporters.signing import read_public_key
+        from exporters.claim.signing import read_public_key
 
         key = read_public_key(public_key)
     if manifest is not None:

@@ -6,18 +6,18 @@ from dataclasses import asdict
 
 import numpy as np
 
-from compressor.errors import UsageError
-from compressor.statistics import clopper_pearson
-from compressor.types import Threat
-from exporters.runtime import Session
-from exporters.verification.attacks import resolve_suite
+from compressor.core.errors import UsageError
+from compressor.core.types import Threat
+from compressor.numerics.statistics import clopper_pearson
+from exporters.file_attacks.attacks import resolve_suite
+from exporters.file_attacks.target import open_target
+from exporters.model_file.runtime import Session
 from exporters.verification.binding import DATA, open_held
-from exporters.verification.held_data import Draw, draw_images
 from exporters.verification.opening import DIGESTS, NO_CLAIM, OpenFile
 from exporters.verification.record import CallersError, Record, as_caller
 from exporters.verification.request import REPLAY_SUITE, VERIFY_SUITE, HeldData
-from exporters.verification.target import open_target
 from exporters.verification.trials import Pictures, attack, check_determinism, check_gate, raise_alarms
+from exporters.verification.verifier_data import Draw, draw_images
 
 SAMPLES = 256
 """Test images that are attacked where the caller does not say how many."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from compressor.errors import DONE, FAILED, UNDECIDED
-from compressor.statistics import wilson_interval
-from compressor.types import Threat
+from compressor.core.errors import DONE, FAILED, UNDECIDED
+from compressor.core.types import Threat
+from compressor.numerics.statistics import wilson_interval
 
 if TYPE_CHECKING:
-    from exporters.evidence import Bytes, Floats
+    from exporters.claim.evidence import Bytes, Floats
 
 SCHEMA = "compress.verify/1"
 

@@ -15,8 +15,8 @@ from compressor.attack_report.curve import Curve, CurvePoint
 from compressor.attack_report.gallery import Answer, Example
 from compressor.attack_report.norms import MinimalNorms
 from compressor.attack_report.targeted import Targeted
-from compressor.evaluation_report import Alarm, Report
-from compressor.types import Norm, Threat
+from compressor.core.types import Norm, Threat
+from compressor.evaluation.report import Alarm, Report
 
 N = 60
 

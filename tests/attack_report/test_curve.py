@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from compressor.attack_report import take_subject
 from compressor.attack_report.curve import CurvePoint, accuracy_curve
-from compressor.statistics import wilson_interval
-from compressor.types import Norm
+from compressor.core.types import Norm
+from compressor.numerics.statistics import wilson_interval
 
 from .conftest import Linear, N
 

@@ -15,8 +15,8 @@ from compressor.attack_report.figures import figures, require_matplotlib
 from compressor.attack_report.figures.canvas import DPI, short, to_png
 from compressor.attack_report.figures.confusion import draw_confusion
 from compressor.attack_report.figures.gallery import draw_gallery
-from compressor.errors import MissingPackageError
-from compressor.types import Threat
+from compressor.core.errors import MissingPackageError
+from compressor.core.types import Threat
 
 from .conftest import make_findings, make_report
 

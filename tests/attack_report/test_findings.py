@@ -9,7 +9,7 @@ from compressor.attack_report.curve import Curve, CurvePoint
 from compressor.attack_report.folder import FILES
 from compressor.attack_report.norms import MinimalNorms
 from compressor.attack_report.page import page
-from compressor.types import Norm, Threat
+from compressor.core.types import Norm, Threat
 
 from .conftest import make_findings, make_report, standing
 

@@ -16,7 +16,7 @@ from compressor.attack_report.findings import Findings
 from compressor.attack_report.folder import FILES, contents
 from compressor.attack_report.page import page
 from compressor.attack_report.tables import tables
-from compressor.errors import UsageError, WriteError
+from compressor.core.errors import UsageError, WriteError
 
 from .conftest import make_findings, make_report
 

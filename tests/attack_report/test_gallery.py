@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from compressor.attack_report.gallery import choose_examples, largest_change, make_examples
-from compressor.evaluation_report import Report
-from compressor.suites import get_suite
-from compressor.types import Threat
+from compressor.core.types import Threat
+from compressor.evaluation.report import Report
+from compressor.evaluation.suites import get_suite
 
 from .conftest import Linear, N, make_report
 

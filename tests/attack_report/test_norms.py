@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compressor.attack_report.norms import MinimalNorms, minimal_norms
-from compressor.types import Norm
+from compressor.core.types import Norm
 
 from .conftest import Linear
 

@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from compressor.attack_report.radii import default_radii, length_text, parse_radii, shown, value_of
-from compressor.errors import UsageError
-from compressor.types import Threat
+from compressor.core.errors import UsageError
+from compressor.core.types import Threat
 
 
 def test_the_threats_own_norm_has_multiples_of_its_radius() -> None:

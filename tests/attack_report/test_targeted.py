@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressor.attack_report.targeted import Targeted, choose_attempts, targeted_successes
-from compressor.types import Threat
+from compressor.core.types import Threat
 
 from .conftest import Linear
 

@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from compressor.types import Threat
+from compressor.core.types import Threat
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from compressor import losses
 from compressor.attacks._apgd import climb, random_start
-from compressor.errors import UsageError
+from compressor.core.errors import UsageError
+from compressor.core.registry import ATTACKS
+from compressor.core.types import Threat
 from compressor.frozen import Surrogate
-from compressor.randomness import make_generator
-from compressor.registry import ATTACKS
-from compressor.types import Threat
+from compressor.numerics import losses
+from compressor.numerics.randomness import make_generator
 
 ATTACK = ATTACKS.get("apgd-ce")
 BOTH = [Threat("Linf", "0.02"), Threat("L2", "0.4")]

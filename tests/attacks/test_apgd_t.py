@@ -12,10 +12,10 @@ from pyautoattack.autopgd_base import APGDAttack_targeted
 from torch import nn
 
 from compressor.attacks._search import likeliest_wrong_classes
-from compressor.errors import UsageError
-from compressor.randomness import make_generator
-from compressor.registry import ATTACKS
-from compressor.types import Threat
+from compressor.core.errors import UsageError
+from compressor.core.registry import ATTACKS
+from compressor.core.types import Threat
+from compressor.numerics.randomness import make_generator
 
 ATTACK = ATTACKS.get("apgd-t")
 THREAT = Threat("Linf", "0.08")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from compressor.errors import UsageError
-from compressor.randomness import make_generator
-from compressor.registry import ATTACKS
-from compressor.statistics import mcnemar
-from compressor.types import Threat
+from compressor.core.errors import UsageError
+from compressor.core.registry import ATTACKS
+from compressor.core.types import Threat
+from compressor.numerics.randomness import make_generator
+from compressor.numerics.statistics import mcnemar
 
 ATTACK = ATTACKS.get("autoattack")
 REFERENCE = ATTACKS.get("autoattack-reference")

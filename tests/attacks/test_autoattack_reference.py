@@ -13,9 +13,9 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
 from compressor.attacks._library import LibraryModel, make_adversary
-from compressor.randomness import make_generator
-from compressor.registry import ATTACKS
-from compressor.types import Threat
+from compressor.core.registry import ATTACKS
+from compressor.core.types import Threat
+from compressor.numerics.randomness import make_generator
 
 ATTACK = ATTACKS.get("autoattack-reference")
 THREATS = [Threat("Linf", "0.04"), Threat("L2", "0.3")]

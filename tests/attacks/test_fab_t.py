@@ -11,10 +11,10 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from compressor.attacks.fab_t import ATTACK, TargetedFab
-from compressor.errors import UsageError
+from compressor.core.errors import UsageError
+from compressor.core.types import Norm, Threat
 from compressor.frozen import Surrogate
-from compressor.randomness import make_generator
-from compressor.types import Norm, Threat
+from compressor.numerics.randomness import make_generator
 
 both_norms = pytest.mark.parametrize("norm", ["Linf", "L2"])
 

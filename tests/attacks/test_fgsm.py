@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from compressor.randomness import make_generator
-from compressor.registry import ATTACKS
-from compressor.types import Threat
+from compressor.core.registry import ATTACKS
+from compressor.core.types import Threat
+from compressor.numerics.randomness import make_generator
 
 
 def test_it_is_the_image_plus_eps_times_the_sign_of_the_gradient(linear_digits: Any) -> None:

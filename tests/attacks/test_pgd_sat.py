@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from compressor.attacks._gradient import GradientAttack, step_length
-from compressor.errors import UsageError
-from compressor.randomness import make_generator
-from compressor.registry import ATTACKS
-from compressor.types import Threat
+from compressor.core.errors import UsageError
+from compressor.core.registry import ATTACKS
+from compressor.core.types import Threat
+from compressor.numerics.randomness import make_generator
 
 ATTACK: GradientAttack = ATTACKS.get("pgd-sat")
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from compressor.errors import UsageError
-from compressor.randomness import make_generator
-from compressor.registry import ATTACKS
-from compressor.types import Threat
+from compressor.core.errors import UsageError
+from compressor.core.registry import ATTACKS
+from compressor.core.types import Threat
+from compressor.numerics.randomness import make_generator
 
 ATTACK = ATTACKS.get("pgd-targeted")
 

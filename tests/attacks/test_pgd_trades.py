@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from compressor.randomness import make_generator
-from compressor.registry import ATTACKS
-from compressor.types import Threat
+from compressor.core.registry import ATTACKS
+from compressor.core.types import Threat
+from compressor.numerics.randomness import make_generator
 
 
 def test_it_is_configured_as_the_paper_evaluates() -> None:

@@ -10,8 +10,8 @@ from scipy.optimize import linprog, minimize
 from torch import Tensor
 
 from compressor.attacks._projection import move_to_hyperplane
-from compressor.randomness import make_generator
-from compressor.types import Norm
+from compressor.core.types import Norm
+from compressor.numerics.randomness import make_generator
 
 both_norms = pytest.mark.parametrize("norm", ["Linf", "L2"])
 LIBRARY = {"Linf": projection_linf, "L2": projection_l2}

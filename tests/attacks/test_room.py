@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from compressor.randomness import make_generator
-from compressor.registry import ATTACKS
-from compressor.types import Threat
+from compressor.core.registry import ATTACKS
+from compressor.core.types import Threat
+from compressor.numerics.randomness import make_generator
 
 THREATS = [Threat("Linf", "8/255"), Threat("L2", "0.5")]
 FEW = {"steps": 5, "queries": 20, "targets": 2}

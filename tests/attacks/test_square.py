@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from compressor.attacks import _square
 from compressor.attacks.square import ATTACK, Square
-from compressor.errors import UsageError
+from compressor.core.errors import UsageError
+from compressor.core.types import Threat
 from compressor.frozen import Surrogate
-from compressor.losses import cw_margin
-from compressor.randomness import make_generator
-from compressor.types import Threat
+from compressor.numerics.losses import cw_margin
+from compressor.numerics.randomness import make_generator
 
 THREATS = [Threat("Linf", "0.1"), Threat("L2", "0.6")]
 both_norms = pytest.mark.parametrize("threat", THREATS, ids=str)

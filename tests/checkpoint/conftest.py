@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from torch import Tensor
 
-from compressor.classifier import build_classifier
-from compressor.types import ModelSpec
+from compressor.core.types import ModelSpec
+from compressor.models.classifier import build_classifier
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from compressor import classifier
 from compressor.checkpoint import fill_network
-from compressor.contracts import ModelFamily
-from compressor.errors import UnknownArchitectureError
-from compressor.types import ModelSpec
+from compressor.core.contracts import ModelFamily
+from compressor.core.errors import UnknownArchitectureError
+from compressor.core.types import ModelSpec
+from compressor.models import classifier
 
 SPEC = ModelSpec("wideresnet-10-1", 10)
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from compressor.checkpoint import load_checkpoint, named_normalization, normalization_name
-from compressor.errors import UnknownArchitectureError, UnknownNameError
-from compressor.files import sha256_file
-from compressor.types import Normalization
+from compressor.core.errors import UnknownArchitectureError, UnknownNameError
+from compressor.core.types import Normalization
+from compressor.system.files import sha256_file
 
 CIFAR10, HALF = named_normalization("cifar10"), named_normalization("half")
 

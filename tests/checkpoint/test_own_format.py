@@ -8,10 +8,10 @@ import torch
 from safetensors import safe_open
 
 from compressor.checkpoint import load_checkpoint, save_checkpoint
-from compressor.classifier import build_classifier
-from compressor.errors import CompressError, UnreadableCheckpointError, UsageError, WriteError
-from compressor.files import canonical_json
-from compressor.types import ModelSpec, Normalization
+from compressor.core.errors import CompressError, UnreadableCheckpointError, UsageError, WriteError
+from compressor.core.types import ModelSpec, Normalization
+from compressor.models.classifier import build_classifier
+from compressor.system.files import canonical_json
 
 SPECS = [
     ModelSpec("resnet18-0.125", 10),

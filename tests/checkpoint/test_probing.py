@@ -9,9 +9,9 @@ from PIL import Image
 from torch import nn
 
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, named_normalization, probe
-from compressor.classifier import Classifier
-from compressor.errors import AmbiguousCheckpointError
-from compressor.types import ModelSpec
+from compressor.core.errors import AmbiguousCheckpointError
+from compressor.core.types import ModelSpec
+from compressor.models.classifier import Classifier
 
 ROOT = Path(__file__).parents[2]
 TEACHER = ROOT / "../shared/checkpoints/wrn16-4-nfgsm.pt"

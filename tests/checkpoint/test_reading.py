@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from compressor.checkpoint import read_state
-from compressor.errors import MissingInputError, UnreadableCheckpointError, UnsafeCheckpointError
+from compressor.core.errors import MissingInputError, UnreadableCheckpointError, UnsafeCheckpointError
 
 
 class _Code:

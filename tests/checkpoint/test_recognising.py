@@ -7,10 +7,10 @@ import torch
 
 from compressor.checkpoint import load_checkpoint, recognise
 from compressor.checkpoint.unwrapping import OUTER_KEYS, PREFIXES
-from compressor.classifier import family_name
-from compressor.errors import UnknownArchitectureError
-from compressor.models._foreign import recognise_nothing
-from compressor.registry import MODELS
+from compressor.core.errors import UnknownArchitectureError
+from compressor.core.registry import MODELS
+from compressor.models.classifier import family_name
+from compressor.models.families._foreign import recognise_nothing
 
 MEMBERS = {
     "wideresnet-16-2": 10,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressor.checkpoint.unwrapping import OUTER_KEYS, PREFIXES, split_normalizer, strip_prefixes, unwrap
-from compressor.errors import UnreadableCheckpointError
-from compressor.types import Normalization
+from compressor.core.errors import UnreadableCheckpointError
+from compressor.core.types import Normalization
 
 FILE = Path("teacher.pt")
 WEIGHTS = {"conv1.weight": torch.ones(2), "bn1.running_mean": torch.zeros(2), "fc.weight": torch.ones(3)}

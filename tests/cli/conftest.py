@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from compressor.checkpoint import save_checkpoint
-from compressor.classifier import build_classifier
-from compressor.types import ModelSpec
+from compressor.core.types import ModelSpec
+from compressor.models.classifier import build_classifier
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cli.main import main
-from exporters.onnx import set_metadata
+from exporters.writing.onnx import set_metadata
 
 CLASSES = ("horizontal", "plain", "vertical")
 SMALL = ["--batch-size", "16", "--attack-steps", "2", "--threads", "1", "--device", "cpu"]

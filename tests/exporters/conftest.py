@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compressor.contracts import Split
-from compressor.types import Threat
-from exporters.evidence import evidence_path
-from exporters.sealing import seal
+from compressor.core.contracts import Split
+from compressor.core.types import Threat
+from exporters.artifact.sealing import seal
+from exporters.claim.evidence import evidence_path
 
 SIDE = 6
 

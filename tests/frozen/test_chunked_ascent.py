@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from compressor.ascent import ascend
-from compressor.classifier import build_classifier
+from compressor.core.types import ModelSpec, Threat
 from compressor.frozen import FrozenTwin
-from compressor.losses import cross_entropy
-from compressor.randomness import make_generator
-from compressor.types import ModelSpec, Threat
+from compressor.models.classifier import build_classifier
+from compressor.numerics.ascent import ascend
+from compressor.numerics.losses import cross_entropy
+from compressor.numerics.randomness import make_generator
 
 THREAT = Threat("Linf", "8/255")
 GOAL = 0.05

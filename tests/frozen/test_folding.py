@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compressor.classifier import build_classifier
+from compressor.core.types import ModelSpec
 from compressor.frozen import FrozenTwin
 from compressor.frozen.folding import fold
-from compressor.types import ModelSpec
+from compressor.models.classifier import build_classifier
 
 Settle = Callable[..., nn.Module]
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from compressor.core.registry import MODELS
+from compressor.core.types import ModelSpec
 from compressor.frozen import FrozenTwin, Surrogate, chunk_of, errs, surrogate_of
-from compressor.losses import is_wrong
-from compressor.randomness import make_generator
-from compressor.registry import MODELS
-from compressor.types import ModelSpec
+from compressor.numerics.losses import is_wrong
+from compressor.numerics.randomness import make_generator
 
 
 class Fixed(nn.Module):

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from compressor.checkpoint import load_checkpoint
-from compressor.datasets import open_dataset
-from compressor.reporting import SilentReporter
-from compressor.training.interruption import StopRequest
-from compressor.training.measure import Measurement, measure
-from compressor.training.recipe import resolve
-from compressor.training.run_folder import RunFolder
+from compressor.core.reporting import SilentReporter
+from compressor.core.types import DatasetSpec
+from compressor.data.datasets import open_dataset
+from compressor.evaluation.quick import Measurement, measure
+from compressor.runs.recipe import resolve
+from compressor.runs.run_folder import RunFolder
+from compressor.system.interruption import StopRequest
 from compressor.training.session import TrainingRequest, train
-from compressor.types import DatasetSpec
 
 SETTINGS: dict[str, Any] = {
     "epochs": 6,

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressor import own_code
-from compressor.classifier import build_classifier
+from compressor.core.registry import MODELS
+from compressor.core.types import ModelSpec, Normalization
 from compressor.frozen import FrozenTwin, chunk_of, folded_twin, in_chunks, surrogate_of
-from compressor.registry import MODELS
-from compressor.types import ModelSpec, Normalization
+from compressor.models import user_code as own_code
+from compressor.models.classifier import build_classifier
 
 NORMALIZATION = Normalization((0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
 

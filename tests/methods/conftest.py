@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from compressor.contracts import Batch, Progress
+from compressor.core.contracts import Batch, Progress
 
 Array = NDArray[np.float64]
 

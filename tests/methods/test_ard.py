@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compressor.contracts import Batch
-from compressor.errors import UsageError
+from compressor.core.contracts import Batch
+from compressor.core.errors import UsageError
 from compressor.methods.ard import ARD
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compressor.errors import UsageError
+from compressor.core.errors import UsageError
 from compressor.methods.iad import IAD
 
 

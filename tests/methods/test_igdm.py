@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from compressor.errors import UsageError
+from compressor.core.errors import UsageError
 from compressor.methods.adaad import AdaAD
 from compressor.methods.igdm import IGDM
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from compressor.contracts import Batch
-from compressor.errors import UsageError
+from compressor.core.contracts import Batch
+from compressor.core.errors import UsageError
 from compressor.methods.kd import KD
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from compressor.errors import UsageError
+from compressor.core.errors import UsageError
 from compressor.methods.mart import MART
 
 

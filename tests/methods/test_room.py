@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from compressor.ascent import ascend
-from compressor.contracts import Batch
-from compressor.registry import METHODS
-from compressor.types import Threat
+from compressor.core.contracts import Batch
+from compressor.core.registry import METHODS
+from compressor.core.types import Threat
+from compressor.numerics.ascent import ascend
 
 CHANGES = ("labels", "teacher at x", "teacher at x'")
 # What changes the attack, and what changes the gradient of the whole step.

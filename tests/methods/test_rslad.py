@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from compressor.ascent import ascend
-from compressor.contracts import Batch
-from compressor.errors import UsageError
+from compressor.core.contracts import Batch
+from compressor.core.errors import UsageError
+from compressor.core.types import Threat
 from compressor.methods.rslad import RSLAD
-from compressor.types import Threat
+from compressor.numerics.ascent import ascend
 
 
 @pytest.mark.parametrize(("reduction", "divisor"), [("batchmean", 1), ("mean", 3), ("batchmean/10", 10)])

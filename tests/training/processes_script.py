@@ -7,19 +7,19 @@ from pathlib import Path
 
 import torch
 
-from compressor import launch
 from compressor.checkpoint import load_checkpoint, save_checkpoint
-from compressor.classifier import build_classifier
-from compressor.contracts import Dataset, Split
-from compressor.datasets import open_dataset
-from compressor.errors import Interrupted
-from compressor.reporting import SilentReporter
-from compressor.team import leave
-from compressor.training.interruption import StopRequest
-from compressor.training.recipe import Recipe, resolve
-from compressor.training.run_folder import RunFolder
+from compressor.core.contracts import Dataset, Split
+from compressor.core.errors import Interrupted
+from compressor.core.reporting import SilentReporter
+from compressor.core.types import DatasetSpec, ModelSpec
+from compressor.data.datasets import open_dataset
+from compressor.models.classifier import build_classifier
+from compressor.runs.recipe import Recipe, resolve
+from compressor.runs.run_folder import RunFolder
+from compressor.system import launch
+from compressor.system.interruption import StopRequest
+from compressor.system.process_group import leave
 from compressor.training.session import TrainingRequest, train, training_images
-from compressor.types import DatasetSpec, ModelSpec
 
 MODEL = "wideresnet-10-1"
 # One step of each: without a teacher or with, attacked in eval or train mode, forwards whose result is not used, and

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from compressor.checkpoint import load_checkpoint
-from compressor.contracts import Split, SplitName
-from compressor.errors import Interrupted
-from compressor.randomness import drawing_from
-from compressor.reporting import SilentReporter
-from compressor.training.interruption import StopRequest
-from compressor.training.recipe import resolve
-from compressor.training.run_folder import RunFolder
+from compressor.core.contracts import Split, SplitName
+from compressor.core.errors import Interrupted
+from compressor.core.reporting import SilentReporter
+from compressor.numerics.randomness import drawing_from
+from compressor.runs.recipe import resolve
+from compressor.runs.run_folder import RunFolder
+from compressor.system.interruption import StopRequest
 from compressor.training.session import TrainingRequest, train
 
 CPU = torch.device("cpu")

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint
-from compressor.contracts import Split, SplitName
-from compressor.errors import Interrupted, UsageError
-from compressor.registry import METHODS
-from compressor.reporting import SilentReporter
-from compressor.training.interruption import StopRequest
-from compressor.training.recipe import Recipe, resolve
-from compressor.training.run_folder import RunFolder
+from compressor.core.contracts import Split, SplitName
+from compressor.core.errors import Interrupted, UsageError
+from compressor.core.registry import METHODS
+from compressor.core.reporting import SilentReporter
+from compressor.runs.recipe import Recipe, resolve
+from compressor.runs.run_folder import RunFolder
+from compressor.system.interruption import StopRequest
 from compressor.training.session import TrainingRequest, TrainingResult, train
 
 MODEL = "wideresnet-10-1"

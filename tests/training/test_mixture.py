@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
-from compressor.classifier import build_classifier
-from compressor.contracts import Split, SplitName
-from compressor.errors import Interrupted, RecipeChangedError, UnreadableDataError, UsageError
-from compressor.reporting import SilentReporter
-from compressor.training.interruption import StopRequest
-from compressor.training.recipe import Recipe, resolve
-from compressor.training.run_folder import RunFolder
+from compressor.core.contracts import Split, SplitName
+from compressor.core.errors import Interrupted, RecipeChangedError, UnreadableDataError, UsageError
+from compressor.core.reporting import SilentReporter
+from compressor.core.types import ModelSpec
+from compressor.models.classifier import build_classifier
+from compressor.runs.recipe import Recipe, resolve
+from compressor.runs.run_folder import RunFolder
+from compressor.system.interruption import StopRequest
 from compressor.training.session import TrainingRequest, TrainingResult, train
-from compressor.types import ModelSpec
 
 MODEL, SIDE, CLASSES = "wideresnet-10-1", 16, 3
 

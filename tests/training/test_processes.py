@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compressor.team import Team
-from compressor.training.feeder import Feeder
-from compressor.training.stopwatch import Stopwatch
+from compressor.system.process_group import Team
+from compressor.training.batches import Feeder
+from compressor.training.timing import Stopwatch
 
 _SCRIPT = Path(__file__).parent / "processes_script.py"
 _ROOT = Path(__file__).parents[2]

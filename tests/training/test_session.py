@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
-from compressor.classifier import build_classifier
-from compressor.contracts import Progress, Split, SplitName
-from compressor.errors import DivergedError, Interrupted, RecipeChangedError, UnknownNameError, UsageError
-from compressor.reporting import SilentReporter
-from compressor.training.feeder import Share
-from compressor.training.interruption import StopRequest
+from compressor.core.contracts import Progress, Split, SplitName
+from compressor.core.errors import DivergedError, Interrupted, RecipeChangedError, UnknownNameError, UsageError
+from compressor.core.reporting import SilentReporter
+from compressor.core.types import ModelSpec
+from compressor.models.classifier import build_classifier
+from compressor.runs.recipe import Recipe, resolve
+from compressor.runs.run_folder import RunFolder
+from compressor.system.interruption import StopRequest
+from compressor.training.batches import Share
 from compressor.training.loop import Trainer
-from compressor.training.recipe import Recipe, resolve
-from compressor.training.run_folder import RunFolder
 from compressor.training.session import TrainingRequest, TrainingResult, train
-from compressor.types import ModelSpec
 
 MODEL = "wideresnet-10-1"
 CPU = torch.device("cpu")
@@ -195,7 +195,7 @@ def test_the_twin_trains_what_the_model_itself_would(tmp_path: Path) -> None:
 
 def test_choices_are_kept_on_resume_and_told_by_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = iter(["bf16", "fp32"])
-    monkeypatch.setattr("compressor.training.choices.choose_precision", lambda *_, **__: next(measured))
+    monkeypatch.setattr("compressor.runs.choices.choose_precision", lambda *_, **__: next(measured))
     settings, stop = recipe("sat", precision="auto"), StopRequest()
     with pytest.raises(Interrupted):
         run_training(settings, tmp_path / "run", reporter=Watcher(stop, after=2), stop=stop)

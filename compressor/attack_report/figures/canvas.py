@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from compressor.errors import MissingPackageError
+from compressor.core.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ import numpy as np
 from compressor.attack_report.classes import Confusion
 from compressor.attack_report.figures.canvas import short, to_png
 from compressor.attack_report.radii import threat_text
-from compressor.types import Threat
+from compressor.core.types import Threat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

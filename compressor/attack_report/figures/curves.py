@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from compressor.attack_report.curve import Curve
 from compressor.attack_report.figures.canvas import BLUE, legend_below, mark_radius, percent_axis, to_png
 from compressor.attack_report.radii import shown, threat_text, unit
-from compressor.types import Threat
+from compressor.core.types import Threat
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

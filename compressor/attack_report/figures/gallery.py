@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from compressor.attack_report.figures.canvas import INK, short, to_png
 from compressor.attack_report.gallery import Answer, Example, largest_change
 from compressor.attack_report.radii import threat_text
-from compressor.types import Threat
+from compressor.core.types import Threat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ import numpy as np
 from compressor.attack_report.figures.canvas import BLUE, GREY, legend_below, mark_radius, percent_axis, to_png
 from compressor.attack_report.norms import MinimalNorms
 from compressor.attack_report.radii import length_text, shown, threat_text, unit
-from compressor.types import Norm, Threat
+from compressor.core.types import Norm, Threat
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from compressor.errors import UnreadableModelError
+from compressor.core.errors import UnreadableModelError
 
 MAX_NUMBERS = 1 << 28
 """The most numbers of one value whose size the file's numbers choose: one gigabyte in float32."""

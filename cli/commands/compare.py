@@ -1,0 +1,126 @@
+"""``compress compare``: finished runs side by side, in the layout of a paper's table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import common as options
+from cli.output.console import Output
+from compressor.core.errors import UsageError
+
+_MEASURE = "Measuring what is missing: with --evaluate"
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            "--evaluate",
+            metavar="WHICH",
+            help="Attack the checkpoints that are not yet measured so: best, or both (best and last).",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            "--suite",
+            metavar="NAME",
+            help="Attack suite. Default: what the first run was measured with, else default.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    eval_samples: Annotated[
+        int | None,
+        typer.Option(
+            "--eval-samples",
+            "--samples",
+            min=1,
+            metavar="N",
+            help="Test images. Default: as many as for the first run, else 1,000.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    eps: Annotated[
+        str | None,
+        typer.Option(
+            "--eps",
+            metavar="EPS",
+            help="Perturbation size, such as 8/255. Default: what each run was trained against.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Code that a run's network is made by and that you trust: python:package.module:factory; repeatable.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="RUN", help="The run that the others are compared with. Default: the first."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="NAME", help="table, markdown, csv or json. Default: what --output ends in, or table."
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there instead of printing it.")
+    ] = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Lay finished runs side by side: best and last checkpoint, every attack, over seeds, with tests."""
+    from cli.output.comparison_formats import SCHEMA, format_by, show_comparison, to_text
+    from cli.stages.inputs import Inputs
+    from cli.stages.measuring import Measuring, measure_runs
+    from compressor.comparison import compare_runs, open_run
+    from compressor.models.user_code import allow
+    from compressor.system.files import write_text
+    from compressor.system.interruption import stop_on_signals
+
+    chosen = format_by(layout, to.suffix if to else None)
+    as_json = as_json or (chosen == "json" and to is None)
+    _check_measuring(evaluate, {"--suite": suite, "--eval-samples": eval_samples, "--eps": eps, "--model": model})
+    for name in model or ():
+        allow(name)
+    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
+        opened = [open_run(path) for path in runs]
+        baseline = open_run(against) if against else None
+        if evaluate is not None:
+            inputs = Inputs(data, data_dir, download, device, threads)
+            asked = Measuring.parse(evaluate, suite, eval_samples, eps)
+            measure_runs([*opened, *([baseline] if baseline else [])], asked, inputs, output=output, stop=stop)
+        comparison = compare_runs(opened, baseline)
+        for warning in comparison.warnings:
+            output.warn(warning)
+        if to is not None:
+            write_text(to, to_text(comparison, chosen))
+            output.note(f"written: {to}")
+        elif chosen == "table":
+            show_comparison(comparison, output)
+        elif not as_json:
+            output.text(to_text(comparison, chosen))
+        output.json(SCHEMA, comparison.to_json())
+    return 0
+
+
+def _check_measuring(evaluate: str | None, given: dict[str, object]) -> None:
+    unused = [name for name, value in given.items() if value is not None]
+    if evaluate is None and unused:
+        raise UsageError(f"{unused[0]} says how to measure, and nothing is to be measured.", "Add --evaluate both.")

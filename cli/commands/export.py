@@ -1,0 +1,132 @@
+"""``compress export``: a checkpoint becomes ONNX files, each with a claim, and the evidence beside it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import common as options
+from cli.output.console import Output
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint of ours, or a foreign one.")],
+    to: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE|DIR", help="Default: model.onnx beside the checkpoint."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option("--precision", metavar="P", help="fp32 (default), fp16 or int8; several, each a file of its own."),
+    ] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            "--opset",
+            metavar="N",
+            help="ONNX operator set, 13 to 21, for runtimes that know no newer one. Default: 20.",
+        ),
+    ] = None,
+    fixed_batch: Annotated[
+        int | None,
+        typer.Option(
+            "--fixed-batch",
+            metavar="N",
+            help="Take just N images at once, as phones' compilers want. Default: any number.",
+        ),
+    ] = None,
+    evidence_file: Annotated[
+        Path | None, typer.Option("--evidence-file", metavar="FILE", help="Default: beside the model.")
+    ] = None,
+    evidence: Annotated[
+        str,
+        typer.Option(
+            "--evidence",
+            metavar="MODE",
+            help="images; digests: whoever verifies must hold the data; none: no attack, no claim.",
+        ),
+    ] = "images",
+    evidence_samples: options.EvidenceSamples = 256,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option("--sign-key", metavar="FILE", help="PEM, elliptic curve: signs model and evidence."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
+    image_size: options.ImageSize = None,
+    model: options.ModelName = None,
+    normalization: options.Normalization = None,
+    activation: options.Activation = None,
+    eps: options.Eps = None,
+    norm: options.Norm = None,
+    suite: options.Suite = None,
+    seed: options.Seed = None,
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Write verified ONNX files: parity with the checkpoint, attacks on each file itself, claim and evidence."""
+    from cli.output.tables import show_exports
+    from cli.stages.exporting import export_and_verify, export_bare, paths_of, refuse_to_replace, signing_key
+    from cli.stages.inputs import Inputs, default_data, default_threat, open_checkpoint
+    from compressor.core.errors import UsageError
+    from compressor.system.devices import set_threads
+    from compressor.system.interruption import stop_on_signals
+    from exporters.artifact.artifact import ExportSettings, Workshop
+    from exporters.model_file.opset import OPSET, check_opset
+    from exporters.writing.fixed_batch import check_batch
+
+    paths = paths_of(precision, to, checkpoint)
+    if evidence not in ("images", "digests", "none"):
+        raise UsageError(f"the evidence {evidence!r} is not known.", "Use images, digests or none.")
+    if evidence == "none" and (sign_key or evidence_file):
+        raise UsageError("without evidence there is nothing to sign and no evidence file.", "Use --evidence digests.")
+    opset = OPSET if opset is None else opset
+    check_opset(opset)
+    if fixed_batch is not None:
+        check_batch(fixed_batch)
+    key = signing_key(sign_key)
+    if evidence_file is not None and len(paths) > 1:
+        raise UsageError("--evidence-file names one file, and several are exported.", "Leave it out.")
+    refuse_to_replace(paths.values(), evidence_file, force=force)
+    inputs = Inputs(data, data_dir, download, "cpu", threads)
+    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
+        loaded, dataset = open_checkpoint(
+            checkpoint, inputs, output,
+            model=model, normalization=normalization, activation=activation, image_size=image_size,
+        )  # fmt: skip
+        threat = default_threat(loaded.metadata.get("threat", {}), eps, norm)
+        settings = ExportSettings(
+            evidence_samples,
+            seed or 0,
+            suite,
+            set_threads(threads),
+            with_images=evidence == "images",
+            key=key,
+            opset=opset,
+            fixed_batch=fixed_batch,
+        )
+        workshop = Workshop(loaded, dataset, threat, settings)
+        if evidence == "none":
+            output.json("compress.export/1", {"exports": export_bare(workshop, paths, output)})
+            return 0
+        exported = [
+            export_and_verify(workshop, name, path, evidence=evidence_file, force=force, output=output, stop=stop)
+            for name, path in paths.items()
+        ]
+        fields = show_exports(exported, output, threads=settings.threads)
+        output.json("compress.export/1", {"exports": fields})
+        needed = ["--evidence-file", str(evidence_file)] if evidence_file else []
+        if evidence == "digests":
+            needed += replace(inputs, data=data or default_data(loaded)).words()
+        for path in paths.values():
+            output.line(shlex.join(["compress", "verify", str(path), *needed]))
+    codes = {done.verdict.exit_code for done in exported}
+    return next((code for code in (1, 3) if code in codes), max(codes))

@@ -1,0 +1,47 @@
+"""``compress manifest``: a dataset's test split by digests, for whoever must bind claims to it without holding it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import common as options
+from cli.output.console import Output
+
+
+def manifest(
+    data: Annotated[str, typer.Argument(metavar="SPEC", help="The dataset, such as cifar10 or imagefolder:DIR.")],
+    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The manifest to write.")],
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
+    image_size: options.ImageSize = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Write the digests of a dataset's test images, which `compress verify --manifest` takes in place of the data."""
+    from cli.stages.inputs import decoding_shown
+    from compressor.core.errors import UsageError
+    from compressor.core.types import DatasetSpec
+    from compressor.data.datasets import open_dataset
+    from compressor.system.files import write_text
+    from compressor.system.interruption import stop_on_signals
+    from exporters.verification.manifest import make_manifest
+
+    if to.is_dir():
+        raise UsageError(f"{to} is a folder.", "Give --output a file.")
+    if to.exists() and not force:
+        raise UsageError(f"{to} exists already.", "Add --force to replace it, or choose another name.")
+    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
+        spec = DatasetSpec.parse(data)
+        with decoding_shown(output, stop):
+            dataset = open_dataset(spec, data_dir=data_dir, download=download, image_size=image_size or 32)
+            made = make_manifest(dataset)
+        write_text(to, made.to_text())
+        output.line(f"{to}: {len(made.labels):,} images of {spec}, digest {made.digest}")
+        fields = {"path": str(to), "images": len(made.labels), "digest": made.digest}
+        output.json("compress.manifest/1", fields)
+    return 0

@@ -1,0 +1,231 @@
+"""``compress verify``: whether what an ONNX file claims of itself can be refuted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import common as options
+from cli.output.console import Output
+
+_REPORTS = "Reports: written on every exit, and without a say in the exit code"
+_POLICY = "Policies: what is required besides that the claim holds"
+_ELSEWHERE = "Files without a claim, with --data and --min-robust-accuracy"
+
+
+def verify(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The exported file.")],
+    evidence_file: Annotated[
+        Path | None, typer.Option("--evidence-file", metavar="FILE", help="Default: beside the model.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="SPEC",
+            help="A dataset that you hold: the claim's own binds the evidence to it, another is a fresh test.",
+        ),
+    ] = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Option("--manifest", metavar="FILE", help="Of the claim's dataset, in place of it: `compress manifest`."),
+    ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option("--public-key", metavar="FILE", help="PEM: its owner must have signed the model."),
+    ] = None,
+    signature_file: Annotated[
+        Path | None, typer.Option("--signature-file", metavar="FILE", help="Default: MODEL.sig beside the model.")
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            "--suite",
+            metavar="NAME",
+            help="verify (default); replay: digests and replay only; another one runs after it.",
+        ),
+    ] = None,
+    latest: Annotated[bool, typer.Option("--latest", help="Run the newest version of the suite.")] = False,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            metavar="N",
+            help="Attack a random subset of N standing images; without a claim, N test images.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="Of the fresh attacks. Default: from the system; printed.")
+    ] = None,
+    min_robust_accuracy: Annotated[
+        float | None, typer.Option("--min-robust-accuracy", metavar="T", help="0 to 1.", rich_help_panel=_POLICY)
+    ] = None,
+    min_clean_accuracy: Annotated[
+        float | None, typer.Option("--min-clean-accuracy", metavar="T", help="0 to 1.", rich_help_panel=_POLICY)
+    ] = None,
+    require_eps: Annotated[
+        str | None, typer.Option("--require-eps", metavar="EPS", help="At least this.", rich_help_panel=_POLICY)
+    ] = None,
+    require_norm: Annotated[
+        str | None, typer.Option("--require-norm", metavar="NORM", help="Linf or L2.", rich_help_panel=_POLICY)
+    ] = None,
+    min_samples: Annotated[
+        int | None,
+        typer.Option("--min-samples", min=1, metavar="N", help="Images at least.", rich_help_panel=_POLICY),
+    ] = None,
+    require_assurance: Annotated[
+        str | None,
+        typer.Option(
+            "--require-assurance",
+            metavar="LEVEL",
+            help="self-consistent, dataset-bound or signed.",
+            rich_help_panel=_POLICY,
+        ),
+    ] = None,
+    eps: Annotated[
+        str | None,
+        typer.Option("--eps", metavar="EPS", help="Radius of the attacks, such as 8/255.", rich_help_panel=_ELSEWHERE),
+    ] = None,
+    norm: Annotated[
+        str | None,
+        typer.Option("--norm", metavar="NORM", help="Linf (default) or L2.", rich_help_panel=_ELSEWHERE),
+    ] = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size",
+            min=1,
+            metavar="N",
+            help="Where the file leaves height and width open.",
+            rich_help_panel=_ELSEWHERE,
+        ),
+    ] = None,
+    accept_black_box: Annotated[
+        bool, typer.Option("--accept-black-box", help="Let a file hold whose gradients cannot be had.")
+    ] = False,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit",
+            metavar="SECONDS",
+            help="Begin no batch of attacks after it: undecided then. A minute later all is ended.",
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-limit",
+            metavar="SIZE",
+            help="What examining the file may take, besides libraries: 8GB; 0 for no limit. Default: 16GB, or three "
+            "quarters of what is free.",
+        ),
+    ] = None,
+    failures: Annotated[
+        Path | None,
+        typer.Option(
+            "--failures",
+            metavar="DIR",
+            help="Write the images that were broken as PNG pairs.",
+            rich_help_panel=_REPORTS,
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option(
+            "--junit", metavar="FILE", help="JUnit XML: a test case for each check.", rich_help_panel=_REPORTS
+        ),
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            "--summary", metavar="FILE", help="Markdown, for the summary of a CI job.", rich_help_panel=_REPORTS
+        ),
+    ] = None,
+    attestation: Annotated[
+        Path | None,
+        typer.Option(
+            "--attestation",
+            metavar="FILE",
+            help="in-toto statement (test-result/v0.1), unsigned.",
+            rich_help_panel=_REPORTS,
+        ),
+    ] = None,
+    provider: options.Provider = "cpu",
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> int:
+    """Check an exported file's claim with fresh attacks: 0 holds, 1 violated, 2 wrong usage, 3 could not decide."""
+    from cli.output.verify_reports import ATTESTATION, JUNIT, SUMMARY, reporting, subject_of, write_images
+
+    paths = {JUNIT: junit, SUMMARY: summary, ATTESTATION: attestation}
+    # All that can fail happens where the reports hear of it, the imports too.
+    subject = subject_of(model, evidence_file)
+    with Output(as_json=as_json, quiet=quiet) as output, reporting(paths, subject, output) as reports:
+        from typing import Any, cast
+
+        from cli.output.tables import show_verdict
+        from compressor.core.errors import UsageError
+        from compressor.core.types import DatasetSpec, Threat
+        from compressor.system.interruption import stop_on_signals
+        from compressor.system.sizes import parse_size
+        from exporters.isolation import Listener, verify_isolated
+        from exporters.model_file.preprocessing import Preprocessing, parse_normalization
+        from exporters.verification import HeldData, Policies
+        from exporters.verification.request import Request, fresh_seed
+
+        policies = Policies(
+            min_robust_accuracy=min_robust_accuracy,
+            min_clean_accuracy=min_clean_accuracy,
+            require_eps=require_eps,
+            require_norm=cast(Any, require_norm),
+            min_samples=min_samples,
+            require_assurance=cast(Any, require_assurance),
+        )
+        reports.require(policies)
+        preprocessing = Preprocessing(parse_normalization(mean, std), image_size)
+        if eps is None and (norm is not None or preprocessing != Preprocessing()):
+            raise UsageError("--norm, --mean, --std and --image-size are for files without a claim.", "Add --eps EPS.")
+        request = Request(
+            path=model,
+            evidence=evidence_file,
+            data=HeldData(DatasetSpec.parse(data), data_dir, download) if data else None,
+            suite=suite,
+            latest=latest,
+            seed=fresh_seed() if seed is None else seed,
+            samples=samples,
+            provider=cast(Any, provider),
+            threads=threads,
+            policies=policies,
+            accept_black_box=accept_black_box,
+            time_limit=time_limit,
+            manifest=manifest,
+            public_key=public_key,
+            signature=signature_file,
+            threat=Threat(cast(Any, norm or "Linf"), eps) if eps is not None else None,
+            preprocessing=preprocessing,
+        )
+        limit = None if memory_limit is None else parse_size(memory_limit)
+        with stop_on_signals() as stop:
+            output.phase(f"Verifying {model}")
+            listener = Listener(
+                on_progress=lambda name, done, total: output.advance(done, total, name),
+                on_warning=output.warn,
+                check_stop=stop.raise_if_set,
+            )
+            verdict = verify_isolated(
+                request, memory_limit=limit, listener=listener, with_failures=failures is not None, debug=debug
+            )
+        reports.tell_verdict(verdict)
+        if failures is not None:
+            write_images(verdict, failures, reports, output)
+        show_verdict(verdict, output)
+        output.json("compress.verify/1", {**verdict.to_json(), "unwritten": reports.unwritten})
+    return verdict.exit_code

@@ -1,0 +1,230 @@
+"""Results as people read them: one table for an evaluation, one for a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cli.output.console import Output, percent
+from compressor.core.errors import DONE, FAILED
+from compressor.evaluation.tables import stage_counts
+from compressor.numerics.statistics import clopper_pearson, wilson_interval
+from compressor.system.files import sha256_file
+from compressor.system.sizes import format_size
+from exporters.reports import headline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.stages.exporting import Exported
+    from compressor.evaluation.report import Bits, Report
+    from exporters.artifact.artifact import Artifact, ExportSettings
+    from exporters.artifact.latency import Latency
+    from exporters.artifact.mobile import MobileUsability
+    from exporters.differentiable.arithmetic import Arithmetic
+    from exporters.verification import Verdict
+
+_LARGE_EVIDENCE = 100_000_000
+_MARKS = {"passed": "ok", "failed": "FAILED", "undecided": "UNDECIDED", "skipped": "-"}
+
+
+def show_report(report: Report, title: str, output: Output) -> None:
+    """Clean accuracy, each attack's, and the worst case, with 95 % Wilson intervals; below it the alarms that rang.
+
+    Where there is more than one attack, the last column counts the images that it broke and no other did.
+    """
+    doubt = "" if report.trustworthy else ", NOT TRUSTWORTHY"
+    several = len(report.attacks) > 1
+    unique = report.unique
+    rows = [(*_row("clean", report.clean), "")]
+    rows += [(*_row(name, bits), str(unique[name])) for name, bits in report.attacks.items()]
+    if several or doubt:
+        rows.append((*_row(f"worst case{doubt}", report.robust), ""))
+    headings = ["attack", "accuracy", "95 % interval", "correct", "images", "it alone broke"]
+    output.table(
+        f"{title}: {report.suite}, {report.threat}, seed {report.seed}{doubt}",
+        headings if several else headings[:-1],
+        [row if several else row[:-1] for row in rows],
+    )
+    for name, (stages, broken_by) in report.broken_by.items():
+        parts = ", ".join(f"{stage} {count}" for stage, count in stage_counts(stages, broken_by).items())
+        output.line(f"{name}: images broken by its parts, each on what the ones before it left: {parts}")
+    for alarm in report.alarms:
+        # The reasons stay with the table; where there is none, because JSON was asked for, they are warnings.
+        say = output.warn if output.as_json else output.line
+        say(f"not trustworthy: {alarm.name}: {alarm.detail}. {alarm.meaning}".rstrip())
+
+
+def _row(name: str, bits: Bits) -> tuple[str, ...]:
+    correct, n = int(bits.sum()), len(bits)
+    low, high = wilson_interval(correct, n)
+    return name, percent(correct / n), f"{100 * low:.1f} to {100 * high:.1f} %", str(correct), str(n)
+
+
+def show_artifact(artifact: Artifact, output: Output) -> None:
+    """What an export wrote, and how close it is to the checkpoint, or to the fp32 file."""
+    claim, evidence_bytes = artifact.claim, len(artifact.sealed.evidence)
+    parity = artifact.parity
+    other = "the checkpoint's" if artifact.precision == "fp32" else "fp32's"
+    alike = "" if parity.argmax_agreement == 1 else f", predictions alike on {percent(parity.argmax_agreement)}"
+    output.table(
+        f"exported: {claim.threat}, {claim.samples} evidence images, sealed with {claim.suite}",
+        ["file", "size", "clean", "robust", f"logits against {other}"],
+        [
+            (
+                str(artifact.path),
+                format_size(len(artifact.sealed.model)),
+                f"{claim.clean_correct} of {claim.samples}",
+                f"{claim.robust} of {claim.samples}",
+                f"{parity.max_relative_error:.0e} of their scale{alike}",
+            ),
+            (str(artifact.evidence), format_size(evidence_bytes), "", "", ""),
+            *([(str(artifact.signature), "", "", "", "signed")] if artifact.signature else []),
+        ],
+    )
+    for note in artifact.converted.notes:
+        output.note(note)
+    for alarm in artifact.sealed.alarms:
+        output.warn(f"not trustworthy: {alarm.name}: {alarm.detail}; the claim says so.")
+    if evidence_bytes > _LARGE_EVIDENCE:
+        output.warn(f"the evidence is {format_size(evidence_bytes)}; --evidence-samples N makes it smaller.")
+
+
+def artifact_entry(path: Path, precision: str, settings: ExportSettings) -> dict[str, Any]:
+    """One entry of ``exports`` in the JSON of ``export``, of a file of which nothing is claimed."""
+    return {
+        "path": str(path),
+        "precision": precision,
+        "opset": settings.opset,
+        "fixed_batch": settings.fixed_batch,
+        "bytes": path.stat().st_size,
+        "sha256": sha256_file(path),
+        "evidence": "none",
+        "signature": None,
+        "clean_accuracy": None,
+        "robust_accuracy": None,
+        "verdict": None,
+        "alarms": [],
+        "search": None,
+    }
+
+
+def artifact_json(exported: Exported) -> dict[str, Any]:
+    """One entry of ``exports`` in the JSON of ``export``."""
+    claim, artifact = exported.verdict.claim or {}, exported.artifact
+    samples = claim.get("samples") or 0
+    search = artifact.converted.search if artifact else None
+    return artifact_entry(exported.path, exported.precision, exported.settings) | {
+        "evidence": "images" if exported.settings.with_images else "digests",
+        "signature": str(artifact.signature) if artifact and artifact.signature else None,
+        "clean_accuracy": claim["clean_correct"] / samples if samples else None,
+        "robust_accuracy": claim["robust"] / samples if samples else None,
+        "verdict": exported.verdict.answer,
+        "alarms": list(claim.get("alarms", ())),
+        "search": search.to_json() if search else None,
+    }
+
+
+def show_exports(exported: Sequence[Exported], output: Output, *, threads: int | None) -> list[dict[str, Any]]:
+    """The files side by side: size, time, accuracies and what fewer bits cost; where there are several, a table.
+
+    Returns:
+        The entries of ``exports`` in the JSON of ``export``: those of :func:`artifact_json`, ``latency_ms`` by batch
+        size, ``robust_loss``, the attacked accuracy that is lacking against fp32, and ``mobile``, what phones'
+        accelerators could take.
+    """
+    from exporters.artifact.latency import measure_latency
+    from exporters.artifact.mobile import mobile_usability
+
+    output.phase("Timing the files")
+    latency = measure_latency({done.precision: done.path.read_bytes() for done in exported}, threads=threads)
+    sizes = sorted({size for times in latency.values() for size in times})
+    mobile = {done.precision: mobile_usability(done.path.read_bytes()) for done in exported}
+    fields = [artifact_json(done) for done in exported]
+    base = next((entry["robust_accuracy"] for entry in fields if entry["precision"] == "fp32"), None)
+    rows = []
+    for entry in fields:
+        times, robust = latency[entry["precision"]], entry["robust_accuracy"]
+        known = base is not None and robust is not None
+        entry["latency_ms"] = {str(size): 1000 * time.seconds for size, time in times.items()}
+        entry["robust_loss"] = base - robust if known else None
+        entry.update(mobile[entry["precision"]].to_json())
+        rows.append(
+            (
+                entry["precision"],
+                format_size(entry["bytes"]),
+                *(_milliseconds(times.get(size)) for size in sizes),
+                "-" if entry["clean_accuracy"] is None else percent(entry["clean_accuracy"]),
+                "-" if robust is None else percent(robust),
+                "-" if not known or entry["precision"] == "fp32" else f"{100 * entry['robust_loss']:.1f} points",
+                entry["verdict"],
+            )
+        )
+    some = next(iter(next(iter(latency.values())).values()))
+    runs = min(time.runs for times in latency.values() for time in times.values())
+    headings = ["precision", "size", *(f"batch {size}" for size in sizes)]
+    threads_said = f"{some.threads} thread{'s' if some.threads > 1 else ''}"
+    output.table(
+        f"exported files; times are medians of {runs} runs or more, {threads_said}, CPU",
+        [*headings, "clean", "attacked", "lost against fp32", "verdict"],
+        rows,
+    )
+    show_mobile(mobile, output)
+    return fields
+
+
+def show_mobile(found: Mapping[Arithmetic, MobileUsability], output: Output) -> None:
+    """What phones' accelerators could take of each file, by name of the file's precision."""
+    rows: list[tuple[str, ...]] = []
+    lacking: dict[str, set[str]] = {}
+    for precision, usability in found.items():
+        if usability.reason:
+            output.note(f"{precision}: what phones' accelerators could take of it is not known: {usability.reason}")
+        for accelerator in usability.accelerators.values():
+            fixed = accelerator.with_fixed_batch
+            rows.append((precision, accelerator.name, str(accelerator.as_it_is), "-" if fixed is None else str(fixed)))
+            lacking.setdefault(accelerator.name, set()).update(accelerator.lacks)
+    if rows:
+        output.table(
+            "on phones, by onnxruntime's check of operators alone: worth it? how many are taken",
+            ["precision", "accelerator", "as it is", "with --fixed-batch"],
+            rows,
+            figures=False,
+        )
+    for name, operators in lacking.items():
+        if operators:
+            output.line(f"{name} does not know {', '.join(sorted(operators))}")
+
+
+def _milliseconds(time: Latency | None) -> str:
+    return "-" if time is None else f"{1000 * time.seconds:.2f} ms"
+
+
+def show_verdict(verdict: Verdict, output: Output) -> None:
+    """Every check with what it found and, where it did not pass, why; then figures, policies, and the answer last."""
+    output.line()
+    output.line(f"verification, seed {verdict.seed}", "bold")
+    for check in verdict.checks:
+        output.entry(f"{_MARKS[check.status]:<10}{check.name:<18}", check.detail)
+        if check.cause:
+            output.entry(f"{'':<28}", check.cause)
+    n = verdict.samples
+    if n and verdict.clean is not None and verdict.robust is not None:
+        low, high = clopper_pearson(verdict.robust, n)
+        output.line(
+            f"clean {percent(verdict.clean / n)}, attacked {percent(verdict.robust / n)} of {n} images "
+            f"(95 % interval of the population {100 * low:.1f} to {100 * high:.1f} %)"
+        )
+    elif n and verdict.clean is not None:
+        output.line(f"clean {percent(verdict.clean / n)} of {n} images; the attacks were not run to their end")
+    for alarm in verdict.alarms:
+        output.warn(alarm)
+    for policy in verdict.policy:
+        output.line(f"policy {policy.name}: {policy.status}; {policy.detail}")
+    if verdict.first_problem is not None:
+        output.line(f"To repeat: {verdict.command}")
+    # A claim that holds is no good news to whoever required more: words and colour go by the exit code too.
+    unmet = any(policy.status == "unmet" for policy in verdict.policy)
+    style = {DONE: "bold green", FAILED: "bold red"}.get(verdict.exit_code, "bold yellow")
+    title = headline(verdict.answer, verdict.exit_code, unmet=unmet)
+    output.line(f"{title.upper()} ({verdict.assurance}). {verdict.summary}", style)

@@ -1,0 +1,135 @@
+"""``--report DIR``: what it will take is said before the attack, and the folder is written after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cli.output.console import Output
+from cli.stages.evaluation import EVALUATION_BATCH, Images
+from cli.stages.targets import AttackTarget
+from compressor.attack_report import (
+    LARGEST_SAMPLE,
+    NORMS,
+    About,
+    default_radii,
+    examine,
+    forwards_for,
+    parse_radii,
+    refuse_unless_ours,
+    require_matplotlib,
+    take_subject,
+    write_folder,
+)
+from compressor.core.errors import UsageError
+from compressor.core.types import Norm, Threat
+from compressor.evaluation.report import Report
+from compressor.evaluation.suites import get_suite
+from compressor.system import launch
+from compressor.system.interruption import StopRequest
+
+
+@dataclass(frozen=True)
+class ReportPlan:
+    """A report that was asked for and can be written.
+
+    Attributes:
+        folder: where to; new, or an earlier report's.
+        radii: of each norm's curve.
+    """
+
+    folder: Path
+    radii: Mapping[Norm, tuple[str, ...]]
+
+
+def plan_report(
+    folder: Path | None, curve: str | None, threat: Threat, images: Images, *, output: Output
+) -> ReportPlan | None:
+    """Refuse now what would fail after hours of attacks, and say what the report will take beside them.
+
+    Args:
+        folder: of ``--report``; ``None`` where no report is wanted.
+        curve: of ``--curve``.
+        threat: of the evaluation; ``--curve`` is in its norm.
+        images: that will be attacked.
+        output: told of the costs.
+
+    Raises:
+        UsageError: the folder is something else, a radius is none, or ``--curve`` stands alone.
+        MissingPackageError: matplotlib is not installed.
+    """
+    if folder is None:
+        if curve is not None:
+            raise UsageError("--curve chooses the radii of a report, and none is written.", "Add --report DIR.")
+        return None
+    require_matplotlib()
+    refuse_unless_ours(folder)
+    values = int(images.split.images[0].size)
+    radii = {norm: default_radii(threat, norm, values) for norm in NORMS}
+    if curve is not None:
+        radii[threat.norm] = parse_radii(curve, threat.norm)
+    samples = min(LARGEST_SAMPLE, len(images.split))
+    forwards = forwards_for(samples, len(images.class_names), radii)
+    output.note(
+        f"the report's curves, norms and targets take at most {forwards:,} forward passes of an image more (a backward "
+        f"pass counts as two), on {samples:,} images"
+    )
+    return ReportPlan(folder, radii)
+
+
+def write_report(
+    plan: ReportPlan,
+    report: Report,
+    opened: AttackTarget,
+    images: Images,
+    *,
+    device: torch.device,
+    batch_size: int | None = None,
+    output: Output,
+    stop: StopRequest,
+) -> None:
+    """Measure what the evaluation has not, and write the folder. Of several processes the first does it.
+
+    Args:
+        plan: from ``plan_report``.
+        report: the evaluation.
+        opened: the model that was attacked, on ``device``.
+        images: that were attacked.
+        device: where to compute.
+        batch_size: images at once.
+        output: told of progress.
+        stop: asked after every batch.
+    """
+    if launch.rank() != 0:
+        return
+    output.phase(f"Measuring what the report shows, on {min(LARGEST_SAMPLE, len(images.split)):,} images")
+
+    def on_progress(part: str, done: int, total: int) -> None:
+        output.advance(done, total, part)
+        stop.raise_if_set()
+
+    split, names = images.split, images.class_names
+    subject = take_subject(
+        opened.model,
+        split.images,
+        split.labels,
+        classes=len(names),
+        seed=report.seed,
+        batch_size=batch_size or EVALUATION_BATCH,
+        device=device,
+        surrogate=opened.surrogate,
+        on_progress=on_progress,
+    )
+    channels, height, width = split.images.shape[1:]
+    about = About(opened.name, opened.sha256, images.dataset, images.sha256, names, (channels, height, width))
+    findings = examine(subject, about, report, get_suite(report.suite), split.images, plan.radii)
+    write_folder(plan.folder, findings)
+    if findings.missed:
+        output.warn(
+            f"{len(findings.missed)} image(s) that {report.suite} left standing fell to the report's own attacks: the "
+            "true accuracy is lower, and a stronger suite would find them."
+        )
+    output.line(f"report: {plan.folder / 'report.md'}")

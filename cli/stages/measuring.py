@@ -1,0 +1,85 @@
+"""Attacking the checkpoints of finished runs, as far as it is not done yet, all of them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cli.output.console import Output
+from cli.stages.evaluation import (
+    EVALUATION_SEED,
+    Images,
+    Wanted,
+    checkpoints_of,
+    default_samples,
+    evaluate_checkpoint,
+    known_evaluations,
+    test_images,
+    wanted_by,
+)
+from cli.stages.inputs import Inputs, dataset_by_record
+from compressor.comparison import FinishedRun
+from compressor.core.contracts import Dataset
+from compressor.core.types import Threat
+from compressor.evaluation.suites import get_suite
+from compressor.system.interruption import StopRequest
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is asked for; ``None`` takes what the first run was measured with."""
+
+    wanted: Wanted
+    suite: str | None = None
+    samples: int | None = None
+    eps: str | None = None
+
+    @classmethod
+    def parse(cls, wanted: str, suite: str | None, samples: int | None, eps: str | None) -> Measuring:
+        """From the options' text.
+
+        Raises:
+            UsageError: no such choice, suite or radius.
+        """
+        if suite is not None:
+            get_suite(suite)
+        if eps is not None:
+            Threat(eps=eps)
+        return cls(wanted_by(wanted), suite, samples, eps)
+
+
+def measure_runs(
+    runs: Sequence[FinishedRun], asked: Measuring, inputs: Inputs, *, output: Output, stop: StopRequest
+) -> None:
+    """Attack every run's best checkpoint, then every last one, and write what is found into the run folders.
+
+    Started again, it goes on where it was; what is measured already is taken over.
+    """
+    device = inputs.device()
+    before = next((record for run in runs[:1] for record in known_evaluations(run.folder)), None)
+    suite = asked.suite or (before.report.suite if before else "default")
+    samples = asked.samples or (before.report.samples if before else default_samples(suite))
+    images: dict[tuple[str, int], Images] = {}
+    for which in checkpoints_of(asked.wanted):
+        for run in runs:
+            key = str(run.inputs.get("dataset", "")), int(run.recipe["image_size"])
+            if key not in images:
+                dataset = _open(run, inputs, output)
+                images[key] = test_images(dataset, samples, EVALUATION_SEED, output=output, stop=stop)
+            output.phase(f"{run.name}: {which} checkpoint")
+            with run.folder.lock():
+                evaluate_checkpoint(
+                    run.folder, which, images[key],
+                    Threat(run.recipe["norm"], asked.eps) if asked.eps else run.threat, suite,
+                    known=known_evaluations(run.folder), device=device, output=output, stop=stop,
+                )  # fmt: skip
+
+
+def _open(run: FinishedRun, inputs: Inputs, output: Output) -> Dataset:
+    from compressor.checkpoint import load_checkpoint
+
+    def recorded() -> str:
+        classes = load_checkpoint(run.folder.best).spec.classes
+        return dataset_by_record(run.inputs.get("dataset"), classes)
+
+    return inputs.open(recorded, int(run.recipe["image_size"]), output)

@@ -1,0 +1,1 @@
+"""The words that every part of the engine speaks: types, errors, contracts, registry, reporting."""

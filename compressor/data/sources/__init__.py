@@ -1,0 +1,1 @@
+"""Datasets, one file each; each exports ``DATASET``."""

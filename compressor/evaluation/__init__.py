@@ -1,0 +1,1 @@
+"""A suite of attacks over images: stages, store, record, report; and the alarms that judge it."""

@@ -1,0 +1,31 @@
+"""Whether a count of images is more than chance: what one image does, no alarm should hang on."""
+
+from __future__ import annotations
+
+from compressor.numerics.statistics import binomial_tail, clopper_pearson
+
+UPSET_ALLOWED = 0.005
+"""The part of the images by which a weaker attack may beat a stronger one; the verifier's protocol allows the same."""
+
+_LEVEL = 0.01
+
+
+def exceeds(count: int, n: int, allowed: float) -> bool:
+    """Whether ``count`` of ``n`` images shows a rate above ``allowed``: its lower 95 % Clopper-Pearson bound does."""
+    return clopper_pearson(count, n, 0.95, "lower")[0] > allowed
+
+
+def is_upset(weaker_only: int, stronger_only: int, n: int) -> bool:
+    """Whether the weaker of two attacks broke more of the same images, beyond chance and beyond what is allowed.
+
+    Args:
+        weaker_only: b, images that it alone broke.
+        stronger_only: c, images that the other alone broke.
+        n: all images.
+
+    Returns:
+        Whether ``P[Bin(b + c, 1/2) >= b] < 0.01``, and ``b - c`` of ``n`` exceeds the allowance.
+    """
+    excess = weaker_only - stronger_only
+    surprise = binomial_tail(weaker_only, weaker_only + stronger_only, 0.5)
+    return excess > 0 and surprise < _LEVEL and exceeds(excess, n, UPSET_ALLOWED)

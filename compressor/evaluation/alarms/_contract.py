@@ -1,0 +1,93 @@
+"""What a check is, and what it is shown: the model, a sample of the images, and what the attacks found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from compressor.core.types import Threat
+from compressor.evaluation.alarms._answers import differ
+from compressor.evaluation.report import Bits, Report
+from compressor.evaluation.suites import Suite
+from compressor.numerics.losses import is_wrong
+
+
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """An evaluation under examination; what several checks need is computed once, when first asked for.
+
+    Attributes:
+        model: decides; logits ``[B, K]`` from float images in [0, 1]; in eval mode while checks run.
+        attacked: what the attacks differentiate: the model itself, or a ``Surrogate`` of it.
+        x: float32 ``[n, C, H, W]`` in [0, 1]: the sample.
+        y: int64 ``[n]``: its labels.
+        index: int64 ``[n]``: where the sample lies among the images of the report.
+        threat: the ball that the attacks searched.
+        suite: the attacks that were run.
+        report: what they found.
+        seed: fixes every random choice of a check.
+        batch_size: the most images at once.
+    """
+
+    model: nn.Module
+    attacked: nn.Module
+    x: Tensor
+    y: Tensor
+    index: NDArray[np.int64]
+    threat: Threat
+    suite: Suite
+    report: Report
+    seed: int
+    batch_size: int
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """The model's logits of the sample, ``[n, K]``."""
+        return self.ask(self.x)
+
+    @cached_property
+    def varies(self) -> Tensor:
+        """Which images of the sample get another answer when they are asked for again, twice, bool ``[n]``."""
+        return differ(self.logits, self.ask(self.x)) | differ(self.logits, self.ask(self.x))
+
+    @cached_property
+    def right(self) -> Tensor:
+        """Which images of the sample the model gets right unattacked, bool ``[n]``."""
+        return ~is_wrong(self.logits, self.y)
+
+    @cached_property
+    def standing(self) -> Bits:
+        """Which images of the sample no attack of the suite broke, bool ``[n]``."""
+        bits: Bits = self.report.robust[self.index]
+        return bits
+
+    @cached_property
+    def is_differentiable(self) -> bool:
+        """Whether gradients reach the images: a model that answers from elsewhere may take queries alone."""
+        with torch.enable_grad():
+            return bool(self.attacked(self.x[:2].detach().requires_grad_()).requires_grad)
+
+    @torch.no_grad()
+    def ask(self, x: Tensor) -> Tensor:
+        """The model's logits ``[B, K]`` of images ``[B, C, H, W]``, at most a batch at once."""
+        return torch.cat([self.model(part) for part in torch.split(x, self.batch_size)])
+
+
+class Check(Protocol):
+    """A sign that a figure may be better than the model; its name is its file's, underscores as hyphens.
+
+    Attributes:
+        meaning: one sentence: why a figure cannot be trusted then, and what to do.
+    """
+
+    meaning: ClassVar[str]
+
+    def __call__(self, examined: Examined) -> str | None:
+        """What was found, with its counts; ``None`` where there is nothing to find."""
+        ...

@@ -1,0 +1,70 @@
+"""An attack with more steps broke fewer images than one with fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import ClassVar
+
+from compressor.evaluation.alarms._chance import is_upset
+from compressor.evaluation.alarms._contract import Examined
+from compressor.evaluation.alarms._probing import withstands
+from compressor.evaluation.report import Bits
+from compressor.evaluation.suites import describe
+
+_LADDER = (
+    {"steps": 1, "step_size": "1eps", "start": "none"},
+    {"steps": 4, "step_size": "0.5eps"},
+    {"steps": 12, "step_size": "0.25eps"},
+)
+
+
+@dataclass(frozen=True)
+class MoreStepsWeaker:
+    """Compare the suite's own attacks on one loss; where it has no two, climb a ladder of 1, 4 and 12 steps."""
+
+    meaning: ClassVar[str] = (
+        "More steps see more gradients and should find more: where they find less, gradients may be masked, or the "
+        "steps too short for this radius; try other step sizes, and attacks that need no gradient."
+    )
+
+    def __call__(self, examined: Examined) -> str | None:
+        """Name each pair that is the wrong way round."""
+        pairs = list(_pairs_of_the_suite(examined))
+        if not pairs and examined.is_differentiable:
+            pairs = list(_pairs_of_the_ladder(examined))
+        found = []
+        for few, some, many, more in pairs:
+            if is_upset(int((more & ~some).sum()), int((some & ~more).sum()), len(some)):
+                excess = int(more.sum()) - int(some.sum())
+                found.append(f"{few} broke {excess} images more than {many}")
+        return "; ".join(found) or None
+
+
+_Pair = tuple[str, Bits, str, Bits]
+
+
+def _pairs_of_the_suite(examined: Examined) -> Iterator[_Pair]:
+    """Two columns with one loss and unlike numbers of steps; a cascade's bits are cumulative and tell nothing."""
+    if examined.report.mode != "alone":
+        return
+    right = examined.report.attacks
+    settings = {entry["column"]: entry["settings"] for entry in describe(examined.suite)["attacks"]}
+    ladder = {name: chosen for name, chosen in settings.items() if {"steps", "loss"} <= set(chosen) and name in right}
+    for few, fewer in ladder.items():
+        for many, more in ladder.items():
+            if fewer["loss"] == more["loss"] and fewer["steps"] < more["steps"]:
+                yield f"{few} ({fewer['steps']} steps)", right[few], f"{many} ({more['steps']} steps)", right[many]
+
+
+def _pairs_of_the_ladder(examined: Examined) -> Iterator[_Pair]:
+    stands = {}
+    for rung in _LADDER:
+        bits = withstands(examined, examined.threat, "pgd-sat", rung | {"decide": "first"})
+        stands[f"PGD with {rung['steps']} step(s)"] = bits
+    for (few, some), (many, more) in combinations(stands.items(), 2):
+        yield few, some, f"{many} on the sample", more
+
+
+CHECK = MoreStepsWeaker()

@@ -1,0 +1,26 @@
+"""The model answers the same images differently from one time to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from compressor.evaluation.alarms._contract import Examined
+
+
+@dataclass(frozen=True)
+class RandomisedOutput:
+    """Ask for the same batch again and compare."""
+
+    meaning: ClassVar[str] = (
+        "An attack that climbs one draw of a random model is judged by another, and an accuracy is partly luck: attack "
+        "the average over many draws (EOT), or evaluate with the randomness switched off."
+    )
+
+    def __call__(self, examined: Examined) -> str | None:
+        """Count the images that get another answer."""
+        count, n = int(examined.varies.sum()), len(examined.x)
+        return f"{count} of {n} images get other logits when they are asked for again" if count else None
+
+
+CHECK = RandomisedOutput()

@@ -1,0 +1,87 @@
+"""Square, which asks for logits alone, broke images that every attack with gradients left standing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from compressor.evaluation.alarms._chance import UPSET_ALLOWED, exceeds
+from compressor.evaluation.alarms._contract import Examined
+from compressor.evaluation.alarms._probing import withstands
+from compressor.evaluation.report import Bits
+
+QUERY_ONLY = frozenset({"square"})
+"""Attacks, and stages of ensembles, that need no gradient."""
+
+
+@dataclass(frozen=True)
+class SquareBeatsWhiteBox:
+    """Count in the suite's own bits; where it has no Square, run a short one on the part of the sample that stands.
+
+    Of the images that the short one breaks, those count that a longer gradient attack does not break either: a weak
+    suite is not yet a model that hides its gradients.
+
+    Attributes:
+        queries: of the short one.
+    """
+
+    meaning: ClassVar[str] = (
+        "A search without gradients is the weaker one, unless the gradients mislead: take out what masks them, or "
+        "trust only attacks that need none, with many more queries."
+    )
+
+    queries: int = 100
+
+    def __call__(self, examined: Examined) -> str | None:
+        """Count the images that only Square broke."""
+        if not any(column.attack not in QUERY_ONLY for column in examined.suite.columns):
+            return None
+        counted = _in_the_report(examined)
+        if counted is None:
+            count, n = self._on_the_sample(examined), len(examined.x)
+            found = f"{self.queries} queries of Square broke {count} of {n} images of a sample"
+        else:
+            count, n = counted, examined.report.samples
+            found = f"Square broke {count} of {n} images"
+        return f"{found} that no attack with gradients broke" if exceeds(count, n, UPSET_ALLOWED) else None
+
+    def _on_the_sample(self, examined: Examined) -> int:
+        before = examined.standing & examined.right.cpu().numpy()
+        after = withstands(examined, examined.threat, "square", {"queries": self.queries}, among=before)
+        fallen = before & ~after
+        if not fallen.any() or not examined.is_differentiable:
+            return int(fallen.sum())
+        settings = {"steps": 40, "step_size": "0.1eps", "decide": "first"}
+        return int(withstands(examined, examined.threat, "cw-inf", settings, among=fallen).sum())
+
+
+def _in_the_report(examined: Examined) -> int | None:
+    """How many images queries alone broke, of all; ``None`` where no attack of the suite is of that kind."""
+    report = examined.report
+    by_queries, by_gradients = np.zeros_like(report.clean), np.zeros_like(report.clean)
+    has_queries = False
+    before = report.clean
+    is_cascade = report.mode == "cascade"
+    for column in examined.suite.columns:
+        broken: Bits = before & ~report.attacks[column.name]
+        stages, culprit = report.broken_by.get(column.name, ((), None))
+        if is_cascade and column.attack not in QUERY_ONLY:
+            by_queries[:] = False  # nobody knows what this attack would have done with the images broken before it
+        if column.attack in QUERY_ONLY:
+            has_queries = True
+            by_queries |= broken
+        elif culprit is not None and QUERY_ONLY & set(stages):
+            has_queries = True
+            asked = np.isin(culprit, [place for place, stage in enumerate(stages) if stage in QUERY_ONLY])
+            by_queries |= broken & asked
+            by_gradients |= broken & ~asked
+        else:
+            by_gradients |= broken
+        if is_cascade:
+            before = report.attacks[column.name]
+    return int((by_queries & ~by_gradients).sum()) if has_queries else None
+
+
+CHECK = SquareBeatsWhiteBox()

@@ -1,0 +1,1 @@
+"""What is not mathematics: devices, threads, memory, files, the cache folder, processes."""

@@ -1,0 +1,183 @@
+"""Puts a run's parts together: student, twin, teacher, label cache, optimizer, feeder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressor.checkpoint import LoadedCheckpoint
+from compressor.core.contracts import Dataset, Method, Split
+from compressor.core.reporting import Reporter
+from compressor.core.types import ModelSpec
+from compressor.data.extra_data import ExtraData
+from compressor.frozen import FrozenTwin
+from compressor.models.classifier import build_classifier
+from compressor.numerics.augment import to_float, variant_count
+from compressor.runs.choices import Choices, make_choices, read_choices, write_choices
+from compressor.runs.recipe import Recipe
+from compressor.runs.run_folder import RunFolder
+from compressor.training.batches import Feeder
+from compressor.training.loop import Trainer
+from compressor.training.parallel import Parallel
+from compressor.training.step.averaging import make_average
+from compressor.training.step.optimizer import make_optimizer
+from compressor.training.step.perturbations import Perturbations
+from compressor.training.teaching.label_cache import LabelView, open_label_cache
+from compressor.training.teaching.label_file import LabelKey
+from compressor.training.teaching.soft_labels import SoftLabels
+from compressor.training.teaching.teacher import FrozenTeacher
+from compressor.training.timing import Stopwatch
+from compressor.training.validator import Validator
+
+_SAMPLE = 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made from, beside its images.
+
+    Attributes:
+        recipe: what to do.
+        dataset: where the images come from.
+        inputs: digests and how the teacher was settled, as recorded in the run folder.
+        run: where automatic choices are written.
+        label_cache_limit: bytes that a full label cache may take; 0 switches it off.
+        waits_for_gpu: whether the split of a step's time must be exact on a GPU.
+        extra: generated images to mix in, or None.
+    """
+
+    recipe: Recipe
+    dataset: Dataset
+    inputs: dict[str, Any]
+    run: RunFolder
+    label_cache_limit: int
+    waits_for_gpu: bool
+    extra: ExtraData | None = None
+
+
+def assemble(
+    settings: Settings,
+    parallel: Parallel,
+    spec: ModelSpec,
+    teacher: LoadedCheckpoint | None,
+    training: Split,
+    validation: Split,
+    saved: dict[str, Any] | None,
+    reporter: Reporter,
+) -> tuple[Trainer, Choices]:
+    """Make everything that the loop uses, on this process's device.
+
+    Args:
+        settings: see there.
+        parallel: the processes.
+        spec: of the student.
+        teacher: settled, or None.
+        training: the images that are trained on.
+        validation: the images that select the best checkpoint.
+        saved: the run's saved state, of which the label cache's view is taken here; see ``Trainer.restore``.
+        reporter: told what was chosen.
+    """
+    recipe, device, team = settings.recipe, parallel.device, parallel.team
+    method = recipe.build_method()
+    student = parallel.place(build_classifier(spec, seed=recipe.seed), recipe)
+    original = None if teacher is None else teacher.classifier.to(device).to(memory_format=torch.channels_last)
+    sample = to_float(torch.from_numpy(training.images[:_SAMPLE]).to(device))
+    with team.main_first():
+        choices = _choose(settings, method, student, original, sample, writes=team.is_main)
+    _tell(choices, recipe, reporter)
+
+    frozen = soft_labels = None
+    if teacher is not None and original is not None and choices.teacher is not None:
+        frozen = FrozenTeacher(FrozenTwin(original, sample, choices.teacher))
+        if method.teacher_at == "natural":
+            key = _label_key(settings, teacher, choices.teacher)
+            soft_labels = _soft_labels(frozen, key, settings.label_cache_limit, saved, reporter)
+            team.wait()  # nobody writes while another still reads what is there
+    forward, unsynchronised = parallel.wrap(student, recipe)
+    watch = Stopwatch(device, wait=settings.waits_for_gpu)
+    feeder = Feeder(recipe, training, device, team, soft_labels, watch, settings.extra)
+    trainer = Trainer(
+        recipe=recipe,
+        method=method,
+        student=student,
+        average=make_average(student, recipe, feeder.images, team),
+        forward=forward,
+        unsynchronised=unsynchronised,
+        twin=None if choices.twin is None else FrozenTwin(student, sample, choices.twin),
+        teacher=frozen,
+        optimizer=make_optimizer(student, recipe),
+        scaler=torch.amp.GradScaler(device.type, enabled=recipe.outer_precision == "fp16"),
+        feeder=feeder,
+        perturbations=_perturbations(recipe, training),
+        validator=Validator(recipe, validation, device, team),
+        device=device,
+        team=team,
+        watch=watch,
+        shows_split=settings.waits_for_gpu,
+    )
+    return trainer, choices
+
+
+def _choose(
+    settings: Settings, method: Method, student: nn.Module, teacher: nn.Module | None, sample: Tensor, *, writes: bool
+) -> Choices:
+    """What an earlier start or process 0 chose, else what is chosen now and written down."""
+    choices = read_choices(settings.run.choices)
+    if choices is None:
+        choices = make_choices(settings.recipe, method, student, teacher, sample)
+        if writes:
+            write_choices(settings.run.choices, choices)
+    return choices
+
+
+def _tell(choices: Choices, recipe: Recipe, reporter: Reporter) -> None:
+    chosen = {"attack on a frozen twin": choices.twin, "teacher": choices.teacher}
+    parts = [f"{name} in {precision}" for name, precision in chosen.items() if precision]
+    if parts:
+        reporter.note(f"{', '.join(parts)}; outer step in {recipe.outer_precision}")
+
+
+def _perturbations(recipe: Recipe, training: Split) -> Perturbations | None:
+    if not recipe.attack_warm_start:
+        return None
+    return Perturbations(len(training), training.images.shape[1], recipe.image_size, recipe.threat.radius)
+
+
+def _label_key(settings: Settings, teacher: LoadedCheckpoint, precision: str) -> LabelKey:
+    inputs, image_size = settings.inputs, settings.recipe.image_size
+    return LabelKey(
+        teacher=inputs["teacher"],
+        teacher_sha256=inputs["teacher_sha256"],
+        normalization=inputs["teacher_normalization"],
+        activation=inputs["teacher_activation"],
+        precision=precision,
+        dataset=settings.dataset.name,
+        train_sha256=inputs["train_sha256"],
+        image_size=image_size,
+        images=len(settings.dataset.load("train")),
+        variants=variant_count(image_size),
+        classes=teacher.spec.classes,
+    )
+
+
+def _soft_labels(
+    teacher: FrozenTeacher, key: LabelKey, limit: int, saved: dict[str, Any] | None, reporter: Reporter
+) -> SoftLabels:
+    """The teacher with its label cache; a resumed run counts on what it counted on before."""
+    cache = open_label_cache(key, limit=limit)
+    if cache is None:
+        return SoftLabels(teacher)
+    shape = key.images, key.variants
+    if saved is None:
+        view = LabelView.fresh(cache)
+        if known := int(view.known.sum()):
+            reporter.note(f"label cache: {known:,} of the teacher's {view.known.size:,} answers are there already")
+    elif saved["label_view"] is None:
+        view = LabelView(np.zeros(shape, dtype=np.bool_))
+    else:
+        view = LabelView.unpack(saved["label_view"].numpy().tobytes(), shape)
+    return SoftLabels(teacher, cache, view)

@@ -1,0 +1,1 @@
+"""What one optimisation step uses: optimizer, schedules, averaging, perturbations."""

@@ -1,0 +1,1 @@
+"""The teacher, its soft labels, and their cache on disk."""

@@ -1,0 +1,82 @@
+"""The teacher's answers for a batch: from the label cache where the run counts on it, else from the teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compressor.numerics.sampling import Indices
+from compressor.training.teaching.label_cache import LabelCache, LabelView, round_labels
+from compressor.training.teaching.label_file import Logits, Mask
+from compressor.training.teaching.teacher import FrozenTeacher
+
+NOWHERE = -1
+"""The index of an image that is none of the dataset's: the teacher is asked about it each time, nothing is kept."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the cache had for a batch: float16 ``[B, K]``, and bool ``[B]``, which rows of it count."""
+
+    logits: Logits
+    known: Mask
+
+
+class SoftLabels:
+    """Asks the teacher about natural images, and no image twice.
+
+    Args:
+        teacher: the teacher.
+        cache: its kept answers, or None.
+        view: which of them this run counts on; None where there is no cache.
+    """
+
+    def __init__(self, teacher: FrozenTeacher, cache: LabelCache | None = None, view: LabelView | None = None) -> None:
+        self._teacher, self._cache, self._view = teacher, cache, view
+        self.asked = self.answered = 0
+
+    def look_up(self, index: Indices, variants: Indices) -> Found | None:
+        """What the cache has for these images; reads the disk, and may run beside the computation.
+
+        Args:
+            index: ``[B]``, positions in the dataset's whole training split, or ``NOWHERE``.
+            variants: ``[B]``.
+        """
+        if self._cache is None or self._view is None:
+            return None
+        kept = np.flatnonzero(index != NOWHERE)
+        answers, there = self._cache.read(index[kept], variants[kept])
+        logits, known = np.zeros((len(index), answers.shape[1]), answers.dtype), np.zeros(len(index), np.bool_)
+        logits[kept], known[kept] = answers, there & self._view.knows(index[kept], variants[kept])
+        return Found(logits, known)
+
+    def answer(self, x: Tensor, index: Indices, variants: Indices, found: Found | None) -> Tensor:
+        """Logits ``[B, K]`` of natural images ``[B, C, H, W]``, float32, rounded alike whether kept or new."""
+        self.asked += len(x)
+        if found is None:
+            return round_labels(self._teacher.soft_labels(x))
+        self.answered += int(found.known.sum())
+        logits = torch.from_numpy(found.logits).to(x.device, torch.float32)
+        missing = np.flatnonzero(~found.known)
+        if len(missing):
+            rows = torch.from_numpy(missing).to(x.device)
+            new = round_labels(self._teacher.soft_labels(x[rows]))
+            logits[rows] = new
+            if self._cache is not None:
+                keep = index[missing] != NOWHERE
+                kept = missing[keep]
+                self._cache.write(index[kept], variants[kept], new.cpu().numpy()[keep].astype(np.float16))
+        return logits
+
+    def end_epoch(self, index: Indices, variants: Indices) -> None:
+        """Count from now on on all answers of an epoch, whichever process has asked for them."""
+        if self._view is not None:
+            self._view.add(index, variants)
+
+    def state(self) -> Tensor | None:
+        """Which answers the run counts on, as bytes for its saved state; ``None`` without a cache."""
+        packed = None if self._view is None else self._view.pack()
+        return None if packed is None else torch.frombuffer(bytearray(packed), dtype=torch.uint8)

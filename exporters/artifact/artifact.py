@@ -1,0 +1,366 @@
+"""From a checkpoint to the artifact: an ONNX file that computes the same, its claim, and the evidence beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import torch
+
+from compressor.checkpoint import LoadedCheckpoint, normalization_name
+from compressor.core.contracts import Dataset
+from compressor.core.errors import ClassMismatchError, ExportError, UsageError
+from compressor.core.types import Threat
+from compressor.models.modes import module_mode
+from compressor.numerics.ascent import ascend
+from compressor.numerics.augment import to_float
+from compressor.numerics.losses import cross_entropy
+from compressor.numerics.randomness import derive_seed, make_generator
+from compressor.system.files import sha256_bytes, write_bytes
+from exporters.artifact.app_metadata import add_app_notes
+from exporters.artifact.sealing import SAMPLES, Provenance, Sealed, seal
+from exporters.claim.claim import PRECISIONS, Claim
+from exporters.claim.evidence import evidence_path
+from exporters.claim.signing import sign, signature_path
+from exporters.differentiable.arithmetic import Arithmetic
+from exporters.differentiable.gate import compare_as
+from exporters.model_file.opset import OPSET, check_opset
+from exporters.model_file.runtime import open_session
+from exporters.precision import (
+    Search,
+    calibration_images,
+    search_images,
+    search_int8,
+    standing_under_attack,
+    to_half,
+)
+from exporters.precision.calibration import CALIBRATION_IMAGES
+from exporters.verification.request import OnProgress
+from exporters.writing.fixed_batch import check_batch, with_fixed_batch
+from exporters.writing.onnx import Parity, check_parity, export_onnx, serialise
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+_PARITY_IMAGES = 64
+_PARITY_STEPS = 10
+_SEARCH_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What all files of one export share.
+
+    Attributes:
+        samples: images in the evidence.
+        seed: of the attacks, of calibration and of the search.
+        suite: a stronger suite to seal with, besides the verifier's own.
+        threads: of onnxruntime.
+        with_images: False leaves digests in the evidence in the place of images.
+        key: signs model and evidence; None leaves them unsigned.
+        opset: of the files, one of :data:`exporters.model_file.opset.OPSETS`.
+        fixed_batch: how many images the files take at once; None for any number.
+    """
+
+    samples: int = SAMPLES
+    seed: int = 0
+    suite: str | None = None
+    threads: int | None = None
+    with_images: bool = True
+    key: EllipticCurvePrivateKey | None = None
+    opset: int = OPSET
+    fixed_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        check_opset(self.opset)
+        if self.fixed_batch is not None:
+            check_batch(self.fixed_batch)
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """A model in one precision, not yet sealed.
+
+    Attributes:
+        model: it.
+        parity: how close its logits are: fp32 to the checkpoint's, the others to fp32's.
+        description: what the claim says of the precision.
+        notes: what a person should know of the conversion, in sentences.
+        search: how INT8 settings were found; None for the others.
+    """
+
+    model: onnx.ModelProto
+    parity: Parity
+    description: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    search: Search | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What an export wrote.
+
+    Attributes:
+        path: the ONNX file.
+        evidence: the evidence file.
+        precision: of the file.
+        sealed: both files' bytes, and the claim.
+        converted: what was sealed.
+        signature: the signature file, or None.
+    """
+
+    path: Path
+    evidence: Path
+    precision: Arithmetic
+    sealed: Sealed
+    converted: Converted
+    signature: Path | None = None
+
+    @property
+    def claim(self) -> Claim:
+        """What the file claims of itself."""
+        return self.sealed.claim
+
+    @property
+    def parity(self) -> Parity:
+        """How close the file's logits are."""
+        return self.converted.parity
+
+
+class Workshop:
+    """One checkpoint on its way into files: what several precisions share is made once, and only if it is needed.
+
+    Args:
+        loaded: the checkpoint.
+        dataset: its test split gives the evidence, its training split what fewer bits are calibrated on.
+        threat: what the claims are about.
+        settings: see there.
+    """
+
+    def __init__(
+        self, loaded: LoadedCheckpoint, dataset: Dataset, threat: Threat, settings: ExportSettings | None = None
+    ) -> None:
+        self.loaded = loaded
+        self.dataset = dataset
+        self.threat = threat
+        self.settings = settings or ExportSettings()
+        self._classifier = loaded.classifier.cpu()
+
+    def make(
+        self, precision: Arithmetic, path: Path, evidence: Path | None = None, on_progress: OnProgress | None = None
+    ) -> Artifact:
+        """Export, convert, compare, attack, and write both files.
+
+        Args:
+            precision: ``fp32``, ``fp16`` or ``int8``.
+            path: the ONNX file to write.
+            evidence: where the evidence goes, if not beside the model.
+            on_progress: told what is being done.
+
+        Raises:
+            ExportError: the file does not compute what the checkpoint does, or cannot be verified; nothing is written.
+            ClassMismatchError: the data have another number of classes.
+            UsageError: no such precision, no training images to calibrate with, or class names that are no plain text.
+        """
+        converted = self.convert(precision)
+        settings = self.settings
+        sealed = seal(
+            converted.model,
+            self.dataset,
+            self.threat,
+            samples=settings.samples,
+            suite=settings.suite,
+            with_images=settings.with_images,
+            seed=settings.seed,
+            provenance=_provenance(self.loaded, converted.description),
+            threads=settings.threads,
+            on_progress=on_progress,
+        )
+        beside = sealed.write(path, evidence)
+        return Artifact(path, beside, precision, sealed, converted, self._sign(path, beside, sealed))
+
+    def write_bare(self, precision: Arithmetic, path: Path) -> Converted:
+        """Export, convert, compare and write a model without claim or evidence: nothing is attacked.
+
+        Evidence and a signature that lie beside it were of another file, and are taken away.
+
+        Raises:
+            ClassMismatchError, ExportError, UsageError: see :meth:`make`.
+        """
+        converted = self.convert(precision)
+        write_bytes(path, serialise(converted.model))
+        for stale in (evidence_path(path), signature_path(path)):
+            stale.unlink(missing_ok=True)
+        return converted
+
+    def _sign(self, path: Path, evidence: Path, sealed: Sealed) -> Path | None:
+        """Sign both files, or take away a signature that was of other ones."""
+        signature = signature_path(path)
+        if self.settings.key is None:
+            signature.unlink(missing_ok=True)
+            return None
+        digests = {path.name: sha256_bytes(sealed.model), evidence.name: sha256_bytes(sealed.evidence)}
+        write_bytes(signature, sign(digests, path.stem, self.settings.key))
+        return signature
+
+    def convert(self, precision: Arithmetic) -> Converted:
+        """The model in one precision, in the form that is asked for; see :meth:`make`."""
+        converted = self._of_any_batch(precision)
+        batch = self.settings.fixed_batch
+        return converted if batch is None else replace(converted, model=self._fixed(converted.model, precision, batch))
+
+    def _of_any_batch(self, precision: Arithmetic) -> Converted:
+        match precision:
+            case "fp32":
+                return self._fp32
+            case "fp16":
+                return self._half()
+            case "int8":
+                return self._int8()
+        raise UsageError(f"the precision {precision!r} is not known.", f"Use one of {', '.join(PRECISIONS)}.")
+
+    @cached_property
+    def _fp32(self) -> Converted:
+        spec, class_names = self.loaded.spec, self.dataset.class_names
+        if len(class_names) != spec.classes:
+            raise ClassMismatchError(
+                f"the model has {spec.classes} classes, and {self.dataset.name} has {len(class_names)}.",
+                "Give the data that the model was made for.",
+            )
+        model = export_onnx(self._classifier, spec.image_size, opset=self.settings.opset)
+        add_app_notes(model, class_names, spec.image_size)
+        return Converted(model, check_parity(self._classifier, model, self._parity_images), {"name": "fp32"})
+
+    def _half(self) -> Converted:
+        half = to_half(self._fp32.model, self._calibration)
+        result = compare_as("fp16", self._fp32_logits, self._logits(half.model))
+        if not result.passed:
+            raise ExportError(
+                f"the float16 file does not compute what the fp32 file does ({result}).",
+                "Export it in fp32 or int8; nothing was written.",
+            )
+        notes = (f"{len(half.kept)} operators stay in fp32, as their values would overflow",) if half.kept else ()
+        parity = Parity(len(self._parity_images), result.argmax_agreement, result.max_relative_error)
+        return Converted(half.model, parity, {"name": "fp16", "fp32_operators": list(half.kept)}, notes)
+
+    def _int8(self) -> Converted:
+        seed = self.settings.seed
+        images, labels = search_images(self.dataset, count=_SEARCH_IMAGES, seed=seed)
+
+        def measure(model: onnx.ModelProto) -> Any:
+            return standing_under_attack(
+                model, images, labels, self.threat, seed=derive_seed(seed, "search"), threads=self.settings.threads
+            )
+
+        search = search_int8(self._fp32.model, self._calibration, measure)
+        model = search.best.model
+        result = compare_as("int8", self._fp32_logits, self._logits(model))
+        description = {
+            "name": "int8",
+            **search.best.settings.to_json(),
+            "images": len(self._calibration) // 2,
+            "search": search.to_json(),
+        }
+        parity = Parity(len(self._parity_images), result.argmax_agreement, result.max_relative_error)
+        return Converted(model, parity, description, tuple(_told(search)), search)
+
+    def _fixed(self, model: onnx.ModelProto, precision: Arithmetic, batch: int) -> onnx.ModelProto:
+        """The same model for a fixed batch: made last, since calibration and search run other batches."""
+        fixed = with_fixed_batch(model, batch)
+        add_app_notes(fixed, self.dataset.class_names, self.loaded.spec.image_size)
+        result = compare_as(precision, self._logits(model), self._logits(fixed))
+        if not result.passed:
+            raise ExportError(
+                f"the file of a fixed batch does not compute what the one of any batch does ({result}).",
+                "Leave --fixed-batch out; nothing was written.",
+            )
+        return fixed
+
+    @cached_property
+    def _calibration(self) -> Any:
+        settings = self.settings
+        return calibration_images(
+            self._classifier, self.dataset, self.threat, count=CALIBRATION_IMAGES, seed=settings.seed
+        )
+
+    @cached_property
+    def _parity_images(self) -> torch.Tensor:
+        return _parity_images(self.loaded, self.dataset, self.threat)
+
+    @cached_property
+    def _fp32_logits(self) -> Any:
+        return self._logits(self._fp32.model)
+
+    def _logits(self, model: onnx.ModelProto) -> Any:
+        session = open_session(serialise(model), threads=self.settings.threads)
+        return session(np.ascontiguousarray(self._parity_images.numpy()))
+
+
+def make_artifact(
+    loaded: LoadedCheckpoint,
+    dataset: Dataset,
+    threat: Threat,
+    path: Path,
+    *,
+    samples: int,
+    precision: Arithmetic = "fp32",
+    seed: int = 0,
+    suite: str | None = None,
+    evidence: Path | None = None,
+    threads: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Artifact:
+    """Make one file; see :meth:`Workshop.make` and :class:`ExportSettings`."""
+    workshop = Workshop(loaded, dataset, threat, ExportSettings(samples, seed, suite, threads))
+    return workshop.make(precision, path, evidence, on_progress)
+
+
+def _told(search: Search) -> list[str]:
+    """What the search found, in sentences; nothing where there was nothing to compare on."""
+    n = len(search.fp32)
+    if n == 0:
+        return ["all training images were calibrated on, so no INT8 settings were compared"]
+    stood = int(search.fp32.sum())
+    told = [
+        f"on {n} training images {stood} stand under attack in fp32, {int(search.candidates[0].robust.sum())} in INT8"
+    ]
+    if len(search.candidates) > 1:
+        told += [f"{candidate.settings}: {int(candidate.robust.sum())} stand" for candidate in search.candidates[1:]]
+        helped = search.best is not search.candidates[0]
+        told.append(f"taken: {search.best.settings}" if helped else "nothing helped: the defaults are taken")
+    return told
+
+
+def _parity_images(loaded: LoadedCheckpoint, dataset: Dataset, threat: Threat) -> torch.Tensor:
+    """Natural test images, and the same ones under PGD: a graph may agree on the first and not on the second."""
+    test, classifier = dataset.load("test"), loaded.classifier
+    x = to_float(torch.from_numpy(np.ascontiguousarray(test.images[:_PARITY_IMAGES])))
+    y = torch.from_numpy(test.labels[:_PARITY_IMAGES])
+    with module_mode(classifier, training=False):
+        x_adv = ascend(
+            lambda candidate, index: cross_entropy(classifier(candidate), y[index]),
+            x,
+            threat,
+            make_generator("parity"),
+            steps=_PARITY_STEPS,
+            step_size=threat.radius / 4,
+        )
+    return torch.cat([x, x_adv])
+
+
+def _provenance(loaded: LoadedCheckpoint, precision: dict[str, Any]) -> Provenance:
+    metadata: Any = loaded.metadata
+    return Provenance(
+        recipe=metadata.get("recipe"),
+        teacher=metadata.get("parent_sha256"),
+        student=loaded.sha256,
+        preprocessing={
+            "normalization": normalization_name(loaded.spec.normalization),
+            "resize": "shorter side, centre crop",
+        },
+        precision=precision,
+    )

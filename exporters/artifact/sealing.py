@@ -1,0 +1,295 @@
+"""Makes the claim of a model file: the verifier's own attacks, run twice, and what became of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from compressor.core.contracts import Dataset
+from compressor.core.errors import (
+    ClassMismatchError,
+    ExportError,
+    UnreadableDataError,
+    UnsupportedOperatorError,
+    UsageError,
+)
+from compressor.core.types import Threat
+from compressor.evaluation.report import Alarm
+from compressor.evaluation.suites import get_suite
+from compressor.numerics.ball import inside_ball
+from compressor.numerics.randomness import derive_seed
+from compressor.system.files import sha256_bytes, write_bytes
+from compressor.version import __version__
+from exporters.claim.claim import Claim, model_digest, parse_claim, serialise, with_claim
+from exporters.claim.evidence import (
+    MAX_BYTES,
+    MAX_SAMPLES,
+    Bits,
+    Bytes,
+    Evidence,
+    Floats,
+    evidence_path,
+    to_float,
+    without_images,
+)
+from exporters.file_attacks.attacks import build_attempts, run_attempts
+from exporters.file_attacks.blindness import AttackedImages, look_for_blindness
+from exporters.file_attacks.gradients import Gradients, open_gradients
+from exporters.file_attacks.random_images import draw_inside
+from exporters.file_attacks.target import Target, open_target
+from exporters.model_file.runtime import Provider, Session, open_session
+from exporters.verification.request import VERIFY_SUITE, OnProgress
+from exporters.verification.verifier_data import SPLIT, Draw, draw_images
+
+SAMPLES = 256
+RUNS = 2
+"""Independent seeds under which an image must stand to be called robust."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model comes from, as far as it is known; it goes into the claim as it is.
+
+    Attributes:
+        recipe: the resolved training recipe.
+        teacher: SHA-256 of the teacher's file.
+        student: SHA-256 of the checkpoint that was exported.
+        licences: what is known of the licences of data and teacher.
+        preprocessing: what was done to the pictures before the model sees them, besides their size.
+        precision: ``name`` (``fp32``, ``fp16`` or ``int8``), and how the file was made from the fp32 one.
+    """
+
+    recipe: Mapping[str, Any] | None = None
+    teacher: str | None = None
+    student: str | None = None
+    licences: Mapping[str, Any] | None = None
+    preprocessing: Mapping[str, Any] | None = None
+    precision: Mapping[str, Any] = field(default_factory=lambda: {"name": "fp32"})
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A model with its claim, and the evidence that goes beside it.
+
+    Attributes:
+        claim: what is claimed.
+        model: the bytes of the ``.onnx`` file.
+        evidence: the bytes of the ``.evidence.npz`` file.
+        attacks: how many images each attack broke, over all runs.
+        alarms: signs that the attacks were blind; the claim confesses their names.
+    """
+
+    claim: Claim
+    model: bytes
+    evidence: bytes
+    attacks: Mapping[str, int]
+    alarms: tuple[Alarm, ...] = ()
+
+    def write(self, path: Path, evidence: Path | None = None) -> Path:
+        """Write both files atomically, the evidence first, so that no model ever lies without it.
+
+        Args:
+            path: the model file.
+            evidence: the evidence file, where it does not go beside the model.
+
+        Returns:
+            Where the evidence was written.
+
+        Raises:
+            WriteError: the file system refused.
+        """
+        beside = evidence or evidence_path(path)
+        write_bytes(beside, self.evidence)
+        write_bytes(path, self.model)
+        return beside
+
+
+def seal(
+    model: onnx.ModelProto,
+    dataset: Dataset,
+    threat: Threat,
+    *,
+    samples: int = SAMPLES,
+    suite: str | None = None,
+    with_images: bool = True,
+    seed: int = 0,
+    provenance: Provenance | None = None,
+    provider: Provider = "cpu",
+    threads: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Sealed:
+    """Attack a model with the verifier's own suite, twice, and write down what stood.
+
+    Equal arguments on an equal machine give equal bytes.
+
+    Args:
+        model: the exported classifier; not changed.
+        dataset: its test split gives the images, a draw that its digest fixes.
+        threat: the ball.
+        samples: n; all of the test split where it has fewer.
+        suite: a stronger suite, run after the verifier's own.
+        with_images: False leaves digests in the evidence in the place of images, which whoever verifies must then hold.
+        seed: of the attacks; each run derives its own.
+        provenance: where the model comes from.
+        provider: what onnxruntime runs on.
+        threads: threads of onnxruntime.
+        on_progress: told what is being done.
+
+    Returns:
+        The model with its claim, and the evidence.
+
+    Raises:
+        ExportError: the verifier could not have the gradients of this file.
+        ClassMismatchError, UnreadableDataError, UsageError: the data do not fit the model, or there are none.
+    """
+    if samples < 1:
+        raise UsageError(f"a claim of {samples} images claims nothing.", "Ask for 1 or more evidence images.")
+    if samples > MAX_SAMPLES:
+        raise UsageError(f"{samples} images are more than the {MAX_SAMPLES} that a verifier reads.")
+    session = open_session(serialise(model), provider=provider, threads=threads)
+    drawn = draw_images(dataset, samples)
+    _check_fit(session, drawn)
+    images = to_float(drawn.images)
+    target = open_target(session, images, model)
+    stronger = str(get_suite(suite)) if suite not in (None, "verify", VERIFY_SUITE) else None
+    suite = VERIFY_SUITE if stronger is None else f"{VERIFY_SUITE}+{stronger}"
+    drawn_inside = draw_inside(images, threat, derive_seed(seed, "seal", "gate"))
+    gradients = _gradients(model, target, images, drawn_inside)
+    attempts = build_attempts(suite, target.session, gradients)
+    seeds = tuple(derive_seed(seed, "seal", run) for run in range(RUNS))
+
+    clean = np.asarray(target.judge(images, drawn.labels)[0] > 0)
+    robust, x_adv = clean.copy(), images.copy()
+    counts: dict[str, int] = {}
+    for run_seed in seeds:
+        standing = np.flatnonzero(robust)
+        outcome = run_attempts(
+            attempts, target, images[standing], drawn.labels[standing], threat, seed=run_seed, on_progress=on_progress
+        )
+        x_adv[standing], robust[standing] = outcome.x_adv, ~outcome.broken
+        counts = {name: counts.get(name, 0) + count for name, count in outcome.counts.items()}
+    # The last run is what a verifier's will be: fresh attacks on the images that stood until then.
+    last = AttackedImages(images, drawn.labels, standing, outcome, threat)
+    findings = look_for_blindness(target, gradients, last, derive_seed(seed, "seal", "alarms"))
+    found = _evidence(target, threat, drawn, clean=clean, robust=robust, x_adv=x_adv)
+    evidence = found.to_bytes() if with_images else without_images(found).to_bytes()
+    if len(evidence) > MAX_BYTES:
+        raise UsageError(
+            f"the evidence would be {len(evidence)} bytes, more than the {MAX_BYTES} that a verifier reads."
+        )
+    provenance = provenance or Provenance()
+    claim = Claim(
+        samples=len(images),
+        clean_correct=int(clean.sum()),
+        robust=int(robust.sum()),
+        norm=threat.norm,
+        eps=threat.eps,
+        suite=suite,
+        seeds=seeds,
+        versions={"compress": __version__, "numpy": np.__version__, "onnx": onnx.__version__, "torch": _torch()},
+        runtime=session.describe(),
+        class_names=drawn.class_names,
+        preprocessing={
+            **(provenance.preprocessing or {}),
+            "channels": session.image_shape[0],
+            "image_size": session.image_shape[1],
+            "range": "[0, 1]",
+        },
+        precision=dict(provenance.precision),
+        dataset={
+            "name": drawn.name,
+            "split": SPLIT,
+            "digest": drawn.digest,
+            "total": drawn.total,
+            "draw": drawn.rule,
+        },
+        recipe=_plain(provenance.recipe),
+        teacher=provenance.teacher,
+        student=provenance.student,
+        licences=_plain(provenance.licences),
+        evidence=sha256_bytes(evidence),
+        model=model_digest(model),
+        alarms=findings.names,
+    ).sealed()
+    parse_claim(claim.to_text())  # what a verifier could not read must not leave this machine
+    return Sealed(claim, serialise(with_claim(model, claim)), evidence, counts, findings.alarms)
+
+
+def _check_fit(session: Session, drawn: Draw) -> None:
+    if len(drawn.class_names) != session.classes:
+        raise ClassMismatchError(
+            f"the model has {session.classes} classes, and {drawn.name} has {len(drawn.class_names)}.",
+            "Give the data that the model was made for.",
+        )
+    if len(drawn.labels) == 0:
+        raise UnreadableDataError(f"the dataset {drawn.name} has no test images to make a claim of.")
+    channels, height, width = session.image_shape
+    if drawn.images.shape[1:] != (channels, height, width) or height != width:
+        raise UsageError(
+            f"the model takes images of {channels}x{height}x{width}, and those of {drawn.name} differ.",
+            "Give the --image-size that the model was made for.",
+        )
+
+
+def _gradients(model: onnx.ModelProto, target: Target, images: Floats, inside: Floats) -> Gradients:
+    try:
+        gradients, gate = open_gradients(target, model, images, inside)
+    except UnsupportedOperatorError as error:
+        raise ExportError(f"the file could not be verified: {error.message}", error.hint) from error
+    if gradients is None:
+        raise ExportError(
+            f"the file could not be verified: the importer does not compute what it does ({gate}).",
+            "Please report the architecture and the versions of torch, onnx and onnxruntime.",
+        )
+    return gradients
+
+
+def _evidence(
+    target: Target,
+    threat: Threat,
+    drawn: Draw,
+    *,
+    clean: Bits,
+    robust: Bits,
+    x_adv: Floats,
+) -> Evidence:
+    """Sort the adversarial images into those that survive rounding to bytes and those that do not."""
+    fallen = np.flatnonzero(clean & ~robust).astype(np.int64)
+    natural, labels = to_float(drawn.images[fallen]), drawn.labels[fallen]
+    rounded = _round_inside(x_adv[fallen], drawn.images[fallen], threat)
+    as_floats = to_float(rounded)
+    survives = inside_ball(as_floats, natural, threat) & target.breaks(as_floats, labels)
+    return Evidence(
+        images=drawn.images,
+        labels=drawn.labels.astype(np.int64),
+        clean=clean,
+        robust=robust,
+        adversarial_u8=rounded[survives],
+        adversarial_u8_index=fallen[survives],
+        adversarial_f32=x_adv[fallen[~survives]],
+        adversarial_f32_index=fallen[~survives],
+    )
+
+
+def _round_inside(x_adv: Floats, images: Bytes, threat: Threat) -> Bytes:
+    """The nearest bytes, moved one level towards the image where rounding left the Linf ball."""
+    rounded = np.rint(x_adv * np.float32(255)).astype(np.int64)
+    if threat.norm == "Linf":
+        eps, natural = np.float32(threat.radius), to_float(images)
+        values = to_float(rounded.astype(np.uint8))
+        rounded += (values < natural - eps).astype(np.int64) - (values > natural + eps).astype(np.int64)
+    return np.asarray(rounded, dtype=np.uint8)
+
+
+def _plain(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if value is None else dict(value)
+
+
+def _torch() -> str:
+    return str(torch.__version__)

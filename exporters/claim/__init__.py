@@ -1,0 +1,1 @@
+"""What a file says of itself, the evidence for it, and the signatures over both."""

@@ -1,0 +1,1 @@
+"""Attacks on an ONNX file: target, gradients, white box, random images, alarms."""

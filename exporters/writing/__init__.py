@@ -1,0 +1,1 @@
+"""Writing an ONNX file: the export, and a fixed batch."""

@@ -1,0 +1,65 @@
+"""A group's fields become options of a command, and reach it together."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from typer.testing import CliRunner
+
+from cli.commands.distill import distill
+from cli.commands.train import train
+from cli.options.shared_options import TrainingOptions, with_options
+from compressor.runs.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    size: Annotated[int | None, typer.Option("--size", min=1)] = None
+    loud: Annotated[bool, typer.Option("--loud")] = False
+
+
+seen: list[tuple[str, Group]] = []
+
+
+@with_options(Group)
+def command(shared: Group, name: Annotated[str, typer.Option("--name")] = "x") -> int:
+    """Do it."""
+    seen.append((name, shared))
+    return 0
+
+
+def invoke(*arguments: str) -> int:
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, list(arguments)).exit_code
+
+
+def test_own_and_shared_options_arrive_where_they_belong() -> None:
+    seen.clear()
+    assert invoke("--name", "a", "--size", "3", "--loud") == 0
+    assert invoke() == 0
+    assert seen == [("a", Group(size=3, loud=True)), ("x", Group())]
+
+
+def test_bounds_of_shared_options_hold() -> None:
+    assert invoke("--size", "0") == 2
+    assert invoke("--absent") == 2
+
+
+def test_the_help_of_the_command_stays() -> None:
+    assert command.__doc__ == "Do it."
+
+
+def test_distill_and_train_share_every_option_of_the_group() -> None:
+    shared = set(TrainingOptions.__dataclass_fields__)
+    for made in (distill, train):
+        assert shared <= set(inspect.signature(made).parameters)
+
+
+def test_recipe_flags_are_fields_of_a_recipe() -> None:
+    flags = TrainingOptions().recipe_flags()
+    assert set(flags) <= set(Recipe.__dataclass_fields__)
+    assert set(flags.values()) == {None}
