@@ -142,7 +142,16 @@ class Recipe:
         if list(self.milestones) != sorted(self.milestones):
             raise UsageError(f"milestones {list(self.milestones)} are not in rising order.", "Sort them.")
         _ = self.threat
-        refuse_contradictions(self, self.build_method())
+        refuse_contradictions(
+            self.method,
+            self.build_method(),
+            awp_gamma=self.awp_gamma,
+            attack_warm_start=self.attack_warm_start,
+            nesterov=self.nesterov,
+            momentum=self.momentum,
+            extra_fraction=self.extra_fraction,
+            label_smoothing=self.label_smoothing,
+        )
 
     @property
     def threat(self) -> Threat:
@@ -219,7 +228,7 @@ def resolve(
     layers = ({"method": method, "model": model}, defaults, implied or {}, from_file, given)
     values = {name: value for layer in layers for name, value in layer.items()} | {"method_settings": settings}
     recipe = Recipe.from_dict(values, source=str(file.name) if file else "the command line")
-    refuse_idle_flags(recipe, given)
+    refuse_idle_flags(recipe.weight_average, given)
     return recipe
 
 
