@@ -16,9 +16,9 @@ from exporters.reports import headline
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cli.stages.exporting import Exported
     from compressor.evaluation.report import Bits, Report
     from exporters.artifact.artifact import Artifact, ExportSettings
+    from exporters.artifact.exported import Exported
     from exporters.artifact.latency import Latency
     from exporters.artifact.mobile import MobileUsability
     from exporters.differentiable.arithmetic import Arithmetic

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +14,8 @@ from compressor.core.errors import CompressError, UsageError
 from compressor.system.files import sha256_bytes
 from compressor.system.interruption import StopRequest
 from compressor.system.sizes import format_size
-from exporters.artifact.artifact import Artifact, ExportSettings, Workshop
+from exporters.artifact.artifact import Workshop
+from exporters.artifact.exported import Exported
 from exporters.artifact.mobile import MobileUsability, mobile_usability
 from exporters.claim.claim import PRECISIONS, Claim, ClaimMismatchError, model_digest, read_claim
 from exporters.claim.evidence import Evidence, evidence_path, parse_evidence, read_evidence_bytes
@@ -23,29 +23,10 @@ from exporters.claim.signing import signature_path
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.model_file.opset import opset_of
 from exporters.model_file.structure import form_of, load_untrusted
-from exporters.verification import HeldData, Verdict, verify
+from exporters.verification import HeldData, verify
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-
-
-@dataclass(frozen=True, eq=False)
-class Exported:
-    """One file that lies there, and what a verification of it found.
-
-    Attributes:
-        path: the file.
-        precision: of it.
-        settings: how it was made, or would have been where it lay there.
-        verdict: of the verification.
-        artifact: how it was made; None where it lay there already.
-    """
-
-    path: Path
-    precision: Arithmetic
-    settings: ExportSettings
-    verdict: Verdict
-    artifact: Artifact | None
 
 
 def paths_of(precisions: Sequence[str] | None, to: Path | None, checkpoint: Path) -> Mapping[Arithmetic, Path]:

@@ -11,11 +11,11 @@ import pytest
 
 from cli.output.console import Output
 from cli.output.tables import artifact_json, show_report, show_verdict
-from cli.stages.exporting import Exported
 from cli.stages.grid import Outcome, show_outcomes
 from compressor.core.types import Threat
 from compressor.evaluation.report import Alarm, Report
 from exporters.artifact.artifact import ExportSettings
+from exporters.artifact.exported import Exported
 from exporters.verification.verdict import Check, PolicyResult, PolicyStatus, Verdict
 
 ALARMS = (
