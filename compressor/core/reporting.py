@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+OnProgress = Callable[[str, int, int], None]
+"""Receives what is being done, how much of it is done, and how much there is."""
 
 
 class Reporter(Protocol):

@@ -14,6 +14,7 @@ import torch
 from compressor.checkpoint import LoadedCheckpoint, normalization_name
 from compressor.core.contracts import Dataset
 from compressor.core.errors import ClassMismatchError, ExportError, UsageError
+from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
 from compressor.models.modes import module_mode
 from compressor.numerics.ascent import ascend
@@ -39,7 +40,6 @@ from exporters.precision import (
     to_half,
 )
 from exporters.precision.calibration import CALIBRATION_IMAGES
-from exporters.verification.request import OnProgress
 from exporters.writing.fixed_batch import check_batch, with_fixed_batch
 from exporters.writing.onnx import Parity, check_parity, export_onnx, serialise
 

@@ -19,6 +19,7 @@ from compressor.core.errors import (
     UnsupportedOperatorError,
     UsageError,
 )
+from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
 from compressor.evaluation.report import Alarm
 from compressor.evaluation.suites import get_suite
@@ -42,9 +43,9 @@ from exporters.file_attacks.attacks import build_attempts, run_attempts
 from exporters.file_attacks.blindness import AttackedImages, look_for_blindness
 from exporters.file_attacks.gradients import Gradients, open_gradients
 from exporters.file_attacks.random_images import draw_inside
+from exporters.file_attacks.suite import VERIFY_SUITE
 from exporters.file_attacks.target import Target, open_target
 from exporters.model_file.runtime import Provider, Session, open_session
-from exporters.verification.request import VERIFY_SUITE, OnProgress
 from exporters.verification.verifier_data import SPLIT, Draw, draw_images
 
 SAMPLES = 256

@@ -12,17 +12,18 @@ from torch import nn
 from compressor.attacks.square import Square
 from compressor.core.contracts import Attack
 from compressor.core.errors import CompressError
+from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
 from compressor.evaluation.suites import get_suite
 from compressor.numerics.ball import inside_ball
 from compressor.numerics.randomness import make_generator
 from exporters.claim.evidence import Bits, Floats, Integers
 from exporters.file_attacks.gradients import Gradients
+from exporters.file_attacks.suite import REPLAY_SUITE, VERIFY_SUITE
 from exporters.file_attacks.target import Margins, Target
 from exporters.file_attacks.time_limit import Deadline
 from exporters.file_attacks.white_box import WhiteBox
 from exporters.model_file.runtime import Session, SessionModule
-from exporters.verification.request import REPLAY_SUITE, VERIFY_SUITE, OnProgress
 
 NATURAL = "natural"
 SQUARE = "Square"

@@ -8,13 +8,14 @@ from queue import Empty
 from time import monotonic
 
 from compressor.core.errors import UsageError
+from compressor.core.reporting import OnProgress
 from compressor.system.memory import speaks_of_lacking_memory
 from compressor.system.sizes import format_size
 from exporters.isolation import messages
 from exporters.isolation.memory_limit import default_limit, is_supported
 from exporters.isolation.messages import MalformedMessageError, Message, take
 from exporters.isolation.process import Child
-from exporters.verification.request import OnProgress, Request, command_of, refuse_nonsense
+from exporters.verification.request import Request, command_of, refuse_nonsense
 from exporters.verification.verdict import MORE_MEMORY, NOT_DECIDED, Broken, Check, Verdict
 
 ISOLATION, MEMORY = "isolation", "memory limit"

@@ -11,9 +11,9 @@ from exporters.claim.evidence import Bits, Floats, Integers
 from exporters.file_attacks.attacks import build_attempts, run_attempts
 from exporters.file_attacks.gradients import open_gradients
 from exporters.file_attacks.random_images import draw_inside
+from exporters.file_attacks.suite import VERIFY_SUITE
 from exporters.file_attacks.target import open_target
 from exporters.model_file.runtime import open_session
-from exporters.verification.request import VERIFY_SUITE
 from exporters.writing.onnx import serialise
 
 _ATTEMPTS = frozenset({"PGD-margin", "PGD-CE", "PGD-margin unrounded"})

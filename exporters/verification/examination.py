@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from compressor.core.errors import CompressError, Interrupted, UsageError
+from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
 from compressor.numerics.randomness import derive_seed
 from compressor.system.memory import is_out_of_memory
@@ -15,6 +16,7 @@ from exporters.claim.evidence import DigestEvidence, Evidence, Integers, to_floa
 from exporters.file_attacks.attacks import build_attempts, run_attempts
 from exporters.file_attacks.gradients import Gradients
 from exporters.file_attacks.replay import replay
+from exporters.file_attacks.suite import REPLAY_SUITE
 from exporters.file_attacks.target import Target, open_target
 from exporters.file_attacks.time_limit import Deadline
 from exporters.model_file.preprocessing import Preprocessing
@@ -25,9 +27,7 @@ from exporters.verification.opening import OpenFile, check_digests, open_file
 from exporters.verification.policies import Policies
 from exporters.verification.record import MORE_TIME, CallersError, Record, Settled, as_caller
 from exporters.verification.request import (
-    REPLAY_SUITE,
     HeldData,
-    OnProgress,
     Request,
     Watcher,
     fresh_seed,

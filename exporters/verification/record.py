@@ -10,10 +10,11 @@ from compressor.core.errors import CompressError
 from compressor.core.types import Threat
 from exporters.claim.claim import Claim
 from exporters.file_attacks.attacks import Outcome
+from exporters.file_attacks.suite import REPLAY_SUITE
 from exporters.file_attacks.time_limit import Deadline
 from exporters.verification.decision import robust_estimate
 from exporters.verification.policies import Attacked, apply_policies
-from exporters.verification.request import REPLAY_SUITE, Request, Watcher, command_of
+from exporters.verification.request import Request, Watcher, command_of
 from exporters.verification.trust import Trust
 from exporters.verification.verdict import (
     NOT_DECIDED,

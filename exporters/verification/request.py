@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.core.errors import MissingInputError, UsageError
+from compressor.core.reporting import OnProgress
 from compressor.core.types import DatasetSpec, Threat
 from compressor.evaluation.suites import get_suite
+from exporters.file_attacks.suite import REPLAY_SUITE, VERIFY_SUITE
 from exporters.model_file.preprocessing import Preprocessing
 from exporters.verification.policies import Policies
 from exporters.verification.verdict import Verdict
@@ -20,12 +22,6 @@ from exporters.verification.verdict import Verdict
 if TYPE_CHECKING:
     from compressor.core.contracts import Dataset
     from exporters.model_file.runtime import Provider
-
-VERIFY_SUITE = "verify@1"
-REPLAY_SUITE = "replay"
-
-OnProgress = Callable[[str, int, int], None]
-"""Receives what is being done, how much of it is done, and how much there is."""
 
 _SEED_BITS = 63
 

@@ -10,12 +10,13 @@ from compressor.core.errors import UsageError
 from compressor.core.types import Threat
 from compressor.numerics.statistics import clopper_pearson
 from exporters.file_attacks.attacks import resolve_suite
+from exporters.file_attacks.suite import REPLAY_SUITE, VERIFY_SUITE
 from exporters.file_attacks.target import open_target
 from exporters.model_file.runtime import Session
 from exporters.verification.binding import DATA, open_held
 from exporters.verification.opening import DIGESTS, NO_CLAIM, OpenFile
 from exporters.verification.record import CallersError, Record, as_caller
-from exporters.verification.request import REPLAY_SUITE, VERIFY_SUITE, HeldData
+from exporters.verification.request import HeldData
 from exporters.verification.trials import Pictures, attack, check_determinism, check_gate, raise_alarms
 from exporters.verification.verifier_data import Draw, draw_images
 
