@@ -89,9 +89,9 @@ def _throughput(name: str, count: int, rounds: int) -> dict[str, Any]:
         for side, runs in sides.items():
             for stage, run in runs.items():
                 started = time.perf_counter()
-                standing = run()
+                robust_so_far = run()
                 seconds.setdefault(stage, {}).setdefault(side, []).append(time.perf_counter() - started)
-                if not bool(standing.all()):
+                if not bool(robust_so_far.all()):
                     sys.exit(f"{name}, {side}, {stage}: an image fell, so the sides did unequal work")
     seconds["all"] = {side: [sum(runs) for runs in zip(*(seconds[stage][side] for stage in seconds), strict=True)]
                       for side in sides}  # fmt: skip
@@ -151,15 +151,15 @@ def _disagreements(name: str, count: int) -> dict[str, Any]:
         surrogate = surrogate_of(model, x[:8], precision)
         if getattr(getattr(surrogate, "proposer", None), "precision", None) != precision:
             sys.exit(f"{name} could not be folded in {precision}")
-        standing = ~ours(surrogate, x, y, threat, _generator()).broken
-        more, fewer = int((standing & ~reference).sum()), int((reference & ~standing).sum())
+        robust_so_far = ~ours(surrogate, x, y, threat, _generator()).broken
+        more, fewer = int((robust_so_far & ~reference).sum()), int((reference & ~robust_so_far).sum())
         found[precision] = {
             "images": count,
             "disagreements": more + fewer,
             "above_reference": (more - fewer) / count,
             "p": round(mcnemar(more, fewer), 4),
         }
-        row.append(f"{int(standing.sum())}")
+        row.append(f"{int(robust_so_far.sum())}")
     cells = [f"{found[p]['disagreements']} | {found[p]['p']}" for p in ("fp32", "bf16")]
     print(f"| {name} | {threat.eps} | {' | '.join(row)} | {' | '.join(cells)} |", flush=True)
     return found

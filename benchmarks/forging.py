@@ -117,7 +117,7 @@ class Forger:
     ) -> Path:
         """A pair whose counts and digests fit; or keep an old claim; or put another file's signature beside."""
         from compressor.system.files import sha256_bytes
-        from exporters.claim.claim import model_digest, serialise, with_claim
+        from exporters.claim.claim import model_bytes, model_digest, with_claim
         from exporters.claim.evidence import evidence_path
         from exporters.claim.signing import signature_path
 
@@ -134,7 +134,7 @@ class Forger:
                 model=model_digest(model),
             ).sealed()
         evidence_path(path).write_bytes(data)
-        path.write_bytes(serialise(with_claim(model, claim)))
+        path.write_bytes(model_bytes(with_claim(model, claim)))
         signature_path(path).unlink(missing_ok=True)
         if signed_as is not None:
             signature_path(path).write_bytes(signature_path(signed_as).read_bytes())
@@ -144,12 +144,12 @@ class Forger:
         """A pair that calls every image robust that the file gets right, as one whose attacks were blind would."""
         import numpy as np
 
-        from exporters.claim.claim import serialise
+        from exporters.claim.claim import model_bytes
         from exporters.claim.evidence import Evidence as Pair
         from exporters.file_attacks.target import lead
         from exporters.model_file.runtime import open_session
 
-        right = lead(open_session(serialise(model))(evidence.natural()), evidence.labels) > 0
+        right = lead(open_session(model_bytes(model))(evidence.natural()), evidence.labels) > 0
         nothing = np.zeros(0, dtype=np.int64)
         proven = Pair(
             images=evidence.images,
@@ -193,7 +193,7 @@ def _fine_tuned(checkpoint: Path, data: str, image_size: int) -> onnx.ModelProto
     from compressor.checkpoint import load_checkpoint
     from compressor.core.types import DatasetSpec
     from compressor.data.datasets import open_dataset
-    from compressor.numerics.augment import to_float
+    from compressor.numerics.augment import to_float_tensor
     from compressor.numerics.losses import cross_entropy
     from exporters.writing.onnx import export_onnx
 
@@ -203,7 +203,7 @@ def _fine_tuned(checkpoint: Path, data: str, image_size: int) -> onnx.ModelProto
     optimizer = torch.optim.SGD(model.parameters(), FINE_TUNING_RATE, momentum=0.9)
     for step in range(FINE_TUNING_STEPS):
         part = order[64 * step : 64 * step + 64].sort().values.numpy()
-        x, y = to_float(torch.from_numpy(split.images[part])), torch.from_numpy(split.labels[part])
+        x, y = to_float_tensor(torch.from_numpy(split.images[part])), torch.from_numpy(split.labels[part])
         optimizer.zero_grad()
         cross_entropy(model(x), y).mean().backward()
         optimizer.step()

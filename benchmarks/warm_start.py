@@ -28,7 +28,7 @@ from compressor.core.reporting import SilentReporter
 from compressor.core.types import DatasetSpec, ModelSpec
 from compressor.data.datasets import open_dataset, take_balanced
 from compressor.evaluation.evaluate import evaluate
-from compressor.evaluation.suites import Column, Suite
+from compressor.evaluation.suites import Suite, SuiteColumn
 from compressor.models.classifier import build_empty_network
 from compressor.models.costs import step_cost
 from compressor.numerics.ascent import ascend, project
@@ -40,11 +40,18 @@ from compressor.runs.recipe import Recipe, resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.files import write_json
 from compressor.system.interruption import StopRequest, stop_on_signals
-from compressor.training.session import TeacherRequest, TrainingRequest, read_teacher, settle, train, training_images
+from compressor.training.session import (
+    TeacherRequest,
+    TrainingRequest,
+    read_teacher,
+    settle_open_questions,
+    train,
+    training_images,
+)
 from compressor.training.step.perturbations import Perturbations
 
 SIDE = 32
-PGD_20 = Suite("warm-start", 1, "PGD-20", (Column("PGD-20", "pgd-sat", {"step_size": "0.25eps"}),))
+PGD_20 = Suite("warm-start", 1, "PGD-20", (SuiteColumn("PGD-20", "pgd-sat", {"step_size": "0.25eps"}),))
 
 
 @dataclass(frozen=True)
@@ -127,8 +134,8 @@ def run(
             test = take_balanced(dataset.load("test"), samples, recipe.seed)
             model = load_checkpoint(result.last).classifier.to(memory_format=torch.channels_last)
             report = evaluate(model, test.images, test.labels, recipe.threat, PGD_20, seed=recipe.seed, soundness=False)
-            standing = np.flatnonzero(report.attacks["PGD-20"]).tolist()
-            write_json(folder.evaluation, {**report.to_json(), "standing": standing})
+            robust_so_far = np.flatnonzero(report.attacks["PGD-20"]).tolist()
+            write_json(folder.evaluation, {**report.to_json(), "standing": robust_so_far})
     found = json.loads(folder.evaluation.read_text(encoding="utf-8"))
     timings = [json.loads(line) for line in folder.timings.read_text(encoding="utf-8").splitlines()]
     seconds = [timing["seconds"] - timing["parts"]["teacher"] for timing in timings]
@@ -173,14 +180,14 @@ def row(setting: Setting, recipe: Recipe, found: dict[str, Any], classes: int) -
 
 def print_table(arguments: argparse.Namespace, dataset: Dataset, teacher: LoadedCheckpoint, stop: StopRequest) -> None:
     """Do what is left to do, setting by setting, and print the tables."""
-    rows, standing = [], {}
+    rows, robust_so_far = [], {}
     for seed in arguments.seeds:
         for setting in (SETTINGS[name] for name in arguments.settings):
             recipe = recipe_of(setting, seed, arguments)
             folder = RunFolder(arguments.runs / f"{setting.name}-s{seed}")
             found = run(recipe, folder, dataset, teacher, arguments.eval_samples, stop)
             rows.append(row(setting, recipe, found, len(dataset.class_names)))
-            standing[setting.name, seed] = found["standing"]
+            robust_so_far[setting.name, seed] = found["standing"]
             print(rows[-1], flush=True)
     print("\n| attack | seed | GFLOP an image | ms an image | seconds | clean, % | PGD-20, % | val. clean | val. PGD |")
     print("|---|---:|---:|---:|---:|---|---|---:|---:|", *rows, sep="\n")
@@ -188,7 +195,7 @@ def print_table(arguments: argparse.Namespace, dataset: Dataset, teacher: Loaded
     for first, second in PAIRS:
         for seed in arguments.seeds:
             if {first, second} <= {*arguments.settings}:
-                a, b = standing[first, seed], standing[second, seed]
+                a, b = robust_so_far[first, seed], robust_so_far[second, seed]
                 print(f"| {first} | {second} | {seed} | {len(a - b)} | {len(b - a)} | {sign_test(a, b):.2g} |")
 
     for seed in arguments.seeds:
@@ -271,7 +278,7 @@ def main() -> None:
         with stop_on_signals() as stop:
             dataset = open_dataset(DatasetSpec.parse(arguments.data), image_size=SIDE)
             loaded = read_teacher(TeacherRequest(arguments.teacher), image_size=SIDE)
-            teacher = settle(loaded, dataset, reporter=Lines("teacher"))
+            teacher = settle_open_questions(loaded, dataset, reporter=Lines("teacher"))
             print_table(arguments, dataset, teacher, stop)
     except CompressError as error:
         raise SystemExit(f"{error}\n{error.hint}") from None

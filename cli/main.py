@@ -24,7 +24,7 @@ from cli.commands.train import train
 from cli.commands.verify import verify
 from cli.options.command import Command
 from cli.output.console import Output
-from cli.output.failure import describe
+from cli.output.failure import describe_error
 from compressor.core.errors import USAGE, Interrupted
 
 app = typer.Typer(
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except (Exception, KeyboardInterrupt) as error:
-        failure = describe(error)
+        failure = describe_error(error)
         if debug and failure.code in ("internal", "memory"):
             traceback.print_exc()
         hint = _way_on(arguments) if isinstance(error, Interrupted) else failure.hint
@@ -99,7 +99,7 @@ def run() -> None:
     """The console script."""
     code = main(sys.argv[1:])
     if "torch.distributed" in sys.modules:  # a command that never needed torch has no group to leave
-        from compressor.system.process_group import leave
+        from compressor.system.process_group import leave_process_group
 
-        leave()
+        leave_process_group()
     sys.exit(code)

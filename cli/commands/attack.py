@@ -85,7 +85,7 @@ def attack(
     from cli.stages.evaluation import attack_images, test_images
     from cli.stages.inputs import Inputs, default_threat
     from cli.stages.reference import REFERENCE_SUITE, autoattack_column, show_agreement
-    from cli.stages.targets import open_target
+    from cli.stages.targets import open_attack_target
     from compressor.evaluation.suites import get_suite
     from compressor.system.interruption import stop_on_signals
     from exporters.model_file.preprocessing import parse_normalization
@@ -96,7 +96,7 @@ def attack(
     inputs = Inputs(data, data_dir, download, device, threads)
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
         where = inputs.device()
-        opened = open_target(
+        opened = open_attack_target(
             target, inputs, output, device=where, provider=provider, image_size=image_size,
             outside=parse_normalization(mean, std), model=model, normalization=normalization, activation=activation,
         )  # fmt: skip

@@ -64,16 +64,18 @@ def cache(
     from compressor.training.teaching import caches  # NumPy is not for --help
 
     with Output(as_json=as_json, quiet=quiet) as output:
-        found = caches.entries(kind=cast("Kind | None", kind))
+        found = caches.list_entries(kind=cast("Kind | None", kind))
         if action == "verify":
             return _verify(found, output)
         if action == "list":
             _list(found, output)
             return DONE
         now = time.time()
-        chosen = found if everything else caches.choose(found, now=now, older_than_days=older_than, to_size=limit)
+        chosen = (
+            found if everything else caches.choose_removals(found, now=now, older_than_days=older_than, to_size=limit)
+        )
         if not dry_run:
-            caches.remove(chosen)
+            caches.remove_entries(chosen)
         _report_pruning(found, chosen, output, dry_run=dry_run)
     return DONE
 

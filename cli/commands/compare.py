@@ -88,9 +88,9 @@ def compare(
     """Lay finished runs side by side: best and last checkpoint, every attack, over seeds, with tests."""
     from cli.output.comparison_formats import SCHEMA, format_by, show_comparison, to_text
     from cli.stages.inputs import Inputs
-    from cli.stages.measuring import Measuring, measure_runs
+    from cli.stages.measuring import MeasurementRequest, measure_runs
     from compressor.comparison import compare_runs, open_run
-    from compressor.models.user_code import allow
+    from compressor.models.user_code import allow_user_code
     from compressor.system.files import write_text
     from compressor.system.interruption import stop_on_signals
 
@@ -98,13 +98,13 @@ def compare(
     as_json = as_json or (chosen == "json" and to is None)
     _check_measuring(evaluate, {"--suite": suite, "--eval-samples": eval_samples, "--eps": eps, "--model": model})
     for name in model or ():
-        allow(name)
+        allow_user_code(name)
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
         opened = [open_run(path) for path in runs]
         baseline = open_run(against) if against else None
         if evaluate is not None:
             inputs = Inputs(data, data_dir, download, device, threads)
-            asked = Measuring.parse(evaluate, suite, eval_samples, eps)
+            asked = MeasurementRequest.parse(evaluate, suite, eval_samples, eps)
             measure_runs([*opened, *([baseline] if baseline else [])], asked, inputs, output=output, stop=stop)
         comparison = compare_runs(opened, baseline)
         for warning in comparison.warnings:

@@ -14,7 +14,7 @@ from cli.output.console import Output, percent
 
 if TYPE_CHECKING:
     from cli.stages.run_stages import Trained
-    from compressor.evaluation.quick import Measurement
+    from compressor.evaluation.quick import QuickAccuracy
     from compressor.system.interruption import StopRequest
 
 EPS = "0.1"
@@ -103,7 +103,7 @@ def _train(part: _Part, inputs: Any, run: Path, output: Output, stop: StopReques
     return train_run(recipe, dataset, inputs, None, run=run, resume=True, extras=Extras(), output=output, stop=stop)
 
 
-def _measure(trained: Trained, inputs: Any) -> Measurement:
+def _measure(trained: Trained, inputs: Any) -> QuickAccuracy:
     """Clean and PGD accuracy of a run's best checkpoint on the same test digits for all."""
     import torch
 

@@ -44,7 +44,7 @@ def distill(
     evidence_samples: options.EvidenceSamples = 256,
 ) -> int:
     """Distil a robust teacher into a small student, attack it, export it, and verify the exported file."""
-    from cli.stages.evaluation import wanted_by
+    from cli.stages.evaluation import parse_checkpoint_choice
     from cli.stages.grid import parse_methods, parse_seeds
     from cli.stages.pipeline import Distillation
     from cli.stages.run_stages import Extras
@@ -62,7 +62,7 @@ def distill(
         suite=shared.suite or "default",
         eval_samples=shared.eval_samples,
         evidence_samples=evidence_samples,
-        evaluate=wanted_by(shared.evaluate),
+        evaluate=parse_checkpoint_choice(shared.evaluate),
         extras=Extras.parse(shared.label_cache_limit, profile=shared.profile),
     )
     with Output(as_json=shared.as_json, quiet=shared.quiet) as output, stop_on_signals() as stop:

@@ -24,7 +24,7 @@ Status = Literal["ok", "missing", "problem", "absent"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorFinding:
     """One line of the report; ``missing`` and ``problem`` keep the program from working."""
 
     name: str
@@ -39,8 +39,8 @@ def doctor(
 ) -> int:
     """Show versions, devices and providers, and what is missing."""
     findings = [
-        Finding("compress", "ok", __version__),
-        Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        DoctorFinding("compress", "ok", __version__),
+        DoctorFinding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *(_package(name) for name in _NEEDED),
         _onnxruntime(),
         *_optional(),
@@ -56,12 +56,12 @@ def doctor(
     return FAILED if bad else DONE
 
 
-def _package(name: str) -> Finding:
+def _package(name: str) -> DoctorFinding:
     try:
         importlib.import_module(name)
     except (ImportError, OSError) as error:  # a broken CUDA library raises OSError
-        return Finding(name, "missing", f"{error}")
-    return Finding(name, "ok", _version(name))
+        return DoctorFinding(name, "missing", f"{error}")
+    return DoctorFinding(name, "ok", _version(name))
 
 
 def _version(distribution: str) -> str:
@@ -71,46 +71,48 @@ def _version(distribution: str) -> str:
         return "unknown version"
 
 
-def _onnxruntime() -> Finding:
+def _onnxruntime() -> DoctorFinding:
     """Both builds of onnxruntime fill one folder, so installing both leaves a mixture of the two."""
     installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name) != "unknown version"]
     if len(installed) == 2:
         detail = (
             "both onnxruntime and onnxruntime-gpu are installed, and overwrite each other: uninstall both, keep one"
         )
-        return Finding("onnxruntime", "problem", detail)
+        return DoctorFinding("onnxruntime", "problem", detail)
     try:
         import onnxruntime
     except (ImportError, OSError) as error:
-        return Finding("onnxruntime", "missing", f"{error}")
+        return DoctorFinding("onnxruntime", "missing", f"{error}")
     providers = ", ".join(onnxruntime.get_available_providers())
-    return Finding("onnxruntime", "ok", f"{onnxruntime.__version__} ({' '.join(installed)}); providers: {providers}")
+    return DoctorFinding(
+        "onnxruntime", "ok", f"{onnxruntime.__version__} ({' '.join(installed)}); providers: {providers}"
+    )
 
 
-def _optional() -> list[Finding]:
+def _optional() -> list[DoctorFinding]:
     findings = []
     for module, (distribution, purpose) in _OPTIONAL.items():
         found = importlib.util.find_spec(module) is not None
         findings.append(
-            Finding(distribution, "ok" if found else "absent", _version(distribution) if found else purpose)
+            DoctorFinding(distribution, "ok" if found else "absent", _version(distribution) if found else purpose)
         )
     return findings
 
 
-def _devices() -> list[Finding]:
+def _devices() -> list[DoctorFinding]:
     try:
         import torch
 
         from compressor.system.threads import available_threads
     except (ImportError, OSError):
         return []
-    findings = [Finding("cpu", "ok", f"{available_threads()} threads; {torch.backends.cpu.get_cpu_capability()}")]
+    findings = [DoctorFinding("cpu", "ok", f"{available_threads()} threads; {torch.backends.cpu.get_cpu_capability()}")]
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-        findings += [Finding(f"cuda:{number}", "ok", name) for number, name in enumerate(names)]
+        findings += [DoctorFinding(f"cuda:{number}", "ok", name) for number, name in enumerate(names)]
     else:
         built = f"PyTorch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "PyTorch is a CPU build"
-        findings.append(Finding("cuda", "absent", f"no CUDA device; {built}"))
+        findings.append(DoctorFinding("cuda", "absent", f"no CUDA device; {built}"))
     if torch.backends.mps.is_available():
-        findings.append(Finding("mps", "ok", "Apple GPU"))
+        findings.append(DoctorFinding("mps", "ok", "Apple GPU"))
     return findings

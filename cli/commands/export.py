@@ -79,7 +79,7 @@ def export(
     from compressor.core.errors import UsageError
     from compressor.system.devices import set_threads
     from compressor.system.interruption import stop_on_signals
-    from exporters.artifact.artifact import ExportSettings, Workshop
+    from exporters.artifact.artifact import Exporter, ExportSettings
     from exporters.model_file.opset import OPSET, check_opset
     from exporters.writing.fixed_batch import check_batch
 
@@ -113,12 +113,12 @@ def export(
             opset=opset,
             fixed_batch=fixed_batch,
         )
-        workshop = Workshop(loaded, dataset, threat, settings)
+        exporter = Exporter(loaded, dataset, threat, settings)
         if evidence == "none":
-            output.json("compress.export/1", {"exports": export_bare(workshop, paths, output)})
+            output.json("compress.export/1", {"exports": export_bare(exporter, paths, output)})
             return 0
         exported = [
-            export_and_verify(workshop, name, path, evidence=evidence_file, force=force, output=output, stop=stop)
+            export_and_verify(exporter, name, path, evidence=evidence_file, force=force, output=output, stop=stop)
             for name, path in paths.items()
         ]
         fields = show_exports(exported, output, threads=settings.threads)

@@ -48,10 +48,10 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
     from compressor.checkpoint import load_checkpoint, normalization_name, read_state
     from compressor.checkpoint.own_format import parse_own
     from compressor.models.classifier import count_parameters, family_name
-    from compressor.models.user_code import is_own_code
+    from compressor.models.user_code import is_user_code
 
     own = parse_own(path, read_state(path).metadata)
-    if own is not None and is_own_code(own[0].name):
+    if own is not None and is_user_code(own[0].name):
         return _describe_own_code(own[0])
     loaded = load_checkpoint(path)
     spec = loaded.spec
@@ -91,10 +91,10 @@ def _describe_own_code(spec: ModelSpec) -> dict[str, Any]:
 def _describe_onnx(path: Path) -> dict[str, Any]:
     from compressor.core.errors import UnreadableModelError
     from compressor.models.classifier import family_name
-    from exporters.artifact.app_metadata import AppNotes, read_app_notes
+    from exporters.artifact.app_metadata import AppMetadata, read_app_metadata
     from exporters.claim.claim import ClaimMismatchError, read_claim
     from exporters.model_file.opset import opset_of
-    from exporters.model_file.structure import count_parameters, form_of, load_untrusted
+    from exporters.model_file.structure import count_model_parameters, declared_layout_of, load_untrusted
 
     checked = load_untrusted(path)
     notes = []
@@ -103,14 +103,14 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
     except ClaimMismatchError as error:
         claim, notes = None, [f"{error}: do not rely on this file"]
     notes += [] if claim or notes else ["the file makes no claim"]
-    app = AppNotes(None, None)
+    app = AppMetadata(None, None)
     try:
-        app = read_app_notes(checked.model)
+        app = read_app_metadata(checked.model)
     except UnreadableModelError as error:
         notes.append(error.message)
     if claim and app.class_names not in (None, claim.class_names):
         notes.append("the classes in its metadata are not those of its claim: do not rely on them")
-    form = form_of(checked.model)
+    form = declared_layout_of(checked.model)
     if app.class_names is not None and len(app.class_names) != form.classes:
         notes.append(f"its metadata names {len(app.class_names)} classes, and it gives {form.classes} logits")
     recipe = (claim.recipe if claim else None) or {}
@@ -119,7 +119,7 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
         "kind": "onnx",
         "family": family_name(str(recipe["model"])) if "model" in recipe else None,
         "model": recipe.get("model"),
-        "parameters": count_parameters(checked.model),
+        "parameters": count_model_parameters(checked.model),
         "classes": form.classes,
         "image_size": form.height,
         "input": str(form),

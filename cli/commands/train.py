@@ -10,7 +10,7 @@ import typer
 from cli.options import common as options
 from cli.options.shared_options import TrainingOptions, with_options
 from cli.output.console import Output
-from compressor.models.user_code import is_own_code
+from compressor.models.user_code import is_user_code
 
 
 @with_options(TrainingOptions)
@@ -30,7 +30,7 @@ def train(
     ] = None,
 ) -> int:
     """Train a model without a teacher: sat, trades, mart or natural."""
-    from cli.stages.evaluation import wanted_by
+    from cli.stages.evaluation import parse_checkpoint_choice
     from cli.stages.recipes import resolve_recipe_file
     from cli.stages.run_stages import Extras, check_before_training, evaluate_run, make_recipe, run_folder, train_run
     from compressor.core.errors import UsageError
@@ -40,7 +40,7 @@ def train(
     from compressor.system.interruption import stop_on_signals
     from compressor.training.session import refuse_missing_teacher
 
-    wanted = wanted_by(shared.evaluate)
+    wanted = parse_checkpoint_choice(shared.evaluate)
     extras = Extras.parse(shared.label_cache_limit, profile=shared.profile)
     spec = DatasetSpec.parse(shared.data or "cifar10")
     flags = {"method": method, "model": model, **shared.recipe_flags()}
@@ -66,6 +66,6 @@ def train(
         )
         if launch.rank() == 0:
             output.json("compress.train/1", trained.to_json(report))
-            code = ["--model", settings.model] if is_own_code(settings.model) else []  # consent holds for one command
+            code = ["--model", settings.model] if is_user_code(settings.model) else []  # consent holds for one command
             output.line(shlex.join(["compress", "export", str(trained.run.best), *code, *inputs.words()]))
     return 0

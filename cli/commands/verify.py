@@ -178,7 +178,7 @@ def verify(
         from compressor.system.sizes import parse_size
         from exporters.isolation import Listener, verify_isolated
         from exporters.model_file.preprocessing import Preprocessing, parse_normalization
-        from exporters.verification import HeldData, Policies
+        from exporters.verification import Policies, VerifierData
         from exporters.verification.request import Request, fresh_seed
 
         policies = Policies(
@@ -196,7 +196,7 @@ def verify(
         request = Request(
             path=model,
             evidence=evidence_file,
-            data=HeldData(DatasetSpec.parse(data), data_dir, download) if data else None,
+            data=VerifierData(DatasetSpec.parse(data), data_dir, download) if data else None,
             suite=suite,
             latest=latest,
             seed=fresh_seed() if seed is None else seed,

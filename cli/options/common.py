@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from compressor.models.user_code import allow
+from compressor.models.user_code import allow_user_code
 
 
 def allow_code(name: str | None) -> str | None:
     """The user wrote this name, so its code may run; what only a file names never gets here."""
     if name is not None:
-        allow(name)
+        allow_user_code(name)
     return name
 
 

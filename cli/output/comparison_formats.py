@@ -15,7 +15,7 @@ from compressor.system.sizes import format_size
 
 if TYPE_CHECKING:
     from compressor.comparison import Comparison, Row
-    from compressor.evaluation.record import Which
+    from compressor.evaluation.record import CheckpointName
 
 Format = Literal["table", "markdown", "csv", "json"]
 
@@ -130,10 +130,10 @@ def footnotes(comparison: Comparison) -> Iterator[str]:
     yield from comparison.notes
 
 
-def _blocks(comparison: Comparison) -> list[Which]:
-    from compressor.comparison import WHICHES
+def _blocks(comparison: Comparison) -> list[CheckpointName]:
+    from compressor.comparison import CHECKPOINTS
 
-    return [which for which in WHICHES if comparison.has(which)]
+    return [which for which in CHECKPOINTS if comparison.has(which)]
 
 
 def _labels(comparison: Comparison) -> list[str]:
@@ -148,7 +148,7 @@ def _has_seeds(comparison: Comparison) -> bool:
     return any(len(row.seeds) > 1 for row in comparison.rows)
 
 
-def _cells(comparison: Comparison, which: Which, row: Row) -> list[str]:
+def _cells(comparison: Comparison, which: CheckpointName, row: Row) -> list[str]:
     digits = 1 if comparison.reference.report.samples <= _FEW_IMAGES else 2
     cells = []
     for column in comparison.columns:

@@ -27,7 +27,7 @@ class Failure:
     exit_code: int
 
 
-def describe(error: BaseException) -> Failure:
+def describe_error(error: BaseException) -> Failure:
     """What to say of ``error``; what nobody foresaw is an internal error."""
     if isinstance(error, CompressError):
         return Failure(error.code, error.message, error.hint, error.exit_code)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from compressor.evaluation.report import Bits, Report
     from exporters.artifact.artifact import Artifact, ExportSettings
-    from exporters.artifact.exported import Exported
+    from exporters.artifact.exported import ExportedFile
     from exporters.artifact.latency import Latency
     from exporters.artifact.mobile import MobileUsability
     from exporters.differentiable.arithmetic import Arithmetic
@@ -35,7 +35,7 @@ def show_report(report: Report, title: str, output: Output) -> None:
     """
     doubt = "" if report.trustworthy else ", NOT TRUSTWORTHY"
     several = len(report.attacks) > 1
-    unique = report.unique
+    unique = report.unique_successes
     rows = [(*_row("clean", report.clean), "")]
     rows += [(*_row(name, bits), str(unique[name])) for name, bits in report.attacks.items()]
     if several or doubt:
@@ -109,7 +109,7 @@ def artifact_entry(path: Path, precision: str, settings: ExportSettings) -> dict
     }
 
 
-def artifact_json(exported: Exported) -> dict[str, Any]:
+def artifact_json(exported: ExportedFile) -> dict[str, Any]:
     """One entry of ``exports`` in the JSON of ``export``."""
     claim, artifact = exported.verdict.claim or {}, exported.artifact
     samples = claim.get("samples") or 0
@@ -125,7 +125,7 @@ def artifact_json(exported: Exported) -> dict[str, Any]:
     }
 
 
-def show_exports(exported: Sequence[Exported], output: Output, *, threads: int | None) -> list[dict[str, Any]]:
+def show_exports(exported: Sequence[ExportedFile], output: Output, *, threads: int | None) -> list[dict[str, Any]]:
     """The files side by side: size, time, accuracies and what fewer bits cost; where there are several, a table.
 
     Returns:

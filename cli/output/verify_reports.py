@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.output.console import Output
-from cli.output.failure import Failure, describe
+from cli.output.failure import Failure, describe_error
 from compressor.core.errors import UNDECIDED, CompressError, UsageError, WriteError
 from compressor.system.files import write_text
-from exporters.reports import Account, Subject, account_of_error, account_of_verdict, attestation, junit, markdown
+from exporters.reports import Account, ReportSubject, account_of_error, account_of_verdict, attestation, junit, markdown
 
 if TYPE_CHECKING:
     from exporters.verification import Policies, Verdict
@@ -41,7 +41,7 @@ class Reports:
     """
 
     paths: dict[str, Path]
-    subject: Subject
+    subject: ReportSubject
     output: Output
     unwritten: dict[str, str] = field(default_factory=dict)
 
@@ -98,13 +98,13 @@ class Reports:
                     self.output.warn(f"{option}: {error.message}")
 
 
-def subject_of(model: Path, evidence: Path | None) -> Subject:
+def subject_of(model: Path, evidence: Path | None) -> ReportSubject:
     """What is asked for, before anything was looked at: any path will do."""
-    return Subject(model, evidence or model.parent / f"{model.stem}.evidence.npz", {})
+    return ReportSubject(model, evidence or model.parent / f"{model.stem}.evidence.npz", {})
 
 
 @contextmanager
-def reporting(paths: dict[str, Path | None], subject: Subject, output: Output) -> Iterator[Reports]:
+def reporting(paths: dict[str, Path | None], subject: ReportSubject, output: Output) -> Iterator[Reports]:
     """Reports that are written however the block ends; the exit code stays that of the block.
 
     Args:
@@ -122,7 +122,7 @@ def reporting(paths: dict[str, Path | None], subject: Subject, output: Output) -
     except BrokenPipeError:
         raise  # the reader of stdout has gone; what was found is still true
     except BaseException as error:
-        reports.tell_failure(describe(error))
+        reports.tell_failure(describe_error(error))
         raise
 
 

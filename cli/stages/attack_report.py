@@ -9,19 +9,19 @@ from pathlib import Path
 import torch
 
 from cli.output.console import Output
-from cli.stages.evaluation import EVALUATION_BATCH, Images
+from cli.stages.evaluation import EVALUATION_BATCH, TestImages
 from cli.stages.targets import AttackTarget
 from compressor.attack_report import (
     LARGEST_SAMPLE,
     NORMS,
-    About,
+    AttackedModel,
     default_radii,
-    examine,
+    draw_sample,
     forwards_for,
+    measure_findings,
     parse_radii,
-    refuse_unless_ours,
+    refuse_foreign_report,
     require_matplotlib,
-    take_subject,
     write_folder,
 )
 from compressor.core.errors import UsageError
@@ -46,7 +46,7 @@ class ReportPlan:
 
 
 def plan_report(
-    folder: Path | None, curve: str | None, threat: Threat, images: Images, *, output: Output
+    folder: Path | None, curve: str | None, threat: Threat, images: TestImages, *, output: Output
 ) -> ReportPlan | None:
     """Refuse now what would fail after hours of attacks, and say what the report will take beside them.
 
@@ -66,7 +66,7 @@ def plan_report(
             raise UsageError("--curve chooses the radii of a report, and none is written.", "Add --report DIR.")
         return None
     require_matplotlib()
-    refuse_unless_ours(folder)
+    refuse_foreign_report(folder)
     values = int(images.split.images[0].size)
     radii = {norm: default_radii(threat, norm, values) for norm in NORMS}
     if curve is not None:
@@ -84,7 +84,7 @@ def write_report(
     plan: ReportPlan,
     report: Report,
     opened: AttackTarget,
-    images: Images,
+    images: TestImages,
     *,
     device: torch.device,
     batch_size: int | None = None,
@@ -112,7 +112,7 @@ def write_report(
         stop.raise_if_set()
 
     split, names = images.split, images.class_names
-    subject = take_subject(
+    subject = draw_sample(
         opened.model,
         split.images,
         split.labels,
@@ -124,8 +124,8 @@ def write_report(
         on_progress=on_progress,
     )
     channels, height, width = split.images.shape[1:]
-    about = About(opened.name, opened.sha256, images.dataset, images.sha256, names, (channels, height, width))
-    findings = examine(subject, about, report, get_suite(report.suite), split.images, plan.radii)
+    about = AttackedModel(opened.name, opened.sha256, images.dataset, images.sha256, names, (channels, height, width))
+    findings = measure_findings(subject, about, report, get_suite(report.suite), split.images, plan.radii)
     write_folder(plan.folder, findings)
     if findings.missed:
         output.warn(

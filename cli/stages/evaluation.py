@@ -18,8 +18,8 @@ from compressor.core.errors import UnreadableRunError, UsageError
 from compressor.core.types import Threat
 from compressor.data.datasets import digest, take_balanced
 from compressor.evaluation.evaluate import Report, estimate_autoattack_seconds, evaluate
-from compressor.evaluation.record import EvaluationRecord, Measured, Which, read_evaluation
-from compressor.evaluation.store import discard
+from compressor.evaluation.record import CheckpointName, EvaluationRecord, MeasuredCheckpoint, read_evaluation
+from compressor.evaluation.store import discard_state
 from compressor.evaluation.suites import get_suite
 from compressor.frozen import FrozenPrecision
 from compressor.models.classifier import check_classes, count_parameters
@@ -27,9 +27,9 @@ from compressor.models.costs import forward_operations
 from compressor.runs.run_folder import RunFolder
 from compressor.system import launch
 from compressor.system.interruption import StopRequest
-from compressor.system.process_group import Team
+from compressor.system.process_group import ProcessGroup
 
-Wanted = Literal["best", "both"]
+CheckpointChoice = Literal["best", "both"]
 
 # Not the run's own seed: runs that differ in it are attacked on the same images with the same noise.
 EVALUATION_SEED = 0
@@ -40,7 +40,7 @@ AUTOATTACK_BATCH_ON_CPU: dict[FrozenPrecision, int] = {"fp32": 32, "bf16": 64}
 
 
 @dataclass(frozen=True)
-class Images:
+class TestImages:
     """Test images to attack, and what names them.
 
     Attributes:
@@ -68,30 +68,30 @@ def default_samples(suite_name: str) -> int | None:
     return None if is_autoattack_alone else DEFAULT_EVAL_SAMPLES
 
 
-def wanted_by(text: str) -> Wanted:
+def parse_checkpoint_choice(text: str) -> CheckpointChoice:
     """What ``--evaluate`` means.
 
     Raises:
         UsageError: neither ``best`` nor ``both``.
     """
-    for choice in get_args(Wanted):
+    for choice in get_args(CheckpointChoice):
         if text == choice:
-            found: Wanted = choice
+            found: CheckpointChoice = choice
             return found
     raise UsageError(f"--evaluate is {text!r}.", "Use best or both.")
 
 
-def checkpoints_of(wanted: Wanted) -> tuple[Which, ...]:
+def checkpoints_of(wanted: CheckpointChoice) -> tuple[CheckpointName, ...]:
     """The best checkpoint, or the best and the last, in this order."""
     return ("best",) if wanted == "best" else ("best", "last")
 
 
-def test_images(dataset: Dataset, samples: int | None, seed: int, *, output: Output, stop: StopRequest) -> Images:
+def test_images(dataset: Dataset, samples: int | None, seed: int, *, output: Output, stop: StopRequest) -> TestImages:
     """``samples`` test images, class-balanced and drawn by seed; all of them for ``None``."""
     with decoding_shown(output, stop):
         test = dataset.load("test")
     split = take_balanced(test, samples, seed) if samples else test
-    return Images(split, dataset.name, tuple(dataset.class_names))
+    return TestImages(split, dataset.name, tuple(dataset.class_names))
 
 
 def known_evaluations(run: RunFolder) -> list[EvaluationRecord]:
@@ -107,8 +107,8 @@ def known_evaluations(run: RunFolder) -> list[EvaluationRecord]:
 
 def evaluate_checkpoint(
     run: RunFolder,
-    which: Which,
-    images: Images,
+    which: CheckpointName,
+    images: TestImages,
     threat: Threat,
     suite: str,
     *,
@@ -145,14 +145,14 @@ def evaluate_checkpoint(
     record = EvaluationRecord(measured, images.dataset, images.sha256, report)
     if launch.rank() == 0:
         record.write(run.evaluation_of(which))
-        discard(state)  # it holds images, and all else is in the record
+        discard_state(state)  # it holds images, and all else is in the record
     return record
 
 
 def attack_images(
     model: nn.Module,
     digest: str | None,
-    images: Images,
+    images: TestImages,
     threat: Threat,
     suite_name: str,
     *,
@@ -204,14 +204,14 @@ def attack_images(
         state=state,
         replace_state=replace_state,
         model_digest=digest,
-        team=Team.enter(device),
+        process_group=ProcessGroup.enter(device),
         on_progress=on_progress,
     )
 
 
-def _describe(loaded: LoadedCheckpoint, which: Which, path: Path) -> Measured:
+def _describe(loaded: LoadedCheckpoint, which: CheckpointName, path: Path) -> MeasuredCheckpoint:
     selection, epoch = loaded.metadata.get("selection"), loaded.metadata.get("epoch")
-    return Measured(
+    return MeasuredCheckpoint(
         which=which,
         sha256=loaded.sha256,
         bytes=path.stat().st_size,
@@ -231,7 +231,7 @@ def _count_macs(loaded: LoadedCheckpoint) -> int | None:
 
 
 def _known_report(
-    known: Sequence[EvaluationRecord], checkpoint: str, images: Images, threat: Threat, suite: str
+    known: Sequence[EvaluationRecord], checkpoint: str, images: TestImages, threat: Threat, suite: str
 ) -> Report | None:
     """The report among the known ones that attacking this checkpoint would give again."""
     name, test = str(get_suite(suite)), images.sha256

@@ -14,16 +14,16 @@ from compressor.core.errors import CompressError, UsageError
 from compressor.system.files import sha256_bytes
 from compressor.system.interruption import StopRequest
 from compressor.system.sizes import format_size
-from exporters.artifact.artifact import Workshop
-from exporters.artifact.exported import Exported
+from exporters.artifact.artifact import Exporter
+from exporters.artifact.exported import ExportedFile
 from exporters.artifact.mobile import MobileUsability, mobile_usability
 from exporters.claim.claim import PRECISIONS, Claim, ClaimMismatchError, model_digest, read_claim
 from exporters.claim.evidence import Evidence, evidence_path, parse_evidence, read_evidence_bytes
 from exporters.claim.signing import signature_path
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.model_file.opset import opset_of
-from exporters.model_file.structure import form_of, load_untrusted
-from exporters.verification import HeldData, verify
+from exporters.model_file.structure import declared_layout_of, load_untrusted
+from exporters.verification import VerifierData, verify
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -87,7 +87,7 @@ def _no_folder(model: Path) -> Path | None:
 
 
 def export_and_verify(
-    workshop: Workshop,
+    exporter: Exporter,
     precision: Arithmetic,
     path: Path,
     *,
@@ -95,11 +95,11 @@ def export_and_verify(
     force: bool = False,
     output: Output,
     stop: StopRequest,
-) -> Exported:
+) -> ExportedFile:
     """Write the artifact, unless the very same one is there, and verify it as a stranger would.
 
     Args:
-        workshop: the checkpoint, its data, threat and settings.
+        exporter: the checkpoint, its data, threat and settings.
         precision: of the file.
         path: the file.
         evidence: its evidence, if not beside it.
@@ -112,26 +112,26 @@ def export_and_verify(
         output.advance(done, total, name)
         stop.raise_if_set()
 
-    settings, artifact = workshop.settings, None
-    if not force and settings.key is None and is_exported(path, evidence, precision, workshop):
+    settings, artifact = exporter.settings, None
+    if not force and settings.key is None and is_exported(path, evidence, precision, exporter):
         output.note(f"exported already: {path}")
     else:
         output.phase(
-            f"Exporting {workshop.loaded.spec.name} in {precision} and attacking the file twice: {workshop.threat}"
+            f"Exporting {exporter.loaded.spec.name} in {precision} and attacking the file twice: {exporter.threat}"
         )
         with decoding_shown(output, stop):
-            workshop.dataset.load("test")
-        artifact = workshop.make(precision, path, evidence, on_progress)
+            exporter.dataset.load("test")
+        artifact = exporter.make(precision, path, evidence, on_progress)
         show_artifact(artifact, output)
     output.phase(f"Verifying {path} with fresh attacks")
     # Evidence without images is verified as its recipient will: with the data.
-    held = None if settings.with_images else HeldData(workshop.dataset)
+    held = None if settings.with_images else VerifierData(exporter.dataset)
     verdict = verify(path, evidence=evidence, data=held, threads=settings.threads, on_progress=on_progress)
     show_verdict(verdict, output)
-    return Exported(path, precision, settings, verdict, artifact)
+    return ExportedFile(path, precision, settings, verdict, artifact)
 
 
-def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Output) -> list[dict[str, Any]]:
+def export_bare(exporter: Exporter, paths: Mapping[Arithmetic, Path], output: Output) -> list[dict[str, Any]]:
     """Write models without a claim, and say so.
 
     Returns:
@@ -140,8 +140,8 @@ def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Ou
     fields: list[dict[str, Any]] = []
     usability: dict[Arithmetic, MobileUsability] = {}
     for precision, path in paths.items():
-        output.phase(f"Exporting {workshop.loaded.spec.name} in {precision}, without claim or evidence")
-        converted = workshop.write_bare(precision, path)
+        output.phase(f"Exporting {exporter.loaded.spec.name} in {precision}, without claim or evidence")
+        converted = exporter.write_bare(precision, path)
         usability[precision] = mobile_usability(path.read_bytes())
         for note in converted.notes:
             output.note(note)
@@ -149,7 +149,7 @@ def export_bare(workshop: Workshop, paths: Mapping[Arithmetic, Path], output: Ou
             f"{path}: {format_size(path.stat().st_size)}, without a claim: "
             "`compress verify` wants --data, --eps and --min-robust-accuracy"
         )
-        fields.append(artifact_entry(path, precision, workshop.settings) | usability[precision].to_json())
+        fields.append(artifact_entry(path, precision, exporter.settings) | usability[precision].to_json())
     show_mobile(usability, output)
     return fields
 
@@ -163,7 +163,7 @@ def signing_key(path: Path | None) -> EllipticCurvePrivateKey | None:
     return read_private_key(path, os.environ.get("COMPRESS_SIGN_PASSWORD"))
 
 
-def is_exported(path: Path, evidence: Path | None, precision: Arithmetic, workshop: Workshop) -> bool:
+def is_exported(path: Path, evidence: Path | None, precision: Arithmetic, exporter: Exporter) -> bool:
     """Whether ``path`` holds what the workshop would make, undamaged, with its evidence beside it."""
     if not path.is_file():
         return False
@@ -176,18 +176,19 @@ def is_exported(path: Path, evidence: Path | None, precision: Arithmetic, worksh
         return False  # what is damaged or lacking is made anew
     return (
         claim is not None
-        and _is_claim_of(claim, precision, workshop)
-        and has_images == workshop.settings.with_images
-        and (opset_of(model), form_of(model).batch) == (workshop.settings.opset, workshop.settings.fixed_batch)
+        and _is_claim_of(claim, precision, exporter)
+        and has_images == exporter.settings.with_images
+        and (opset_of(model), declared_layout_of(model).batch)
+        == (exporter.settings.opset, exporter.settings.fixed_batch)
         and claim.model == model_digest(model)
         and claim.evidence == sha256_bytes(data)
     )
 
 
-def _is_claim_of(claim: Claim, precision: Arithmetic, workshop: Workshop) -> bool:
+def _is_claim_of(claim: Claim, precision: Arithmetic, exporter: Exporter) -> bool:
     return (
-        claim.student == workshop.loaded.sha256
+        claim.student == exporter.loaded.sha256
         and claim.precision["name"] == precision
-        and claim.threat == workshop.threat
-        and claim.samples in (workshop.settings.samples, claim.dataset["total"])
+        and claim.threat == exporter.threat
+        and claim.samples in (exporter.settings.samples, claim.dataset["total"])
     )

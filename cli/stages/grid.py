@@ -16,7 +16,7 @@ _GRAVEST_FIRST = (1, 3, 2)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What became of one run of a grid: its result, or why there is none."""
 
     plan: Plan
@@ -74,7 +74,7 @@ def distill_grid(
     *,
     output: Output,
     stop: StopRequest,
-) -> list[Outcome]:
+) -> list[RunOutcome]:
     """One run for each method and seed, each in a folder of its own; all are checked before the first begins.
 
     A run that fails is reported, and the others go on; one that is stopped stops them all.
@@ -101,24 +101,24 @@ def distill_grid(
     for number, plan in enumerate(plans, start=1):
         output.phase(f"Run {number} of {len(plans)}: {plan.folder.path}")
         try:
-            outcomes.append(Outcome(plan, carry_out(plan, opened, teacher, output=output, stop=stop)))
+            outcomes.append(RunOutcome(plan, carry_out(plan, opened, teacher, output=output, stop=stop)))
         except CompressError as error:
             if launch.world_size() > 1:
                 raise  # the other processes are in the middle of something
             output.warn(f"{plan.folder.path}: {error.message} {error.hint}")
             # Its traceback holds the run's networks, and the next ones need the memory.
             error.__traceback__ = error.__context__ = error.__cause__ = None
-            outcomes.append(Outcome(plan, error=error))
+            outcomes.append(RunOutcome(plan, error=error))
     return outcomes
 
 
-def exit_code(outcomes: Sequence[Outcome]) -> int:
+def exit_code(outcomes: Sequence[RunOutcome]) -> int:
     """The gravest of the runs' codes: violated, then undecided, then wrong usage; 0 if all hold."""
     codes = {outcome.exit_code for outcome in outcomes}
     return next((code for code in _GRAVEST_FIRST if code in codes), 0)
 
 
-def show_outcomes(outcomes: Sequence[Outcome], output: Output) -> None:
+def show_outcomes(outcomes: Sequence[RunOutcome], output: Output) -> None:
     """A line for each run: its accuracies, in the worst case too, and the verdict on its file."""
     output.table(
         f"{len(outcomes)} runs",
@@ -128,7 +128,7 @@ def show_outcomes(outcomes: Sequence[Outcome], output: Output) -> None:
     )
 
 
-def _row(outcome: Outcome) -> tuple[str, ...]:
+def _row(outcome: RunOutcome) -> tuple[str, ...]:
     recipe, done = outcome.plan.recipe, outcome.done
     name = (outcome.plan.folder.path.name, recipe.method, str(recipe.seed))
     if outcome.error is not None or done is None:

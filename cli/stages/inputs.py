@@ -18,7 +18,7 @@ from compressor.core.types import DatasetSpec, Threat
 from compressor.data.datasets import open_dataset, watch_decoding
 from compressor.system.devices import resolve_device, set_threads
 from compressor.system.interruption import StopRequest
-from compressor.training.session import TeacherRequest, read_teacher, settle
+from compressor.training.session import TeacherRequest, read_teacher, settle_open_questions
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def open_checkpoint(
     """A checkpoint with nothing left open, and the dataset that goes with it."""
     loaded = read_teacher(TeacherRequest(path, model, normalization, activation), image_size=image_size)
     dataset = inputs.open(lambda: default_data(loaded), loaded.spec.image_size, output)
-    return settle(loaded, dataset, reporter=output), dataset
+    return settle_open_questions(loaded, dataset, reporter=output), dataset
 
 
 def decoding_shown(output: Output, stop: StopRequest) -> AbstractContextManager[None]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from cli.output.console import Output
 from cli.stages.evaluation import (
     EVALUATION_SEED,
-    Images,
-    Wanted,
+    CheckpointChoice,
+    TestImages,
     checkpoints_of,
     default_samples,
     evaluate_checkpoint,
     known_evaluations,
+    parse_checkpoint_choice,
     test_images,
-    wanted_by,
 )
 from cli.stages.inputs import Inputs, dataset_by_record
 from compressor.comparison import FinishedRun
@@ -26,16 +26,16 @@ from compressor.system.interruption import StopRequest
 
 
 @dataclass(frozen=True)
-class Measuring:
+class MeasurementRequest:
     """What is asked for; ``None`` takes what the first run was measured with."""
 
-    wanted: Wanted
+    wanted: CheckpointChoice
     suite: str | None = None
     samples: int | None = None
     eps: str | None = None
 
     @classmethod
-    def parse(cls, wanted: str, suite: str | None, samples: int | None, eps: str | None) -> Measuring:
+    def parse(cls, wanted: str, suite: str | None, samples: int | None, eps: str | None) -> MeasurementRequest:
         """From the options' text.
 
         Raises:
@@ -45,11 +45,11 @@ class Measuring:
             get_suite(suite)
         if eps is not None:
             Threat(eps=eps)
-        return cls(wanted_by(wanted), suite, samples, eps)
+        return cls(parse_checkpoint_choice(wanted), suite, samples, eps)
 
 
 def measure_runs(
-    runs: Sequence[FinishedRun], asked: Measuring, inputs: Inputs, *, output: Output, stop: StopRequest
+    runs: Sequence[FinishedRun], asked: MeasurementRequest, inputs: Inputs, *, output: Output, stop: StopRequest
 ) -> None:
     """Attack every run's best checkpoint, then every last one, and write what is found into the run folders.
 
@@ -59,7 +59,7 @@ def measure_runs(
     before = next((record for run in runs[:1] for record in known_evaluations(run.folder)), None)
     suite = asked.suite or (before.report.suite if before else "default")
     samples = asked.samples or (before.report.samples if before else default_samples(suite))
-    images: dict[tuple[str, int], Images] = {}
+    images: dict[tuple[str, int], TestImages] = {}
     for which in checkpoints_of(asked.wanted):
         for run in runs:
             key = str(run.inputs.get("dataset", "")), int(run.recipe["image_size"])

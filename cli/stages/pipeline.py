@@ -11,7 +11,7 @@ import torch
 
 from cli.output.console import Output
 from cli.output.tables import artifact_json
-from cli.stages.evaluation import Wanted
+from cli.stages.evaluation import CheckpointChoice
 from cli.stages.exporting import export_and_verify
 from cli.stages.inputs import Inputs, default_data
 from cli.stages.recipes import resolve_recipe_file
@@ -32,8 +32,14 @@ from compressor.runs.run_folder import RunFolder
 from compressor.system import launch
 from compressor.system.devices import set_threads
 from compressor.system.interruption import StopRequest
-from compressor.training.session import TeacherRequest, TrainingRequest, check_request, read_teacher, settle
-from exporters.artifact.artifact import ExportSettings, Workshop
+from compressor.training.session import (
+    TeacherRequest,
+    TrainingRequest,
+    check_request,
+    read_teacher,
+    settle_open_questions,
+)
+from exporters.artifact.artifact import Exporter, ExportSettings
 from exporters.verification import Verdict
 
 
@@ -55,7 +61,7 @@ class Distillation:
     eval_samples: int | None
     evidence_samples: int
     extras: Extras
-    evaluate: Wanted = "best"
+    evaluate: CheckpointChoice = "best"
     within: Path | None = None
 
 
@@ -145,7 +151,7 @@ def settle_teacher(opened: Opened, plans: Sequence[Plan], output: Output) -> Loa
         return None
     known = (_settled_before(opened.teacher, plan) for plan in asking)
     loaded = next((found for found in known if found is not None), opened.teacher)
-    return settle(loaded, opened.dataset, reporter=output)
+    return settle_open_questions(loaded, opened.dataset, reporter=output)
 
 
 def carry_out(
@@ -168,8 +174,8 @@ def carry_out(
     settings = ExportSettings(
         samples=request.evidence_samples, seed=recipe.seed, threads=set_threads(request.inputs.threads)
     )
-    workshop = Workshop(load_checkpoint(trained.run.best), opened.dataset, recipe.threat, settings)
-    exported = export_and_verify(workshop, "fp32", trained.run.onnx, output=output, stop=stop)
+    exporter = Exporter(load_checkpoint(trained.run.best), opened.dataset, recipe.threat, settings)
+    exported = export_and_verify(exporter, "fp32", trained.run.onnx, output=output, stop=stop)
     return Distilled(trained, report, artifact_json(exported), exported.verdict)
 
 

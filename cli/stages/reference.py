@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cli.output.console import Output, percent
 from compressor.core.errors import UsageError
-from compressor.evaluation.agreement import LARGEST_EXCESS, LEAST_P, Agreement, agreement
+from compressor.evaluation.agreement import LARGEST_EXCESS, LEAST_P, ReferenceAgreement, compare_with_reference
 from compressor.evaluation.report import Bits, Report
 from compressor.evaluation.suites import Suite
 
@@ -25,17 +25,17 @@ def autoattack_column(suite: Suite) -> str:
     )
 
 
-def show_agreement(report: Report, column: str, reference: Report, output: Output) -> Agreement:
+def show_agreement(report: Report, column: str, reference: Report, output: Output) -> ReferenceAgreement:
     """Count on how many images the two differ, and say whether ours may stand for the reference."""
     (theirs,) = reference.attacks.values()
     ours = report.attacks[column]
-    found = agreement(ours, theirs)
+    found = compare_with_reference(ours, theirs)
     output.table(
         "AutoAttack against its authors' own loops, image by image",
         ["run", "accuracy", "correct", "images", "broken by it alone"],
         [
-            _row(f"ours ({column})", ours, found.ours_alone),
-            _row(str(reference.suite), theirs, found.reference_alone),
+            _row(f"ours ({column})", ours, found.broken_only_by_ours),
+            _row(str(reference.suite), theirs, found.broken_only_by_reference),
         ],
     )
     output.line(

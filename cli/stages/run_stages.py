@@ -14,7 +14,7 @@ from cli.output.console import Output
 from cli.output.tables import show_report
 from cli.stages.evaluation import (
     EVALUATION_SEED,
-    Wanted,
+    CheckpointChoice,
     checkpoints_of,
     default_samples,
     evaluate_checkpoint,
@@ -146,7 +146,7 @@ def evaluate_run(
     suite: str,
     samples: int | None,
     *,
-    wanted: Wanted = "best",
+    wanted: CheckpointChoice = "best",
     device: torch.device,
     output: Output,
     stop: StopRequest,

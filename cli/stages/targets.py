@@ -43,7 +43,7 @@ class AttackTarget:
     digest: str | None = None
 
 
-def open_target(
+def open_attack_target(
     path: Path,
     inputs: Inputs,
     output: Output,
@@ -127,7 +127,7 @@ def _open_onnx(
     return AttackTarget(
         path.name,
         sha256,
-        FileModel(session, open_graph(checked.model, session.presentation)).to(device),
+        FileModel(session, open_graph(checked.model, session.input_layout)).to(device),
         dataset,
         {"norm": claim.norm, "eps": claim.eps} if claim else {},
         lambda x: open_attackable(session, checked.model, x),

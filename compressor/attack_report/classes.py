@@ -22,7 +22,7 @@ class ClassOutcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Confusion:
+class ConfusionMatrix:
     """What the model says in the worst case.
 
     Attributes:
@@ -34,7 +34,7 @@ class Confusion:
     unknown: int
 
 
-def by_class(report: Report, names: Sequence[str]) -> tuple[ClassOutcome, ...]:
+def class_outcomes(report: Report, names: Sequence[str]) -> tuple[ClassOutcome, ...]:
     """Every class's accuracies, in the order of the labels.
 
     Args:
@@ -48,7 +48,7 @@ def by_class(report: Report, names: Sequence[str]) -> tuple[ClassOutcome, ...]:
     )
 
 
-def confusion(report: Report, classes: int) -> Confusion | None:
+def worst_case_confusion(report: Report, classes: int) -> ConfusionMatrix | None:
     """The worst case's confusion; ``None`` where the report kept no predictions.
 
     Args:
@@ -57,8 +57,8 @@ def confusion(report: Report, classes: int) -> Confusion | None:
     """
     if not report.predictions:
         return None
-    said = report.said
-    known = (said >= 0) & (said < classes)
+    predicted = report.worst_case_predictions
+    known = (predicted >= 0) & (predicted < classes)
     counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (report.labels[known], said[known]), 1)
-    return Confusion(counts, int((~known).sum()))
+    np.add.at(counts, (report.labels[known], predicted[known]), 1)
+    return ConfusionMatrix(counts, int((~known).sum()))

@@ -20,17 +20,17 @@ class ColumnOutcome:
         stage: the stage's; ``None`` for the whole column.
         correct: how many images stand under it; of a stage, after it and the stages before it.
         n: of how many.
-        broke: images that the model gets right unattacked and wrong under it; of a stage, what stood before it.
-        alone: of those, how many no other column broke; ``None`` where the question has no answer: a column without
-            others, or a stage or a column of a cascade, which sees only what stood before it.
+        broken: images that the model gets right unattacked and wrong under it; of a stage, what stood before it.
+        unique_successes: how many of those no other column broke. ``None`` for a single column and within a cascade,
+            where each attack sees only the images that are robust so far.
     """
 
     name: str
     stage: str | None
     correct: int
     n: int
-    broke: int
-    alone: int | None
+    broken: int
+    unique_successes: int | None
 
     @property
     def accuracy(self) -> float:
@@ -43,7 +43,7 @@ class ColumnOutcome:
         return wilson_interval(self.correct, self.n)
 
 
-def outcomes(report: Report) -> tuple[ColumnOutcome, ...]:
+def column_outcomes(report: Report) -> tuple[ColumnOutcome, ...]:
     """Every column of a report in order, each followed by its stages."""
     return tuple(_outcomes(report))
 
@@ -51,18 +51,18 @@ def outcomes(report: Report) -> tuple[ColumnOutcome, ...]:
 def _outcomes(report: Report) -> Iterator[ColumnOutcome]:
     before = report.clean
     for name, right in report.attacks.items():
-        fell = before & ~right
+        newly_broken = before & ~right
         compared = report.mode == "alone" and len(report.attacks) > 1
-        alone = report.unique[name] if compared else None
-        yield ColumnOutcome(name, None, int((before & right).sum()), report.samples, int(fell.sum()), alone)
+        alone = report.unique_successes[name] if compared else None
+        yield ColumnOutcome(name, None, int((before & right).sum()), report.samples, int(newly_broken.sum()), alone)
         yield from _stages(report, name, int(before.sum()))
         if report.mode == "cascade":
             before = right
 
 
-def _stages(report: Report, name: str, standing: int) -> Iterator[ColumnOutcome]:
+def _stages(report: Report, name: str, robust_so_far: int) -> Iterator[ColumnOutcome]:
     stages, breaker = report.broken_by.get(name, ((), np.zeros(0, dtype=np.int64)))
     for number, stage in enumerate(stages):
         broke = int((breaker == number).sum())
-        standing -= broke
-        yield ColumnOutcome(name, stage, standing, report.samples, broke, None)
+        robust_so_far -= broke
+        yield ColumnOutcome(name, stage, robust_so_far, report.samples, broke, None)

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 import torch
 
-from compressor.attack_report.radii import value_of
-from compressor.attack_report.subject import Subject
+from compressor.attack_report.radii import radius_value
+from compressor.attack_report.subject import AttackedSample
 from compressor.core.types import Norm, Threat
-from compressor.evaluation.suites import Column
+from compressor.evaluation.suites import SuiteColumn
 from compressor.numerics.losses import is_wrong
 from compressor.numerics.statistics import wilson_interval
 
-STEPS = 20
+CURVE_STEPS = 20
 
 # Steps of a quarter of the radius: shorter ones would not have turned around an L2 ball by the end.
-_ATTACK = Column("curve", "cw-inf", {"steps": STEPS, "step_size": "0.25eps", "start": "uniform", "decide": "first"})
+_ATTACK = SuiteColumn(
+    "curve", "cw-inf", {"steps": CURVE_STEPS, "step_size": "0.25eps", "start": "uniform", "decide": "first"}
+)
 
 
 @dataclass(frozen=True)
@@ -26,26 +28,26 @@ class CurvePoint:
 
     Attributes:
         eps: the radius as text; ``"0"`` is the natural image.
-        standing: which images of the sample stand.
+        robust: which images of the sample stand.
     """
 
     eps: str
-    standing: tuple[bool, ...]
+    robust: tuple[bool, ...]
 
     @property
     def radius(self) -> float:
         """In units of the pixel range."""
-        return value_of(self.eps)
+        return radius_value(self.eps)
 
     @property
     def correct(self) -> int:
         """How many images stand."""
-        return sum(self.standing)
+        return sum(self.robust)
 
     @property
     def n(self) -> int:
         """How many images there are."""
-        return len(self.standing)
+        return len(self.robust)
 
     @property
     def accuracy(self) -> float:
@@ -66,7 +68,7 @@ class Curve:
     points: tuple[CurvePoint, ...]
 
 
-def accuracy_curve(subject: Subject, norm: Norm, radii: Sequence[str]) -> Curve:
+def accuracy_curve(subject: AttackedSample, norm: Norm, radii: Sequence[str]) -> Curve:
     """Attack the sample with PGD-20 on the margin at each radius.
 
     No radius uses what another found. So the curve falls because the attack finds more in a larger ball; where it does
@@ -77,14 +79,14 @@ def accuracy_curve(subject: Subject, norm: Norm, radii: Sequence[str]) -> Curve:
         norm: of the balls.
         radii: rising, ``"0"`` for the natural images.
     """
-    return Curve(norm, tuple(CurvePoint(eps, _standing(subject, norm, eps)) for eps in radii))
+    return Curve(norm, tuple(CurvePoint(eps, _robust(subject, norm, eps)) for eps in radii))
 
 
-def _standing(subject: Subject, norm: Norm, eps: str) -> tuple[bool, ...]:
-    part, fell = f"curve {norm} {eps}", []
+def _robust(subject: AttackedSample, norm: Norm, eps: str) -> tuple[bool, ...]:
+    part, broken = f"curve {norm} {eps}", []
     if eps == "0":
-        fell += [is_wrong(subject.logits(x), y) for x, y, _ in subject.batches(part)]
+        broken += [is_wrong(subject.logits(x), y) for x, y, _ in subject.batches(part)]
     else:
         attack, threat = _ATTACK.build(), Threat(norm, eps)
-        fell += [attack(subject.attacked, x, y, threat, noise).broken for x, y, noise in subject.batches(part)]
-    return tuple((~torch.cat(fell)).tolist())
+        broken += [attack(subject.attacked, x, y, threat, noise).broken for x, y, noise in subject.batches(part)]
+    return tuple((~torch.cat(broken)).tolist())

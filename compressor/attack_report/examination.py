@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.attack_report import curve, norms, targeted
-from compressor.attack_report.findings import About, Findings
+from compressor.attack_report.findings import AttackedModel, ReportFindings
 from compressor.attack_report.gallery import choose_examples, make_examples
 from compressor.attack_report.radii import NORMS
-from compressor.attack_report.subject import Subject
+from compressor.attack_report.subject import AttackedSample
 from compressor.core.types import Norm
 from compressor.evaluation.report import Report
 from compressor.evaluation.suites import Suite
@@ -21,7 +21,7 @@ _GRADIENT = 3
 
 
 def forwards_for(samples: int, classes: int, radii: Mapping[Norm, Sequence[str]]) -> int:
-    """How many forward passes of one image ``examine`` takes at most, a backward pass counted as two.
+    """How many forward passes of one image ``measure_findings`` takes at most, a backward pass counted as two.
 
     Args:
         samples: images in the sample.
@@ -30,18 +30,18 @@ def forwards_for(samples: int, classes: int, radii: Mapping[Norm, Sequence[str]]
     """
     balls = sum(radius != "0" for chosen in radii.values() for radius in chosen)
     attempts = min(targeted.LARGEST_ATTEMPTS, samples * (classes - 1))
-    closest = len(NORMS) * norms.STEPS * min(norms.TARGETS, classes - 1)
-    return _GRADIENT * (samples * (balls * curve.STEPS + closest) + attempts * targeted.STEPS)
+    closest = len(NORMS) * norms.FAB_STEPS * min(norms.FAB_TARGETS, classes - 1)
+    return _GRADIENT * (samples * (balls * curve.CURVE_STEPS + closest) + attempts * targeted.TARGETED_STEPS)
 
 
-def examine(
-    subject: Subject,
-    about: About,
+def measure_findings(
+    subject: AttackedSample,
+    about: AttackedModel,
     report: Report,
     suite: Suite,
     images: NDArray[np.uint8],
     radii: Mapping[Norm, Sequence[str]],
-) -> Findings:
+) -> ReportFindings:
     """Measure all that a report shows.
 
     Args:
@@ -53,7 +53,7 @@ def examine(
         radii: of each norm's curve.
     """
     chosen = choose_examples(report)
-    return Findings(
+    return ReportFindings(
         about,
         report,
         tuple(int(position) for position in subject.positions),

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.attack_report.classes import ClassOutcome, Confusion, by_class, confusion
-from compressor.attack_report.columns import ColumnOutcome, outcomes
+from compressor.attack_report.classes import ClassOutcome, ConfusionMatrix, class_outcomes, worst_case_confusion
+from compressor.attack_report.columns import ColumnOutcome, column_outcomes
 from compressor.attack_report.curve import Curve, CurvePoint
 from compressor.attack_report.gallery import Example
 from compressor.attack_report.norms import MinimalNorms
@@ -27,7 +27,7 @@ _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
-class About:
+class AttackedModel:
     """What was attacked.
 
     Attributes:
@@ -48,7 +48,7 @@ class About:
 
 
 @dataclass(frozen=True, eq=False)
-class Findings:
+class ReportFindings:
     """What an evaluation found, and what was measured besides on a sample of its images.
 
     Attributes:
@@ -63,7 +63,7 @@ class Findings:
         drawn: how many broken images were drawn to be shown.
     """
 
-    about: About
+    about: AttackedModel
     report: Report
     positions: tuple[int, ...]
     labels: tuple[int, ...]
@@ -76,17 +76,17 @@ class Findings:
     @property
     def columns(self) -> tuple[ColumnOutcome, ...]:
         """Every attack and stage."""
-        return outcomes(self.report)
+        return column_outcomes(self.report)
 
     @property
     def classes(self) -> tuple[ClassOutcome, ...]:
         """Every class."""
-        return by_class(self.report, self.about.class_names)
+        return class_outcomes(self.report, self.about.class_names)
 
     @property
-    def confusion(self) -> Confusion | None:
+    def confusion(self) -> ConfusionMatrix | None:
         """What the model says in the worst case; ``None`` where that was not kept."""
-        return confusion(self.report, len(self.about.class_names))
+        return worst_case_confusion(self.report, len(self.about.class_names))
 
     @property
     def missed(self) -> tuple[int, ...]:
@@ -95,13 +95,13 @@ class Findings:
         Each is an error of the evaluation: the true accuracy is lower than it says.
         """
         threat, positions = self.report.threat, np.array(self.positions)
-        fell = np.zeros(len(positions), dtype=bool)
+        broken = np.zeros(len(positions), dtype=bool)
         for point in (point for curve in self.curves if curve.norm == threat.norm for point in curve.points):
             if 0 < point.radius <= threat.radius:
-                fell |= ~np.array(point.standing)
+                broken |= ~np.array(point.robust)
         for found in (found for found in self.norms if found.norm == threat.norm):
-            fell |= found.distances < threat.radius * (1 - _ROUNDING)
-        return tuple(int(position) for position in positions[fell & self.report.robust[positions]])
+            broken |= found.distances < threat.radius * (1 - _ROUNDING)
+        return tuple(int(position) for position in positions[broken & self.report.robust[positions]])
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``report.json``: nothing in it depends on the machine's clock or folders."""
@@ -146,7 +146,7 @@ def _point(point: CurvePoint) -> dict[str, Any]:
         "radius": point.radius,
         "correct": point.correct,
         "images": point.n,
-        "standing": "".join("01"[stands] for stands in point.standing),
+        "standing": "".join("01"[is_robust] for is_robust in point.robust),
         "accuracy": point.accuracy,
         "interval": list(point.interval),
     }

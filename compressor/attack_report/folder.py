@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compressor.attack_report.figures import figures
-from compressor.attack_report.findings import SCHEMA, Findings
+from compressor.attack_report.findings import SCHEMA, ReportFindings
 from compressor.attack_report.page import page
 from compressor.attack_report.tables import tables
 from compressor.core.errors import UsageError, WriteError
@@ -35,7 +35,7 @@ _LARGEST_BYTES = 1 << 26
 _FOLDER_IS_FIXED = (errno.EBUSY, errno.EINVAL, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def refuse_unless_ours(folder: Path) -> None:
+def refuse_foreign_report(folder: Path) -> None:
     """Refuse a path where something would be overwritten that is no earlier report.
 
     Raises:
@@ -54,7 +54,7 @@ def refuse_unless_ours(folder: Path) -> None:
         raise UsageError(f"the folder {folder} holds {foreign[0]}, which is no part of a report.", hint)
 
 
-def contents(findings: Findings) -> dict[str, bytes]:
+def report_files(findings: ReportFindings) -> dict[str, bytes]:
     """Every file of a report, by name: the same findings give the same bytes."""
     data = canonical_json(findings.to_json()) + "\n"
     texts = {**tables(findings), "report.json": data}
@@ -62,18 +62,18 @@ def contents(findings: Findings) -> dict[str, bytes]:
     return {"report.md": page(findings, files).encode(), **files}
 
 
-def write_folder(folder: Path, findings: Findings) -> None:
+def write_folder(folder: Path, findings: ReportFindings) -> None:
     """Write a report; an earlier one in the same place is replaced as a whole.
 
     Where the folder itself cannot be renamed, as one that a container mounts, its files are replaced one by one.
 
     Raises:
-        UsageError: see ``refuse_unless_ours``.
+        UsageError: see ``refuse_foreign_report``.
         WriteError: disk full or no permission.
         MissingPackageError: matplotlib is not installed.
     """
-    refuse_unless_ours(folder)
-    files = contents(findings)
+    refuse_foreign_report(folder)
+    files = report_files(findings)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _replace_whole(folder, files)

@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compressor.attack_report.subject import Subject, to_floats
+from compressor.attack_report.subject import AttackedSample, to_floats
 from compressor.core.contracts import Attack, Ensemble
 from compressor.evaluation.report import Report
 from compressor.numerics.randomness import derive_seed
 from compressor.numerics.sampling import balanced_indices
 
-MOST = 8
+MAX_EXAMPLES = 8
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What the model says of an image: a class, and its softmax probability."""
 
     label: int
@@ -46,11 +46,11 @@ class Example:
     label: int
     natural: NDArray[np.float32]
     adversarial: NDArray[np.float32]
-    before: Answer
-    after: Answer
+    before: Prediction
+    after: Prediction
 
 
-def choose_examples(report: Report, most: int = MOST) -> list[tuple[int, str]]:
+def choose_examples(report: Report, most: int = MAX_EXAMPLES) -> list[tuple[int, str]]:
     """Broken images to show, with the first column that broke each.
 
     They are drawn by seed, evenly over the classes, from the images that the model gets right unattacked and wrong in
@@ -63,13 +63,13 @@ def choose_examples(report: Report, most: int = MOST) -> list[tuple[int, str]]:
     Returns:
         Positions, ascending, with column names.
     """
-    fell = np.flatnonzero(report.clean & ~report.robust)
-    drawn = fell[balanced_indices(report.labels[fell], most, derive_seed(report.seed, "attack report", "gallery"))]
+    broken = np.flatnonzero(report.clean & ~report.robust)
+    drawn = broken[balanced_indices(report.labels[broken], most, derive_seed(report.seed, "attack report", "gallery"))]
     return [(int(i), next(name for name, right in report.attacks.items() if not right[i])) for i in drawn]
 
 
 def make_examples(
-    subject: Subject,
+    subject: AttackedSample,
     images: NDArray[np.uint8],
     report: Report,
     attacks: Mapping[str, Attack],
@@ -104,7 +104,9 @@ def make_examples(
     return tuple(sorted(examples, key=lambda example: example.position))
 
 
-def _compare(subject: Subject, column: str, positions: list[int], x: Tensor, y: Tensor, x_adv: Tensor) -> list[Example]:
+def _compare(
+    subject: AttackedSample, column: str, positions: list[int], x: Tensor, y: Tensor, x_adv: Tensor
+) -> list[Example]:
     before, after = _answers(subject, x), _answers(subject, x_adv)
     return [
         Example(position, column, int(y[i]), x[i].cpu().numpy(), x_adv[i].detach().cpu().numpy(), before[i], after[i])
@@ -112,9 +114,9 @@ def _compare(subject: Subject, column: str, positions: list[int], x: Tensor, y: 
     ]
 
 
-def _answers(subject: Subject, x: Tensor) -> list[Answer]:
+def _answers(subject: AttackedSample, x: Tensor) -> list[Prediction]:
     confidence, label = subject.logits(x).float().softmax(1).max(1)
-    return [Answer(int(k), float(p)) for k, p in zip(label, confidence, strict=True)]
+    return [Prediction(int(k), float(p)) for k, p in zip(label, confidence, strict=True)]
 
 
 def largest_change(examples: tuple[Example, ...]) -> float:

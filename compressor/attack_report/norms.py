@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.attack_report.subject import Subject
+from compressor.attack_report.subject import AttackedSample
 from compressor.core.types import Norm
-from compressor.evaluation.suites import Column
+from compressor.evaluation.suites import SuiteColumn
 
-STEPS = 50
-TARGETS = 3
+FAB_STEPS = 50
+FAB_TARGETS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +42,16 @@ class MinimalNorms:
         return found, np.arange(1, len(found) + 1) / len(self.distances)
 
 
-def minimal_norms(subject: Subject, norm: Norm) -> MinimalNorms:
+def minimal_norms(subject: AttackedSample, norm: Norm) -> MinimalNorms:
     """Ask FAB for the closest error of each image, towards its likeliest wrong classes.
 
     Args:
         subject: the model and the sample.
         norm: to measure in.
     """
-    fab: Any = Column("norms", "fab-t", {"steps": STEPS, "targets": min(TARGETS, subject.classes - 1)}).build()
+    fab: Any = SuiteColumn(
+        "norms", "fab-t", {"steps": FAB_STEPS, "targets": min(FAB_TARGETS, subject.classes - 1)}
+    ).build()
     found = [
         fab.closest(subject.attacked, x, y, norm, generator)[1]
         for x, y, generator in subject.batches(f"smallest perturbations {norm}")

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from compressor.attack_report import curve, norms, targeted
-from compressor.attack_report.findings import Findings
+from compressor.attack_report.findings import ReportFindings
 from compressor.attack_report.norms import MinimalNorms
-from compressor.attack_report.radii import length_text, threat_text
+from compressor.attack_report.radii import format_length, format_threat
 from compressor.numerics.statistics import wilson_interval
 from compressor.version import __version__
 
 _MOST_CLASSES, _WEAKEST = 20, 10
 
 
-def page(findings: Findings, files: Iterable[str]) -> str:
+def page(findings: ReportFindings, files: Iterable[str]) -> str:
     """The page, in Markdown that any viewer shows.
 
     Args:
@@ -28,7 +28,7 @@ def page(findings: Findings, files: Iterable[str]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _head(findings: Findings) -> Iterator[str]:
+def _head(findings: ReportFindings) -> Iterator[str]:
     about, report = findings.about, findings.report
     yield f"# {_text(about.model)} under attack"
     yield ""
@@ -50,7 +50,7 @@ def _head(findings: Findings) -> Iterator[str]:
     yield from _table(
         ("", ""),
         [
-            ("threat", threat_text(report.threat)),
+            ("threat", format_threat(report.threat)),
             ("suite", f"`{report.suite}`, {_mode(findings)}"),
             ("seed", str(report.seed)),
             ("model", f"SHA-256 `{about.model_sha256}`"),
@@ -62,7 +62,7 @@ def _head(findings: Findings) -> Iterator[str]:
     yield ""
 
 
-def _alarms(findings: Findings) -> Iterator[str]:
+def _alarms(findings: ReportFindings) -> Iterator[str]:
     report = findings.report
     yield "## Alarms"
     yield ""
@@ -74,15 +74,15 @@ def _alarms(findings: Findings) -> Iterator[str]:
     yield ""
 
 
-def _attacks(findings: Findings) -> Iterator[str]:
+def _attacks(findings: ReportFindings) -> Iterator[str]:
     report = findings.report
     yield "## Each attack"
     yield ""
     rows = [("clean", *_accuracy(int(report.clean.sum()), report.samples), "", "")]
     for column in findings.columns:
         name = f"{column.name}: {column.stage}" if column.stage else column.name
-        alone = "" if column.alone is None else f"{column.alone:,}"
-        rows.append((_text(name), *_accuracy(column.correct, column.n), f"{column.broke:,}", alone))
+        alone = "" if column.unique_successes is None else f"{column.unique_successes:,}"
+        rows.append((_text(name), *_accuracy(column.correct, column.n), f"{column.broken:,}", alone))
     broke = f"{int((report.clean & ~report.robust).sum()):,}"
     rows.append(("**worst case**", *_accuracy(int(report.robust.sum()), report.samples), broke, ""))
     yield from _table(("attack", "accuracy", "95 % interval", "broke", "broke that no other did"), rows)
@@ -91,35 +91,35 @@ def _attacks(findings: Findings) -> Iterator[str]:
     yield ""
 
 
-def _curve(findings: Findings) -> Iterator[str]:
+def _curve(findings: ReportFindings) -> Iterator[str]:
     yield "## Accuracy against the radius"
     yield ""
     yield "![Accuracy against the radius](curve.png)"
     yield ""
     yield (
-        f"PGD of {curve.STEPS} steps on the margin, each radius attacked anew, on {_sample(findings)}. The curve "
+        f"PGD of {curve.CURVE_STEPS} steps on the margin, each radius attacked anew, on {_sample(findings)}. The curve "
         "should fall all the way down; where it levels off above 0 or rises, the attack was probably misled, and the "
         "true accuracy is lower."
     )
     yield ""
 
 
-def _norms(findings: Findings) -> Iterator[str]:
+def _norms(findings: ReportFindings) -> Iterator[str]:
     yield "## The smallest perturbations"
     yield ""
     yield "![How many images fall to a perturbation of a given length](norms.png)"
     yield ""
-    wrong = min(norms.TARGETS, len(findings.about.class_names) - 1)
-    medians = ", ".join(f"{_norm_name(found)} {length_text(found.median, found.norm)}" for found in findings.norms)
+    wrong = min(norms.FAB_TARGETS, len(findings.about.class_names) - 1)
+    medians = ", ".join(f"{_norm_name(found)} {format_length(found.median, found.norm)}" for found in findings.norms)
     yield (
-        f"FAB ({norms.STEPS} steps towards each of the {wrong} likeliest wrong classes) on {_sample(findings)}. Median "
-        f"length, counting 0 where the model errs unattacked: {medians}. Lengths are upper bounds: a shorter "
+        f"FAB ({norms.FAB_STEPS} steps towards each of the {wrong} likeliest wrong classes) on {_sample(findings)}. "
+        f"Median length, counting 0 where the model errs unattacked: {medians}. Lengths are upper bounds: a shorter "
         "perturbation may exist."
     )
     yield ""
 
 
-def _classes(findings: Findings, there: set[str]) -> Iterator[str]:
+def _classes(findings: ReportFindings, there: set[str]) -> Iterator[str]:
     yield "## Class by class"
     yield ""
     classes = findings.classes
@@ -142,19 +142,20 @@ def _classes(findings: Findings, there: set[str]) -> Iterator[str]:
         yield ""
 
 
-def _targeted(findings: Findings) -> Iterator[str]:
+def _targeted(findings: ReportFindings) -> Iterator[str]:
     found = findings.targeted
     yield "## Can it be made to say what an attacker wants?"
     yield ""
     yield (
-        f"Targeted PGD of {targeted.STEPS} steps at {threat_text(findings.report.threat)} made the model say the "
-        f"target in {int(found.successes.sum()):,} of {int(found.attempts.sum()):,} attempts ({_percent(found.rate)}), "
+        f"Targeted PGD of {targeted.TARGETED_STEPS} steps at {format_threat(findings.report.threat)} made the model "
+        f"say the target in {int(found.successes.sum()):,} of {int(found.attempts.sum()):,} attempts "
+        f"({_percent(found.rate)}), "
         "spread evenly over the pairs of right class and target; `targeted.csv` has every pair that was tried."
     )
     yield ""
 
 
-def _gallery(findings: Findings, there: set[str]) -> Iterator[str]:
+def _gallery(findings: ReportFindings, there: set[str]) -> Iterator[str]:
     yield "## Broken images"
     yield ""
     if "gallery.png" not in there:
@@ -196,12 +197,12 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def _sample(findings: Findings) -> str:
+def _sample(findings: ReportFindings) -> str:
     n = len(findings.positions)
     return "all the images" if n == findings.report.samples else f"{n:,} of the images (class-balanced, drawn by seed)"
 
 
-def _mode(findings: Findings) -> str:
+def _mode(findings: ReportFindings) -> str:
     if findings.report.mode == "cascade":
         return "each attack on what stood before it"
     return "each attack on all images"

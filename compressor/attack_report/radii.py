@@ -56,29 +56,29 @@ def parse_radii(text: str, norm: Norm) -> tuple[str, ...]:
     return tuple(found[radius] for radius in sorted(found))
 
 
-def value_of(radius: str) -> float:
+def radius_value(radius: str) -> float:
     """A radius as a number, in units of the pixel range."""
     return 0.0 if radius == "0" else float(parse_eps(radius, 1000))
 
 
-def shown(radius: float, norm: Norm) -> str:
+def axis_label(radius: float, norm: Norm) -> str:
     """A radius as an axis writes it: Linf in 1/255, L2 as it is."""
     return f"{255 * radius:.3g}" if norm == "Linf" else f"{radius:.3g}"
 
 
-def length_text(length: float, norm: Norm) -> str:
+def format_length(length: float, norm: Norm) -> str:
     """A length as a sentence writes it: ``7.31/255`` or ``0.412``."""
     if not isfinite(length):
         return "beyond what was found"
     return f"{255 * length:.2f}/255" if norm == "Linf" else f"{length:.3f}"
 
 
-def unit(norm: Norm) -> str:
+def axis_unit(norm: Norm) -> str:
     """What an axis in this norm says of its unit."""
     return "L∞ radius, in 1/255" if norm == "Linf" else "L2 radius, of pixels in [0, 1]"
 
 
-def threat_text(threat: Threat) -> str:
+def format_threat(threat: Threat) -> str:
     """A threat as titles write it: ``L∞ 8/255``."""
     return f"{'L∞' if threat.norm == 'Linf' else 'L2'} {threat.eps}"
 

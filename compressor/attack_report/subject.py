@@ -24,7 +24,7 @@ _CHECKED_WITH = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class AttackedSample:
     """A model and a sample of the images that it was attacked on.
 
     Attributes:
@@ -70,7 +70,7 @@ class Subject:
             return in_chunks(self.model, x, chunk_of(self.attacked))
 
 
-def take_subject(
+def draw_sample(
     model: nn.Module,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
@@ -82,7 +82,7 @@ def take_subject(
     device: torch.device | str = "cpu",
     surrogate: Callable[[Tensor], nn.Module] | None = None,
     on_progress: OnProgress | None = None,
-) -> Subject:
+) -> AttackedSample:
     """A model with a class-balanced sample of its images, drawn by seed.
 
     Args:
@@ -100,7 +100,7 @@ def take_subject(
     positions = balanced_indices(labels, samples, derive_seed(seed, "attack report", "sample"))
     x = to_floats(images[positions]).to(device)
     few = x[:_CHECKED_WITH]
-    return Subject(
+    return AttackedSample(
         model,
         surrogate(few) if surrogate else surrogate_of(model, few),
         x,

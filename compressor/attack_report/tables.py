@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any
 
-from compressor.attack_report.findings import Findings
+from compressor.attack_report.findings import ReportFindings
 from compressor.numerics.statistics import wilson_interval
 
 _INTERVAL = ("low_95", "high_95")
 
 
-def tables(findings: Findings) -> dict[str, str]:
+def tables(findings: ReportFindings) -> dict[str, str]:
     """File names with contents."""
     made = {
         "attacks.csv": _attacks(findings),
@@ -26,17 +26,17 @@ def tables(findings: Findings) -> dict[str, str]:
     return made | ({"confusion.csv": _confusion(findings)} if findings.confusion else {})
 
 
-def _attacks(findings: Findings) -> str:
+def _attacks(findings: ReportFindings) -> str:
     report = findings.report
     head = ("attack", "stage", "accuracy", *_INTERVAL, "correct", "images", "broke", "broke_alone")
     rows: list[Sequence[Any]] = [("clean", "", *_rate(int(report.clean.sum()), report.samples), "", "")]
-    rows += [(c.name, c.stage, *_rate(c.correct, c.n), c.broke, c.alone) for c in findings.columns]
+    rows += [(c.name, c.stage, *_rate(c.correct, c.n), c.broken, c.unique_successes) for c in findings.columns]
     broke = int((report.clean & ~report.robust).sum())
     rows.append(("worst case", "", *_rate(int(report.robust.sum()), report.samples), broke, ""))
     return _text(head, rows)
 
 
-def _classes(findings: Findings) -> str:
+def _classes(findings: ReportFindings) -> str:
     head = ["label", "class", "images"]
     head += [f"{which}_{name}" for which in ("clean", "robust") for name in ("accuracy", *_INTERVAL, "correct")]
     return _text(
@@ -45,13 +45,13 @@ def _classes(findings: Findings) -> str:
     )
 
 
-def _confusion(findings: Findings) -> str:
+def _confusion(findings: ReportFindings) -> str:
     names, found = findings.about.class_names, findings.confusion
     counts = found.counts.tolist() if found else []
     return _text(("right class", *names), ((name, *row) for name, row in zip(names, counts, strict=True)))
 
 
-def _curve(findings: Findings) -> str:
+def _curve(findings: ReportFindings) -> str:
     head = ("norm", "eps", "radius", "accuracy", *_INTERVAL, "correct", "images")
     return _text(
         head,
@@ -59,7 +59,7 @@ def _curve(findings: Findings) -> str:
     )
 
 
-def _norms(findings: Findings) -> str:
+def _norms(findings: ReportFindings) -> str:
     head = ("image", "label", *(norms.norm for norms in findings.norms))
     distances = zip(*(norms.distances.tolist() for norms in findings.norms), strict=True)
     return _text(
@@ -71,7 +71,7 @@ def _norms(findings: Findings) -> str:
     )
 
 
-def _targeted(findings: Findings) -> str:
+def _targeted(findings: ReportFindings) -> str:
     found, names = findings.targeted, findings.about.class_names
     head = ("right class", "target", "rate", *_INTERVAL, "said the target", "attempts")
     return _text(

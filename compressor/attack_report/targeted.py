@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from compressor.attack_report.subject import Subject
+from compressor.attack_report.subject import AttackedSample
 from compressor.core.types import Threat
 from compressor.frozen import chunk_of
 from compressor.models.modes import module_mode
@@ -19,7 +19,7 @@ from compressor.numerics.losses import cross_entropy, is_wrong
 from compressor.numerics.randomness import derive_seed
 from compressor.numerics.sampling import random_order
 
-STEPS = 20
+TARGETED_STEPS = 20
 STEP_OF_EPS = 0.25
 LARGEST_ATTEMPTS = 1024
 
@@ -44,7 +44,7 @@ class Targeted:
         return int(self.successes.sum()) / max(1, int(self.attempts.sum()))
 
 
-def targeted_successes(subject: Subject, threat: Threat) -> Targeted:
+def targeted_successes(subject: AttackedSample, threat: Threat) -> Targeted:
     """Attack towards targets by 20 PGD steps on the target's cross-entropy.
 
     Args:
@@ -58,9 +58,11 @@ def targeted_successes(subject: Subject, threat: Threat) -> Targeted:
     successes = np.zeros_like(attempts)
     for piece, generator in _pieces(subject, len(images)):
         index, goal = images[piece], targets[piece]
-        said = _says_target(subject, subject.x[index], torch.from_numpy(goal).to(subject.y.device), threat, generator)
+        predicted = _says_target(
+            subject, subject.x[index], torch.from_numpy(goal).to(subject.y.device), threat, generator
+        )
         np.add.at(attempts, (labels[index], goal), 1)
-        np.add.at(successes, (labels[index], goal), said.cpu().numpy().astype(np.int64))
+        np.add.at(successes, (labels[index], goal), predicted.cpu().numpy().astype(np.int64))
     return Targeted(attempts, successes)
 
 
@@ -91,7 +93,7 @@ def choose_attempts(labels: Indices, classes: int, most: int, key: int) -> tuple
     return np.array([image for image, _ in chosen]), np.array([target for _, target in chosen])
 
 
-def _pieces(subject: Subject, total: int) -> Iterator[tuple[slice, Generator]]:
+def _pieces(subject: AttackedSample, total: int) -> Iterator[tuple[slice, Generator]]:
     part = "targeted PGD"
     subject.on_progress(part, 0, total)
     for start in range(0, total, subject.batch_size):
@@ -99,7 +101,7 @@ def _pieces(subject: Subject, total: int) -> Iterator[tuple[slice, Generator]]:
         subject.on_progress(part, min(start + subject.batch_size, total), total)
 
 
-def _says_target(subject: Subject, x: Tensor, targets: Tensor, threat: Threat, generator: Generator) -> Tensor:
+def _says_target(subject: AttackedSample, x: Tensor, targets: Tensor, threat: Threat, generator: Generator) -> Tensor:
     """Whether the model itself says the target of each image at the end of an attack, bool ``[B]``."""
 
     def objective(x_adv: Tensor, index: Tensor) -> Tensor:
@@ -113,7 +115,7 @@ def _says_target(subject: Subject, x: Tensor, targets: Tensor, threat: Threat, g
             x,
             threat,
             generator,
-            steps=STEPS,
+            steps=TARGETED_STEPS,
             step_size=STEP_OF_EPS * threat.radius,
             chunk=chunk_of(subject.attacked),
         )

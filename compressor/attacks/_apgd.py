@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from compressor.core.types import Threat
-from compressor.frozen import Surrogate, chunk_of, errs
+from compressor.frozen import Surrogate, chunk_of, confirm_misclassified
 from compressor.numerics.ascent import project
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -26,7 +26,7 @@ _FINISH = 0.25
 _TINY = 1e-12
 
 
-def climb(
+def run_apgd(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, loss: Loss, start: Tensor, *, steps: int
 ) -> tuple[Tensor, Tensor]:
     """One run of APGD from a start.
@@ -55,11 +55,11 @@ def climb(
             run.return_to_best()
         elif step > 0:
             run.move(threat, momentum=step > 1)
-        fallen = run.look(model, loss, chunk_of(model), with_gradient=step < steps)
-        if bool(fallen.any()):
-            positions = run.index[fallen]
-            x_adv[positions], broken[positions] = run.x_adv[fallen], True
-            run = run.only(~fallen)
+        misclassified = run.evaluate(model, loss, chunk_of(model), with_gradient=step < steps)
+        if bool(misclassified.any()):
+            positions = run.index[misclassified]
+            x_adv[positions], broken[positions] = run.x_adv[misclassified], True
+            run = run.select(~misclassified)
             if len(run.index) == 0:
                 break
         if step in (0, finish_at):
@@ -169,13 +169,13 @@ class _Run:
             rises=zeros,
         )
 
-    def only(self, kept: Tensor) -> _Run:
+    def select(self, kept: Tensor) -> _Run:
         """The images of a mask alone."""
         return _Run(**{field.name: getattr(self, field.name)[kept] for field in fields(self)})
 
-    def look(self, model: nn.Module, loss: Loss, chunk: int | None, *, with_gradient: bool) -> Tensor:
+    def evaluate(self, model: nn.Module, loss: Loss, chunk: int | None, *, with_gradient: bool) -> Tensor:
         """Take the loss, and its gradient, at the present images; returns which of them the model gets wrong."""
-        fallen, values, gradients = [], [], []
+        misclassified, values, gradients = [], [], []
         size = chunk or len(self.index)
         for images, labels, index in zip(
             torch.split(self.x_adv, size), torch.split(self.y, size), torch.split(self.index, size), strict=True
@@ -187,12 +187,12 @@ class _Run:
                 if with_gradient:
                     (gradient,) = torch.autograd.grad(value.sum(), leaf)
                     gradients.append(gradient.contiguous().nan_to_num(nan=0.0))
-            fallen.append(errs(model, images, labels, logits))
+            misclassified.append(confirm_misclassified(model, images, labels, logits))
             values.append(value.detach())
         self.value_before, self.value = self.value, torch.cat(values)
         if with_gradient:
             self.gradient = torch.cat(gradients)
-        return torch.cat(fallen)
+        return torch.cat(misclassified)
 
     def move(self, threat: Threat, *, momentum: bool) -> None:
         """``z = P(x_t + s u)``, ``x_{t+1} = P(x_t + a (z - x_t) + (1 - a) (x_t - x_{t-1}))``; a = 1 at first."""

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from compressor.attacks._apgd import Loss, climb, random_start
-from compressor.attacks._search import attack_standing, likeliest_wrong_classes
+from compressor.attacks._apgd import Loss, random_start, run_apgd
+from compressor.attacks._search import attack_correctly_classified, likeliest_wrong_classes
 from compressor.core.contracts import AttackResult
 from compressor.core.errors import UsageError
 from compressor.core.types import Threat
@@ -46,7 +46,7 @@ class Apgd:
 
             return _run_in_turn(model, natural, labels, threat, generator, repeat(away, self.restarts), self.steps)
 
-        return attack_standing(model, x, y, threat, search)
+        return attack_correctly_classified(model, x, y, threat, search)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class TargetedApgd:
             runs = (towards(target) for target in targets for _ in range(self.restarts))
             return _run_in_turn(model, natural, labels, threat, generator, runs, self.steps)
 
-        return attack_standing(model, x, y, threat, search)
+        return attack_correctly_classified(model, x, y, threat, search)
 
 
 def _run_in_turn(
@@ -91,15 +91,15 @@ def _run_in_turn(
 ) -> Tensor:
     """Images ``[B, C, H, W]`` after each run on what the ones before it left standing."""
     x_adv = x.clone()
-    standing = torch.arange(len(x), device=x.device)
+    robust_so_far = torch.arange(len(x), device=x.device)
     for loss in runs:
         # Drawn for those that stand, as in the released code: the same seed gives the same noise here and there.
-        natural = x[standing]
+        natural = x[robust_so_far]
         start = random_start(natural, threat, generator)
-        found, broken = climb(model, natural, y[standing], threat, _at(loss, standing), start, steps=steps)
-        x_adv[standing[broken]] = found[broken]
-        standing = standing[~broken]
-        if len(standing) == 0:
+        found, broken = run_apgd(model, natural, y[robust_so_far], threat, _at(loss, robust_so_far), start, steps=steps)
+        x_adv[robust_so_far[broken]] = found[broken]
+        robust_so_far = robust_so_far[~broken]
+        if len(robust_so_far) == 0:
             break
     return x_adv
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from compressor.attacks._projection import move_to_hyperplane
-from compressor.attacks._search import borrowed, errs, likeliest_wrong_classes
+from compressor.attacks._search import frozen_for_attack, likeliest_wrong_classes, misclassifies
 from compressor.core.types import Norm, Threat
 from compressor.frozen import chunk_of, in_chunks
-from compressor.frozen import errs as errs_given
+from compressor.frozen import confirm_misclassified as errs_given
 from compressor.numerics.ascent import differentiate
 from compressor.numerics.losses import is_wrong, targeted_margin
 
@@ -42,15 +42,17 @@ def search_ball(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, steps
         The errors, ``[B, C, H, W]``; ``x`` where none was found.
     """
     nearest = _Nearest(model, x, y, threat.norm, x.clone(), x.new_full((len(x),), threat.radius))
-    standing = torch.arange(len(x), device=x.device)
+    robust_so_far = torch.arange(len(x), device=x.device)
     for target in likeliest_wrong_classes(model, x, y, targets).unbind(1):
-        standing = _walk(nearest, standing, target, steps, one_is_enough=True)
-        if len(standing) == 0:
+        robust_so_far = _walk(nearest, robust_so_far, target, steps, one_is_enough=True)
+        if len(robust_so_far) == 0:
             break
     return nearest.x_adv
 
 
-def closest(model: nn.Module, x: Tensor, y: Tensor, norm: Norm, *, steps: int, targets: int) -> tuple[Tensor, Tensor]:
+def closest_errors(
+    model: nn.Module, x: Tensor, y: Tensor, norm: Norm, *, steps: int, targets: int
+) -> tuple[Tensor, Tensor]:
     """The closest errors that FAB finds, and so upper bounds of each image's minimal adversarial perturbation.
 
     Args:
@@ -66,17 +68,17 @@ def closest(model: nn.Module, x: Tensor, y: Tensor, norm: Norm, *, steps: int, t
         range: 0 where the model errs on the image itself, ``inf`` where none was found.
     """
     x = x.detach().contiguous()
-    with borrowed(model):
-        wrong = errs(model, x, y)
-        standing = torch.nonzero(~wrong).squeeze(1)
+    with frozen_for_attack(model):
+        wrong = misclassifies(model, x, y)
+        robust_so_far = torch.nonzero(~wrong).squeeze(1)
         nearest = _Nearest(model, x, y, norm, x.clone(), torch.where(wrong, 0.0, math.inf).to(x))
-        if len(standing) > 0:
-            natural, labels = x[standing], y[standing]
+        if len(robust_so_far) > 0:
+            natural, labels = x[robust_so_far], y[robust_so_far]
             ranked = likeliest_wrong_classes(model, natural, labels, targets)
             target = torch.zeros_like(y)
             for classes in ranked.unbind(1):
-                target[standing] = classes
-                _walk(nearest, standing, target, steps, one_is_enough=False)
+                target[robust_so_far] = classes
+                _walk(nearest, robust_so_far, target, steps, one_is_enough=False)
     return nearest.x_adv, nearest.distance
 
 

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from compressor.attacks._search import attack_standing
+from compressor.attacks._search import attack_correctly_classified
 from compressor.core.contracts import AttackResult
 from compressor.core.errors import UsageError
 from compressor.core.types import Threat, parse_eps
-from compressor.frozen import chunk_of, errs
+from compressor.frozen import chunk_of, confirm_misclassified
 from compressor.numerics import losses
 from compressor.numerics.ascent import Start, ascend
 
@@ -55,7 +55,7 @@ class GradientAttack:
                 values: Tensor = loss(logits, labels[index])
                 if self.decide == "last":
                     return values
-                return torch.where(errs(model, x_adv, labels[index], logits), torch.inf, values)
+                return torch.where(confirm_misclassified(model, x_adv, labels[index], logits), torch.inf, values)
 
             return ascend(
                 objective,
@@ -69,7 +69,7 @@ class GradientAttack:
                 chunk=chunk_of(model),
             )
 
-        return attack_standing(model, x, y, threat, search)
+        return attack_correctly_classified(model, x, y, threat, search)
 
 
 def check_steps(steps: int, step_size: str) -> None:

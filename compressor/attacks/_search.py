@@ -15,11 +15,13 @@ from compressor.models.modes import module_mode
 from compressor.numerics.ascent import project
 from compressor.numerics.losses import is_wrong
 
-Search = Callable[[Tensor, Tensor], Tensor]
+SearchFunction = Callable[[Tensor, Tensor], Tensor]
 """From images ``[b, C, H, W]`` that the model gets right and their labels ``[b]`` to candidates of the same shape."""
 
 
-def attack_standing(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, search: Search) -> AttackResult:
+def attack_correctly_classified(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, search: SearchFunction
+) -> AttackResult:
     """Run a search on the images that the model gets right, and judge what it found.
 
     An image that the model gets wrong unattacked is broken as it is. A candidate is projected into the ball before it
@@ -37,19 +39,19 @@ def attack_standing(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, sear
         The images, natural where the search was not needed, and which of them the model gets wrong.
     """
     x_adv = x.detach().clone(memory_format=torch.contiguous_format)
-    with borrowed(model):
-        broken = errs(model, x_adv, y)
-        standing = torch.nonzero(~broken).squeeze(1)
-        if len(standing) > 0:
-            natural, labels = x_adv[standing], y[standing]
+    with frozen_for_attack(model):
+        broken = misclassifies(model, x_adv, y)
+        robust_so_far = torch.nonzero(~broken).squeeze(1)
+        if len(robust_so_far) > 0:
+            natural, labels = x_adv[robust_so_far], y[robust_so_far]
             found = search(natural, labels).detach()
             finite = found.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
-            x_adv[standing] = project(torch.where(finite, found, natural), natural, threat)
-            broken[standing] = errs(model, x_adv[standing], labels)
+            x_adv[robust_so_far] = project(torch.where(finite, found, natural), natural, threat)
+            broken[robust_so_far] = misclassifies(model, x_adv[robust_so_far], labels)
     return AttackResult(x_adv, broken)
 
 
-def attack_in_turn(
+def run_cascade(
     stages: Sequence[tuple[str, Attack]], model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator
 ) -> AttackResult:
     """Run each attack of an ensemble on what the ones before it left standing.
@@ -65,15 +67,15 @@ def attack_in_turn(
     x_adv = x.detach().clone(memory_format=torch.contiguous_format)
     broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for _, attack in stages:
-        standing = torch.nonzero(~broken).squeeze(1)
-        if len(standing) == 0:
+        robust_so_far = torch.nonzero(~broken).squeeze(1)
+        if len(robust_so_far) == 0:
             break
-        result = attack(model, x[standing], y[standing], threat, generator.clone_state())
-        x_adv[standing], broken[standing] = result.x_adv, result.broken
+        result = attack(model, x[robust_so_far], y[robust_so_far], threat, generator.clone_state())
+        x_adv[robust_so_far], broken[robust_so_far] = result.x_adv, result.broken
     return AttackResult(x_adv, broken)
 
 
-def errs(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def misclassifies(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Whether the model gets each image wrong, bool ``[B]``; logits that are not finite are an error.
 
     Of a surrogate, the model that it stands for is asked.
@@ -85,7 +87,7 @@ def errs(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 @contextmanager
-def borrowed(model: nn.Module) -> Iterator[None]:
+def frozen_for_attack(model: nn.Module) -> Iterator[None]:
     """Eval mode and no parameter gradients inside the block; every flag is put back.
 
     Some libraries call ``backward()``, which would add to ``.grad`` of every parameter that asks for it.

@@ -8,11 +8,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from compressor.attacks._gradient import check_steps, step_length
-from compressor.attacks._search import attack_standing, likeliest_wrong_classes
+from compressor.attacks._search import attack_correctly_classified, likeliest_wrong_classes
 from compressor.core.contracts import AttackResult
 from compressor.core.errors import UsageError
 from compressor.core.types import Threat
-from compressor.frozen import chunk_of, errs
+from compressor.frozen import chunk_of, confirm_misclassified
 from compressor.numerics.ascent import ascend
 from compressor.numerics.losses import targeted_margin
 
@@ -46,19 +46,19 @@ class TargetedAttack:
 
         def search(natural: Tensor, labels: Tensor) -> Tensor:
             x_adv = natural.clone()
-            standing = torch.arange(len(natural), device=natural.device)
+            robust_so_far = torch.arange(len(natural), device=natural.device)
             for target in likeliest_wrong_classes(model, natural, labels, self.targets).unbind(1):
                 for _ in range(self.restarts):
                     found, broken = self._towards(
-                        model, natural[standing], labels[standing], target[standing], threat, generator
+                        model, natural[robust_so_far], labels[robust_so_far], target[robust_so_far], threat, generator
                     )
-                    x_adv[standing] = found
-                    standing = standing[~broken]
-                    if len(standing) == 0:
+                    x_adv[robust_so_far] = found
+                    robust_so_far = robust_so_far[~broken]
+                    if len(robust_so_far) == 0:
                         return x_adv
             return x_adv
 
-        return attack_standing(model, x, y, threat, search)
+        return attack_correctly_classified(model, x, y, threat, search)
 
     def _towards(
         self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor, threat: Threat, generator: Generator
@@ -67,7 +67,7 @@ class TargetedAttack:
 
         def objective(x_adv: Tensor, index: Tensor) -> Tensor:
             logits = model(x_adv)
-            broken[index] = errs(model, x_adv, y[index], logits)
+            broken[index] = confirm_misclassified(model, x_adv, y[index], logits)
             return torch.where(broken[index], torch.inf, targeted_margin(logits, y[index], target[index]))
 
         x_adv = ascend(

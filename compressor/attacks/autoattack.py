@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Generator, Tensor, nn
 
-from compressor.attacks._search import attack_in_turn
+from compressor.attacks._search import run_cascade
 from compressor.core.contracts import Attack, AttackResult
 from compressor.core.errors import UsageError
 from compressor.core.registry import ATTACKS
@@ -50,7 +50,7 @@ class StandardAutoAttack:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
         """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
-        return attack_in_turn(self.stages, model, x, y, threat, generator)
+        return run_cascade(self.stages, model, x, y, threat, generator)
 
 
 _SETTINGS: dict[str, tuple[str, ...]] = {

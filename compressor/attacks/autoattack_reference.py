@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from compressor.attacks._library import make_adversary, run_adversary
-from compressor.attacks._search import attack_in_turn, attack_standing
+from compressor.attacks._search import attack_correctly_classified, run_cascade
 from compressor.core.contracts import Attack, AttackResult
 from compressor.core.types import Threat
 
@@ -55,7 +55,7 @@ class LibraryAttack:
             )
             return run_adversary(adversary, natural, labels)
 
-        return attack_standing(model, x, y, threat, search)
+        return attack_correctly_classified(model, x, y, threat, search)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class ReferenceAutoAttack:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
         """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
-        return attack_in_turn(self.stages, model, x, y, threat, generator)
+        return run_cascade(self.stages, model, x, y, threat, generator)
 
 
 ATTACK = ReferenceAutoAttack()

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor, nn
 
-from compressor.attacks._fab import closest, search_ball
-from compressor.attacks._search import attack_standing
+from compressor.attacks._fab import closest_errors, search_ball
+from compressor.attacks._search import attack_correctly_classified
 from compressor.core.contracts import AttackResult
 from compressor.core.errors import UsageError
 from compressor.core.types import Norm, Threat
@@ -41,7 +41,7 @@ class TargetedFab:
         def search(natural: Tensor, labels: Tensor) -> Tensor:
             return search_ball(model, natural, labels, threat, steps=self.steps, targets=self.targets)
 
-        return attack_standing(model, x, y, threat, search)
+        return attack_correctly_classified(model, x, y, threat, search)
 
     def closest(
         self, model: nn.Module, x: Tensor, y: Tensor, norm: Norm, generator: Generator
@@ -59,7 +59,7 @@ class TargetedFab:
             The errors, ``[B, C, H, W]``, ``x`` where none was found; and their distances ``[B]`` in units of the pixel
             range: 0 where the model errs on the image itself, ``inf`` where none was found.
         """
-        return closest(model, x, y, norm, steps=self.steps, targets=self.targets)
+        return closest_errors(model, x, y, norm, steps=self.steps, targets=self.targets)
 
 
 ATTACK = TargetedFab()

@@ -11,11 +11,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from compressor.attacks import _square
-from compressor.attacks._search import attack_standing
+from compressor.attacks._search import attack_correctly_classified
 from compressor.core.contracts import AttackResult
 from compressor.core.errors import UsageError
 from compressor.core.types import Threat
-from compressor.frozen import chunk_of, errs, in_chunks
+from compressor.frozen import chunk_of, confirm_misclassified, in_chunks
 from compressor.numerics.losses import cw_margin
 
 
@@ -39,7 +39,7 @@ class Square:
         def search(natural: Tensor, labels: Tensor) -> Tensor:
             return self._search(model, natural, labels, threat, generator)
 
-        return attack_standing(model, x, y, threat, search)
+        return attack_correctly_classified(model, x, y, threat, search)
 
     @torch.no_grad()
     def _search(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> Tensor:
@@ -57,17 +57,17 @@ class Square:
             better = found > lead
             best = torch.where(better.view(-1, 1, 1, 1), candidate, best)
             lead = torch.where(better, found, lead)
-            fallen = _fallen(model, candidate, y, logits, better)
-            if bool(fallen.any()):
-                x_adv[index[fallen]] = candidate[fallen]
-                index, x, y, best, lead = (rows[~fallen] for rows in (index, x, y, best, lead))
+            misclassified = _misclassified(model, candidate, y, logits, better)
+            if bool(misclassified.any()):
+                x_adv[index[misclassified]] = candidate[misclassified]
+                index, x, y, best, lead = (rows[~misclassified] for rows in (index, x, y, best, lead))
                 if len(index) == 0:
                     return x_adv
         x_adv[index] = best
         return x_adv
 
 
-def _fallen(model: nn.Module, candidate: Tensor, y: Tensor, logits: Tensor, better: Tensor) -> Tensor:
+def _misclassified(model: nn.Module, candidate: Tensor, y: Tensor, logits: Tensor, better: Tensor) -> Tensor:
     """Which candidates the model errs on, bool ``[b]``.
 
     A surrogate's model is asked only about progress, and about logits that are not finite, whose margin says nothing.
@@ -75,7 +75,7 @@ def _fallen(model: nn.Module, candidate: Tensor, y: Tensor, logits: Tensor, bett
     asked = better | ~logits.isfinite().all(1)
     places = torch.nonzero(asked).squeeze(1)
     if len(places) > 0:
-        asked[places] = errs(model, candidate[places], y[places], logits[places])
+        asked[places] = confirm_misclassified(model, candidate[places], y[places], logits[places])
     return asked
 
 

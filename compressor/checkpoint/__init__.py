@@ -6,14 +6,14 @@ from compressor.checkpoint.fitting import fill_network
 from compressor.checkpoint.loading import LoadedCheckpoint, load_checkpoint
 from compressor.checkpoint.normalizations import named_normalization, normalization_name
 from compressor.checkpoint.own_format import save_checkpoint
-from compressor.checkpoint.probing import Measurement, ProbeResult, probe
+from compressor.checkpoint.probing import CandidateAccuracy, ProbeResult, probe
 from compressor.checkpoint.reading import ForeignState, read_state
 from compressor.checkpoint.recognising import recognise
 
 __all__ = [
+    "CandidateAccuracy",
     "ForeignState",
     "LoadedCheckpoint",
-    "Measurement",
     "ProbeResult",
     "fill_network",
     "load_checkpoint",

@@ -19,7 +19,7 @@ from compressor.checkpoint.reading import OWN_KEY, parse_json
 from compressor.core.errors import UnreadableCheckpointError, WriteError
 from compressor.core.types import ModelSpec, Normalization
 from compressor.models.classifier import Classifier
-from compressor.models.user_code import is_own_code
+from compressor.models.user_code import is_user_code
 from compressor.system.files import atomic_path, canonical_json
 
 SCHEMA = "compress.checkpoint/1"
@@ -100,7 +100,7 @@ def spec_from_json(path: Path, value: Any) -> ModelSpec:
     if not isinstance(name, str) or activation not in ("relu", "silu"):
         raise _damaged(path, "its model's name or activation is wrong")
     source = value.get("source_sha256")
-    if is_own_code(name) != (isinstance(source, str) and re.fullmatch("[0-9a-f]{64}", source) is not None):
+    if is_user_code(name) != (isinstance(source, str) and re.fullmatch("[0-9a-f]{64}", source) is not None):
         raise _damaged(path, "its model's source digest is missing, wrong or of no use")
     return ModelSpec(
         name=name,

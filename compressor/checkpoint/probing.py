@@ -24,7 +24,7 @@ _SAME_LOGITS = 1e-4
 
 
 @dataclass(frozen=True)
-class Measurement:
+class CandidateAccuracy:
     """How one candidate did: ``correct`` of the probe's ``samples`` images."""
 
     spec: ModelSpec
@@ -48,7 +48,7 @@ class ProbeResult:
 
     classifier: Classifier
     spec: ModelSpec
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[CandidateAccuracy, ...]
 
 
 def probe(loaded: LoadedCheckpoint, images: Tensor, labels: Tensor, *, batch_size: int = 128) -> ProbeResult:
@@ -75,7 +75,7 @@ def probe(loaded: LoadedCheckpoint, images: Tensor, labels: Tensor, *, batch_siz
     for classifier in _classifiers(loaded, candidates):
         logits = _logits(classifier, images, device, batch_size)
         right = logits.argmax(1) == labels.to(logits.device)
-        scored.append((Measurement(classifier.spec, int(right.sum()), len(images)), classifier, right, logits))
+        scored.append((CandidateAccuracy(classifier.spec, int(right.sum()), len(images)), classifier, right, logits))
     # The sort is stable: of equals, the likelier candidate comes first.
     scored.sort(key=lambda entry: -entry[0].correct)
     measurements = tuple(entry[0] for entry in scored)
@@ -111,7 +111,7 @@ def _logits(classifier: nn.Module, images: Tensor, device: torch.device, batch_s
     return torch.cat(batches)
 
 
-def _refuse_chance(best: Measurement, *, settled: bool, measurements: tuple[Measurement, ...]) -> None:
+def _refuse_chance(best: CandidateAccuracy, *, settled: bool, measurements: tuple[CandidateAccuracy, ...]) -> None:
     """Three standard errors above guessing, and a tenth of the way from guessing to perfect: less is no teacher."""
     chance = 1 / best.spec.classes
     threshold = chance + max(0.1 * (1 - chance), 3 * sqrt(chance * (1 - chance) / best.samples))
@@ -136,11 +136,11 @@ def _same(logits: Tensor, other: Tensor) -> bool:
     return float((logits - other).abs().max()) <= _SAME_LOGITS * scale
 
 
-def _percent(measurement: Measurement) -> str:
+def _percent(measurement: CandidateAccuracy) -> str:
     return f"{100 * measurement.accuracy:.1f} %"
 
 
-def _way_out(measurements: tuple[Measurement, ...]) -> str:
+def _way_out(measurements: tuple[CandidateAccuracy, ...]) -> str:
     activations = {measurement.spec.activation for measurement in measurements}
     also = "; --activation relu or silu (--teacher-activation)" if len(activations) > 1 else ""
     names = "none, cifar10, cifar100 or half"

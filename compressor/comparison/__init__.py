@@ -3,11 +3,11 @@
 from compressor.comparison.rows import Row, differing
 from compressor.comparison.runs import FinishedRun, open_run
 from compressor.comparison.significance import LEVEL, Difference
-from compressor.comparison.table import WHICHES, Comparison, compare_runs
+from compressor.comparison.table import CHECKPOINTS, Comparison, compare_runs
 
 __all__ = [
+    "CHECKPOINTS",
     "LEVEL",
-    "WHICHES",
     "Comparison",
     "Difference",
     "FinishedRun",

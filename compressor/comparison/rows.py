@@ -9,7 +9,7 @@ from typing import Any
 
 from compressor.comparison.runs import FinishedRun
 from compressor.core.errors import UsageError
-from compressor.evaluation.record import EvaluationRecord, Measured, Which
+from compressor.evaluation.record import CheckpointName, EvaluationRecord, MeasuredCheckpoint
 from compressor.evaluation.report import Bits, Report
 from compressor.numerics.statistics import mean_and_deviation
 from compressor.system.files import canonical_json
@@ -35,7 +35,7 @@ class Row:
     model: str
     method: str
     runs: tuple[FinishedRun, ...]
-    records: Mapping[Which, tuple[EvaluationRecord | None, ...]]
+    records: Mapping[CheckpointName, tuple[EvaluationRecord | None, ...]]
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -59,7 +59,7 @@ class Row:
         return tuple(run.seed for run in self.runs)
 
     @property
-    def measured(self) -> Measured:
+    def measured(self) -> MeasuredCheckpoint:
         """What the first seed's best checkpoint is: parameters, operations and size are those of all seeds."""
         return next(record.measured for record in self.records["best"] if record)
 
@@ -69,21 +69,21 @@ class Row:
         exported = self.runs[0].folder.onnx
         return exported.stat().st_size if exported.is_file() else None
 
-    def has(self, which: Which) -> bool:
+    def has(self, which: CheckpointName) -> bool:
         """Whether every run's checkpoint was measured."""
         return None not in self.records[which]
 
-    def bits(self, which: Which, column: str) -> list[Bits]:
+    def bits(self, which: CheckpointName, column: str) -> list[Bits]:
         """Each run's bits of one column, in the order of the seeds; nothing where a run lacks them."""
         return [column_of(record.report, column) for record in self.records[which] if record] if self.has(which) else []
 
-    def accuracy(self, which: Which, column: str) -> tuple[float, float | None] | None:
+    def accuracy(self, which: CheckpointName, column: str) -> tuple[float, float | None] | None:
         """Mean and standard deviation over the seeds, as fractions; ``None`` where it was not measured."""
         rates = [int(bits.sum()) / len(bits) for bits in self.bits(which, column)]
         return mean_and_deviation(rates) if rates else None
 
 
-Found = Mapping[Which, EvaluationRecord | None]
+Evaluations = Mapping[CheckpointName, EvaluationRecord | None]
 """What was measured of a run's checkpoints."""
 
 
@@ -97,13 +97,13 @@ def column_of(report: Report, column: str) -> Bits:
     return {CLEAN: report.clean, WORST: report.robust, **report.attacks}[column]
 
 
-def make_rows(entries: Sequence[tuple[FinishedRun, Found]]) -> tuple[Row, ...]:
+def make_rows(entries: Sequence[tuple[FinishedRun, Evaluations]]) -> tuple[Row, ...]:
     """Group runs by all but the seed; students in the order of the runs, and rows within a student as well.
 
     Raises:
         UsageError: two runs do not even differ in the seed.
     """
-    groups: dict[str, list[tuple[FinishedRun, Found]]] = {}
+    groups: dict[str, list[tuple[FinishedRun, Evaluations]]] = {}
     for entry in entries:
         groups.setdefault(_key(entry[0]), []).append(entry)
     rows = [_row(group) for group in groups.values()]
@@ -119,7 +119,7 @@ def differing(runs: Sequence[FinishedRun]) -> list[str]:
     return [name for name in names if len({repr(values.get(name)) for values in settings}) > 1]
 
 
-def _row(group: list[tuple[FinishedRun, Found]]) -> Row:
+def _row(group: list[tuple[FinishedRun, Evaluations]]) -> Row:
     group = sorted(group, key=lambda entry: entry[0].seed)
     for (first, _), (second, _) in pairwise(group):
         if first.seed == second.seed:
@@ -128,7 +128,7 @@ def _row(group: list[tuple[FinishedRun, Found]]) -> Row:
                 "Name one of them.",
             )
     recipe = group[0][0].recipe
-    whiches: tuple[Which, ...] = ("best", "last")
+    whiches: tuple[CheckpointName, ...] = ("best", "last")
     records = {which: tuple(found[which] for _, found in group) for which in whiches}
     return Row(recipe["model"], recipe["method"], tuple(run for run, _ in group), records)
 

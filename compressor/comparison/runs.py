@@ -12,7 +12,7 @@ from typing import Any
 
 from compressor.core.errors import CompressError, MissingInputError, UnreadableRunError
 from compressor.core.types import Threat
-from compressor.evaluation.record import EvaluationRecord, Which, read_evaluation
+from compressor.evaluation.record import CheckpointName, EvaluationRecord, read_evaluation
 from compressor.runs.recipe import Recipe
 from compressor.runs.run_folder import RunFolder
 from compressor.system.files import sha256_file
@@ -49,7 +49,7 @@ class FinishedRun:
         """What it was trained against."""
         return Threat(self.recipe["norm"], self.recipe["eps"])
 
-    def evaluation(self, which: Which) -> EvaluationRecord:
+    def evaluation(self, which: CheckpointName) -> EvaluationRecord:
         """What was measured of its best or last checkpoint.
 
         Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from compressor.comparison.rows import Row
-from compressor.evaluation.record import Which
+from compressor.evaluation.record import CheckpointName
 from compressor.numerics.statistics import holm, mcnemar, paired_t_interval, welch_t_interval
 
 Test = Literal["mcnemar", "paired-t", "welch-t"]
@@ -62,7 +62,7 @@ class Difference:
 
 
 def differences(
-    rows: Sequence[Row], baseline: Row, which: Which, columns: Sequence[str]
+    rows: Sequence[Row], baseline: Row, which: CheckpointName, columns: Sequence[str]
 ) -> dict[str, Mapping[str, Difference]]:
     """Every other row against the baseline, in every column; Holm's correction is over the rows of a column.
 
@@ -84,7 +84,7 @@ def differences(
     return dict(found)
 
 
-def _test(row: Row, baseline: Row, which: Which, column: str) -> Difference:
+def _test(row: Row, baseline: Row, which: CheckpointName, column: str) -> Difference:
     if min(len(row.seeds), len(baseline.seeds)) < SEEDS_FOR_T:
         return _mcnemar(row, baseline, which, column)
     mine, theirs = ([int(bits.sum()) for bits in each.bits(which, column)] for each in (row, baseline))
@@ -101,7 +101,7 @@ def _test(row: Row, baseline: Row, which: Which, column: str) -> Difference:
     )
 
 
-def _mcnemar(row: Row, baseline: Row, which: Which, column: str) -> Difference:
+def _mcnemar(row: Row, baseline: Row, which: CheckpointName, column: str) -> Difference:
     """Of every run of the one with every run of the other, and the largest p-value of all: no lucky pair decides."""
     pairs = [
         Pair((mine, theirs), (int((a & ~b).sum()), int((b & ~a).sum())))

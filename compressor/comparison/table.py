@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compressor.comparison.rows import Found, Row, columns_of, make_rows
+from compressor.comparison.rows import Evaluations, Row, columns_of, make_rows
 from compressor.comparison.runs import FinishedRun
 from compressor.comparison.significance import Difference, differences
 from compressor.core.errors import UnreadableRunError, UsageError
-from compressor.evaluation.record import EvaluationRecord, Which
+from compressor.evaluation.record import CheckpointName, EvaluationRecord
 
-WHICHES: tuple[Which, ...] = ("best", "last")
+CHECKPOINTS: tuple[CheckpointName, ...] = ("best", "last")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +33,15 @@ class Comparison:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     baseline: Row
-    differences: Mapping[Which, Mapping[str, Mapping[str, Difference]]]
+    differences: Mapping[CheckpointName, Mapping[str, Mapping[str, Difference]]]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
-    def has(self, which: Which) -> bool:
+    def has(self, which: CheckpointName) -> bool:
         """Whether any row has these checkpoints measured."""
         return any(row.has(which) for row in self.rows)
 
-    def difference(self, which: Which, row: Row, column: str) -> Difference | None:
+    def difference(self, which: CheckpointName, row: Row, column: str) -> Difference | None:
         """The row's difference from the baseline, if it was tested."""
         return self.differences[which].get(row.name, {}).get(column)
 
@@ -77,10 +77,10 @@ class Comparison:
             "checkpoint_bytes": measured.bytes,
             "onnx_bytes": row.onnx_bytes,
             "selection": [dict(record.measured.selection) for record in row.records["best"] if record],
-            **{which: self._block_json(row, which) for which in WHICHES},
+            **{which: self._block_json(row, which) for which in CHECKPOINTS},
         }
 
-    def _block_json(self, row: Row, which: Which) -> dict[str, Any] | None:
+    def _block_json(self, row: Row, which: CheckpointName) -> dict[str, Any] | None:
         if not row.has(which):
             return None
         block: dict[str, Any] = {}
@@ -115,7 +115,7 @@ def compare_runs(runs: Sequence[FinishedRun], against: FinishedRun | None = None
     for run, record in best[1:]:
         _require_alike(best[0], (run, record))
     reference, notes = best[0][1], list[str]()
-    entries: list[tuple[FinishedRun, Found]] = [
+    entries: list[tuple[FinishedRun, Evaluations]] = [
         (run, {"best": record, "last": _last(run, reference, notes)}) for run, record in best
     ]
     rows = make_rows(entries)
@@ -124,12 +124,12 @@ def compare_runs(runs: Sequence[FinishedRun], against: FinishedRun | None = None
     columns = columns_of(reference.report)
     return Comparison(
         reference, columns, rows, baseline,
-        {which: differences(rows, baseline, which, columns) for which in WHICHES}, tuple(notes),
+        {which: differences(rows, baseline, which, columns) for which in CHECKPOINTS}, tuple(notes),
         tuple(_warnings(entries)),
     )  # fmt: skip
 
 
-def _warnings(entries: Sequence[tuple[FinishedRun, Found]]) -> Iterator[str]:
+def _warnings(entries: Sequence[tuple[FinishedRun, Evaluations]]) -> Iterator[str]:
     for run, found in entries:
         for which, record in found.items():
             for alarm in record.report.alarms if record else ():

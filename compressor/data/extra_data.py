@@ -20,9 +20,8 @@ import numpy as np
 from compressor.core.errors import MissingInputError, UnreadableDataError
 from compressor.data.sources._cache import mapped_images
 from compressor.data.sources._decoding import tell_decoded
-from compressor.data.sources._pictures import Pixels, shown
-from compressor.system.npz import NpzError, StoredArray, open_npz, pieces, stored_array
-from compressor.system.npz import names as array_names
+from compressor.data.sources._pictures import Pixels, printable_path
+from compressor.system.npz import NpzError, StoredArray, array_names, open_npz, read_pieces, stored_array
 
 Labels = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
 
@@ -100,18 +99,19 @@ def open_extra_data(path: Path, *, image_size: int, classes: int, needs_labels: 
 def _opened(path: Path, image_size: int) -> Iterator[tuple[BinaryIO, zipfile.ZipFile]]:
     if not path.is_file():
         raise MissingInputError(
-            f"the extra data {shown(path)} is not a file.", "--extra-data takes an .npz file of images and labels."
+            f"the extra data {printable_path(path)} is not a file.",
+            "--extra-data takes an .npz file of images and labels.",
         )
     try:
         with path.open("rb") as file, open_npz(file) as archive:
             yield file, archive
     except NpzError as error:
         raise UnreadableDataError(
-            f"the extra data {shown(path)} cannot be used: {error}.", _LAYOUT.format(size=image_size)
+            f"the extra data {printable_path(path)} cannot be used: {error}.", _LAYOUT.format(size=image_size)
         ) from error
     except OSError as error:
         raise MissingInputError(
-            f"the extra data {shown(path)} cannot be read: {(error.strerror or str(error)).lower()}.",
+            f"the extra data {printable_path(path)} cannot be read: {(error.strerror or str(error)).lower()}.",
             "Check the file and who may read it.",
         ) from error
 
@@ -136,7 +136,7 @@ def _layout(archive: zipfile.ZipFile, image_size: int, *, needs_labels: bool) ->
 def _labels(archive: zipfile.ZipFile, array: StoredArray, classes: int) -> Labels:
     labels: Labels = np.empty(array.shape[0], np.min_scalar_type(classes - 1))
     done = 0
-    for piece in pieces(archive, array, _LABELS_AT_ONCE):
+    for piece in read_pieces(archive, array, _LABELS_AT_ONCE):
         low, high = int(piece.min()), int(piece.max())
         if low < 0 or high >= classes:
             wrong = low if low < 0 else high
@@ -148,7 +148,7 @@ def _labels(archive: zipfile.ZipFile, array: StoredArray, classes: int) -> Label
 
 def _blocks(archive: zipfile.ZipFile, array: StoredArray) -> Iterator[Pixels]:
     done, total = 0, array.shape[0]
-    for piece in pieces(archive, array, max(1, _BLOCK_BYTES // array.row_bytes)):
+    for piece in read_pieces(archive, array, max(1, _BLOCK_BYTES // array.row_bytes)):
         yield np.ascontiguousarray(piece.transpose(0, 3, 1, 2))
         done += len(piece)
         tell_decoded(done, total)

@@ -15,33 +15,33 @@ LARGEST_EXCESS = 0.005
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ReferenceAgreement:
     """Two runs on the same images.
 
     Attributes:
         images: how many.
-        ours_alone: broken by ours and not by the reference.
-        reference_alone: broken by the reference and not by ours.
+        broken_only_by_ours: broken by ours and not by the reference.
+        broken_only_by_reference: broken by the reference and not by ours.
     """
 
     images: int
-    ours_alone: int
-    reference_alone: int
+    broken_only_by_ours: int
+    broken_only_by_reference: int
 
     @property
     def disagreements(self) -> int:
         """Images on which the two differ."""
-        return self.ours_alone + self.reference_alone
+        return self.broken_only_by_ours + self.broken_only_by_reference
 
     @property
     def p_value(self) -> float:
         """McNemar's exact test, two-sided: how likely so uneven a split of the disagreements is by chance."""
-        return mcnemar(self.ours_alone, self.reference_alone)
+        return mcnemar(self.broken_only_by_ours, self.broken_only_by_reference)
 
     @property
     def excess(self) -> float:
         """Our robust accuracy minus the reference's: positive where ours looks better than it should."""
-        return (self.reference_alone - self.ours_alone) / self.images
+        return (self.broken_only_by_reference - self.broken_only_by_ours) / self.images
 
     @property
     def holds(self) -> bool:
@@ -53,15 +53,15 @@ class Agreement:
         return {
             "images": self.images,
             "disagreements": self.disagreements,
-            "ours_alone": self.ours_alone,
-            "reference_alone": self.reference_alone,
+            "ours_alone": self.broken_only_by_ours,
+            "reference_alone": self.broken_only_by_reference,
             "p_value": self.p_value,
             "excess": self.excess,
             "holds": self.holds,
         }
 
 
-def agreement(ours: Bits, reference: Bits) -> Agreement:
+def compare_with_reference(ours: Bits, reference: Bits) -> ReferenceAgreement:
     """Count where two runs differ.
 
     Args:
@@ -70,4 +70,4 @@ def agreement(ours: Bits, reference: Bits) -> Agreement:
     """
     if ours.shape != reference.shape or len(ours) == 0:
         raise ValueError("the two runs are not on the same images")
-    return Agreement(len(ours), int(np.sum(~ours & reference)), int(np.sum(ours & ~reference)))
+    return ReferenceAgreement(len(ours), int(np.sum(~ours & reference)), int(np.sum(ours & ~reference)))

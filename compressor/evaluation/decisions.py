@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from compressor.core.errors import ClassMismatchError
 from compressor.core.types import Threat
-from compressor.evaluation.store import NO_CLASS, Outcome
+from compressor.evaluation.store import NO_CLASS, BatchOutcome
 from compressor.frozen import in_chunks
 from compressor.models.modes import module_mode
 from compressor.numerics.ball import inside_ball
 from compressor.numerics.losses import is_wrong
 
 
-def judge(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, threat: Threat, chunk: int | None = None) -> Outcome:
+def judge(
+    model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, threat: Threat, chunk: int | None = None
+) -> BatchOutcome:
     """Ask the model about every image that an attack returned, in one forward pass.
 
     An image outside the ball, outside [0, 1] or not finite never counts: the natural image is judged in its place, and
@@ -36,19 +38,19 @@ def judge(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, threat: Threat,
     found = x_adv.detach().float().cpu().contiguous().numpy()
     inside = inside_ball(found, x.cpu().numpy(), threat)
     asked = torch.where(torch.from_numpy(inside).to(x.device).view(-1, 1, 1, 1), x_adv.detach(), x)
-    logits = answers(model, asked, chunk)
+    logits = eval_logits(model, asked, chunk)
     _check_classes(logits.shape[1], y)
     broken = is_wrong(logits, y).cpu().numpy() & inside
-    return Outcome(named(logits), broken, ~inside, found[broken])
+    return BatchOutcome(predicted_classes(logits), broken, ~inside, found[broken])
 
 
-def answers(model: nn.Module, x: Tensor, chunk: int | None = None) -> Tensor:
+def eval_logits(model: nn.Module, x: Tensor, chunk: int | None = None) -> Tensor:
     """The model's logits ``[B, K]`` in eval mode, ``chunk`` images at once."""
     with module_mode(model, training=False):
         return in_chunks(model, x, chunk)
 
 
-def named(logits: Tensor) -> NDArray[np.int64]:
+def predicted_classes(logits: Tensor) -> NDArray[np.int64]:
     """The class that each row of logits ``[B, K]`` names; ``NO_CLASS`` where it is not finite."""
     classes: NDArray[np.int64] = torch.where(logits.isfinite().all(1), logits.argmax(1), NO_CLASS).cpu().numpy()
     return classes

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compressor.core.errors import UnreadableDataError
 from compressor.core.types import Threat
-from compressor.evaluation.decisions import answers
+from compressor.evaluation.decisions import eval_logits
 from compressor.evaluation.key import digest_of_model, evaluation_key
 from compressor.evaluation.report import Alarm, Mode, Report
 from compressor.evaluation.soundness import check_soundness
@@ -24,7 +24,7 @@ from compressor.evaluation.stages import CLEAN, OnProgress, Stages, on_device
 from compressor.evaluation.store import EvaluationStore
 from compressor.evaluation.suites import Suite
 from compressor.frozen import FrozenPrecision, surrogate_of
-from compressor.system.process_group import Team
+from compressor.system.process_group import ProcessGroup
 
 __all__ = ["Alarm", "Report", "estimate_autoattack_seconds", "evaluate"]
 
@@ -52,7 +52,7 @@ def evaluate(
     state: Path | None = None,
     replace_state: bool = False,
     model_digest: str | None = None,
-    team: Team = Team(),  # noqa: B008 - a frozen value
+    process_group: ProcessGroup = ProcessGroup(),  # noqa: B008 - a frozen value
     on_progress: OnProgress | None = None,
 ) -> Report:
     """Attack every image with every attack of a suite.
@@ -86,7 +86,7 @@ def evaluate(
         replace_state: whether a state of other inputs may be removed for this one; else it is an error.
         model_digest: what tells this model from others in the state's key; by default a digest of its tensors and
             its structure.
-        team: the processes that share the batches out among them; all of them get the same report.
+        process_group: the processes that share the batches out among them; all of them get the same report.
         on_progress: called, in every process, before the first batch of a stage and after each, and last for ``alarms``
             as one image; may raise to stop.
 
@@ -107,7 +107,7 @@ def evaluate(
             model_digest or digest_of_model(model), pictures, targets, threat, suite,
             seed=seed, batch_size=batch_size, mode=mode, proposals=proposals,
         )  # fmt: skip
-    store = _enter(state, key, columns, pictures, team, replace=replace_state)
+    store = _enter(state, key, columns, pictures, process_group, replace=replace_state)
     progress = on_progress or (lambda name, done, total: None)
 
     @cache
@@ -116,7 +116,9 @@ def evaluate(
         x, _ = on_device(pictures[:_SAMPLE], targets[:_SAMPLE], device)
         return surrogate(x) if surrogate else surrogate_of(model, x, proposals)
 
-    stages = Stages(model, attacked, pictures, targets, threat, seed, batch_size, device, store, team, progress)
+    stages = Stages(
+        model, attacked, pictures, targets, threat, seed, batch_size, device, store, process_group, progress
+    )
     natural = stages.natural()
     done, before = {}, natural
     for number, (name, attack) in enumerate(suite.attacks, start=1):
@@ -125,8 +127,8 @@ def evaluate(
 
     report = Report(
         threat, str(suite), seed, mode,
-        clean=natural.right,
-        attacks={name: column.right for name, column in done.items()},
+        clean=natural.correct,
+        attacks={name: column.correct for name, column in done.items()},
         labels=targets,
         predictions={CLEAN: natural.predictions, **{name: column.predictions for name, column in done.items()}},
         broken_by={name: (column.stages, column.broken_by) for name, column in done.items() if column.stages},
@@ -136,12 +138,12 @@ def evaluate(
         return report
     progress(_ALARMS, 0, 1)
     alarms: tuple[Alarm, ...] = ()
-    if team.is_main:
+    if process_group.is_main:
         alarms = check_soundness(
             model, attacked(), pictures, targets, threat, suite, report,
             seed=seed, device=device, batch_size=batch_size,
         )  # fmt: skip
-    told = json.loads(team.from_main(json.dumps([asdict(alarm) for alarm in alarms])))
+    told = json.loads(process_group.from_main(json.dumps([asdict(alarm) for alarm in alarms])))
     progress(_ALARMS, 1, 1)
     return replace(report, alarms=tuple(Alarm(**alarm) for alarm in told))
 
@@ -149,7 +151,7 @@ def evaluate(
 def estimate_autoattack_seconds(
     model: nn.Module,
     images: Tensor | NDArray[np.uint8],
-    standing: int,
+    robust_so_far: int,
     *,
     batch_size: int = 128,
     device: torch.device | str = "cpu",
@@ -159,7 +161,7 @@ def estimate_autoattack_seconds(
     Args:
         model: the classifier, on ``device``.
         images: uint8 ``[N, C, H, W]``; the first batch is used.
-        standing: how many images AutoAttack is expected not to break; those it breaks cost little beside them.
+        robust_so_far: how many images AutoAttack is expected not to break; those it breaks cost little beside them.
         batch_size: images at once.
         device: where the attack will run.
 
@@ -168,21 +170,27 @@ def estimate_autoattack_seconds(
     """
     pictures, targets = _checked(images[:batch_size], np.zeros(len(images[:batch_size]), dtype=np.int64))
     x, _ = on_device(pictures, targets, device)
-    answers(model, x)  # warms up: allocation and algorithm choice happen once
+    eval_logits(model, x)  # warms up: allocation and algorithm choice happen once
     begin = time.perf_counter()
-    answers(model, x).cpu()
-    return (time.perf_counter() - begin) / len(pictures) * AUTOATTACK_FORWARDS * standing
+    eval_logits(model, x).cpu()
+    return (time.perf_counter() - begin) / len(pictures) * AUTOATTACK_FORWARDS * robust_so_far
 
 
 def _enter(
-    state: Path | None, key: str, columns: list[str], pictures: NDArray[np.uint8], team: Team, *, replace: bool
+    state: Path | None,
+    key: str,
+    columns: list[str],
+    pictures: NDArray[np.uint8],
+    process_group: ProcessGroup,
+    *,
+    replace: bool,
 ) -> EvaluationStore:
     """Open the state in every process; nobody writes a batch before what does not belong there is gone."""
-    with team.main_first():
+    with process_group.main_first():
         store = EvaluationStore.enter(
             state, key, columns=columns, samples=len(pictures), image_shape=pictures.shape[1:], replace=replace
         )
-    team.wait()
+    process_group.wait()
     return store
 
 

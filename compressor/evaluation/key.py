@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compressor.core.types import Threat
-from compressor.evaluation.suites import Suite, describe
+from compressor.evaluation.suites import Suite, describe_suite
 from compressor.models.classifier import Classifier
 from compressor.system.files import canonical_json, sha256_bytes
 
@@ -47,7 +47,7 @@ def evaluation_key(
         "images": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
         "labels": hashlib.sha256(np.ascontiguousarray(labels).data).hexdigest(),
         "threat": [threat.norm, threat.eps],
-        "suite": describe(suite),
+        "suite": describe_suite(suite),
         "numerics": _NUMERICS,
         **settings,
     }

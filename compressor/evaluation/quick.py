@@ -12,16 +12,16 @@ from compressor.core.types import Threat
 from compressor.frozen import FrozenTwin, chunk_of, in_chunks
 from compressor.models.modes import module_mode
 from compressor.numerics.ascent import ascend
-from compressor.numerics.augment import to_float
+from compressor.numerics.augment import to_float_tensor
 from compressor.numerics.losses import cross_entropy
 from compressor.numerics.randomness import make_generator
-from compressor.system.process_group import Team
+from compressor.system.process_group import ProcessGroup
 
 _SAMPLE = 8
 
 
 @dataclass(frozen=True)
-class Measurement:
+class QuickAccuracy:
     """Counts over ``samples`` images; ``entropy`` is the mean of the softmax on natural images, in nats."""
 
     samples: int
@@ -50,10 +50,10 @@ def measure(
     seed: int,
     device: torch.device,
     batch_size: int = 250,
-    team: Team = Team(),  # noqa: B008 - a frozen value
+    process_group: ProcessGroup = ProcessGroup(),  # noqa: B008 - a frozen value
     on_batch: Callable[[], None] = lambda: None,
     twin: FrozenTwin | None = None,
-) -> Measurement:
+) -> QuickAccuracy:
     """Measure ``model`` in eval mode with PGD on cross-entropy: steps of eps/4, uniform start.
 
     Gradients are those of its frozen twin in float32; the model itself judges.
@@ -67,7 +67,7 @@ def measure(
         seed: of the starts; they are the same at every call, so that epochs are compared on equal terms.
         device: where to compute.
         batch_size: images at a time.
-        team: the processes that share the batches out among them; all get the same counts.
+        process_group: the processes that share the batches out among them; all get the same counts.
         on_batch: called before each batch; may raise to stop.
         twin: the model's, up to date; ``None`` makes one.
     """
@@ -76,9 +76,9 @@ def measure(
     starts = list(range(0, len(labels), batch_size))
     with module_mode(model, training=False):
         attacked = twin or (model if isinstance(model, FrozenTwin) else twin_of(model, images, device))
-        for first in starts[team.rank :: team.size]:
+        for first in starts[process_group.rank :: process_group.size]:
             on_batch()
-            x = to_float(images[first : first + batch_size].to(device))
+            x = to_float_tensor(images[first : first + batch_size].to(device))
             y = labels[first : first + batch_size].to(device)
             logits = in_chunks(model, x, chunk_of(attacked))
             entropy += _entropy(logits)
@@ -96,13 +96,13 @@ def measure(
             chunk = chunk_of(attacked)
             x_adv = ascend(objective, x, threat, generator, steps=steps, step_size=step_size, chunk=chunk)
             robust += int((in_chunks(model, x_adv, chunk_of(attacked)).argmax(1) == y).sum())
-    clean_all, robust_all, entropy_all = team.sum([clean, robust, entropy])
-    return Measurement(len(labels), int(clean_all), int(robust_all), entropy_all / len(labels))
+    clean_all, robust_all, entropy_all = process_group.sum([clean, robust, entropy])
+    return QuickAccuracy(len(labels), int(clean_all), int(robust_all), entropy_all / len(labels))
 
 
 def twin_of(model: nn.Module, images: Tensor, device: torch.device) -> FrozenTwin:
     """The model's twin in float32, checked on the first of the uint8 images ``[N, C, H, W]``."""
-    return FrozenTwin(model, to_float(images[:_SAMPLE].to(device)))
+    return FrozenTwin(model, to_float_tensor(images[:_SAMPLE].to(device)))
 
 
 def _entropy(logits: Tensor) -> float:

@@ -31,7 +31,7 @@ from compressor.core.types import Threat
 from compressor.evaluation.report import Alarm, Bits, Classes, Report
 from compressor.system.files import write_json
 
-Which = Literal["best", "last"]
+CheckpointName = Literal["best", "last"]
 
 SCHEMA = "compress.evaluation/1"
 
@@ -40,7 +40,7 @@ _LARGEST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCheckpoint:
     """The checkpoint that was attacked.
 
     Attributes:
@@ -54,7 +54,7 @@ class Measured:
         macs: multiply-adds of one forward for one image; ``None`` where they can't be counted.
     """
 
-    which: Which
+    which: CheckpointName
     sha256: str
     bytes: int
     epoch: int | None
@@ -75,7 +75,7 @@ class EvaluationRecord:
         report: the bits.
     """
 
-    measured: Measured
+    measured: MeasuredCheckpoint
     dataset: str
     test_sha256: str
     report: Report
@@ -167,11 +167,11 @@ def _parse(document: dict[str, Any]) -> EvaluationRecord:
     predictions = {name: _classes(text, samples) for name, text in document.get("predictions", {}).items()}
     if list(predictions) != (columns if len(labels) else []):
         raise ValueError("its predictions are not one list for each column")
-    fell_to = {name: _stages(column, samples) for name, column in document.get("fell_to", {}).items()}
-    if not set(fell_to) <= set(bits):
+    broken_by = {name: _stages(column, samples) for name, column in document.get("fell_to", {}).items()}
+    if not set(broken_by) <= set(bits):
         raise ValueError("it tells the stages of a column that it does not have")
     return EvaluationRecord(
-        Measured(
+        MeasuredCheckpoint(
             which=checkpoint["which"],
             sha256=_typed(checkpoint["sha256"], str),
             bytes=_typed(checkpoint["bytes"], int),
@@ -196,7 +196,7 @@ def _parse(document: dict[str, Any]) -> EvaluationRecord:
             ),
             labels,
             predictions,
-            fell_to,
+            broken_by,
             {str(name): _typed(count, int) for name, count in document.get("outside", {}).items()},
         ),
     )

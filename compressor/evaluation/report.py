@@ -13,12 +13,12 @@ from compressor.core.types import Threat
 from compressor.evaluation.tables import (
     Bits,
     Classes,
-    broken_by_this_alone,
-    broken_first,
+    cascade_successes,
     class_table,
-    confusion,
-    said_under_attack,
+    confusion_counts,
     stage_counts,
+    unique_successes,
+    worst_case_predictions,
 )
 from compressor.numerics.statistics import wilson_interval
 
@@ -107,15 +107,15 @@ class Report:
         return {name: _rate(bits) for name, bits in self.attacks.items()}
 
     @property
-    def unique(self) -> dict[str, int]:
+    def unique_successes(self) -> dict[str, int]:
         """How many images each column broke that no other did; in a cascade, that still stood when it began."""
-        count = broken_by_this_alone if self.mode == "alone" else broken_first
+        count = unique_successes if self.mode == "alone" else cascade_successes
         return count(self.clean, self.attacks)
 
     @property
-    def said(self) -> Classes:
-        """What the model says of each image in the worst case, int ``[N]``; see ``said_under_attack``."""
-        return said_under_attack(self.clean, self.attacks, self.predictions)
+    def worst_case_predictions(self) -> Classes:
+        """What the model says of each image in the worst case, int ``[N]``; see ``worst_case_predictions``."""
+        return worst_case_predictions(self.clean, self.attacks, self.predictions)
 
     def to_json(self) -> dict[str, Any]:
         """The fields of ``compress attack --json``: accuracies in 0 to 1, intervals Wilson's at 95 %.
@@ -137,11 +137,11 @@ class Report:
             },
             "trustworthy": self.trustworthy,
             "alarms": [{"name": alarm.name, "detail": alarm.detail, "meaning": alarm.meaning} for alarm in self.alarms],
-            "unique": self.unique,
+            "unique": self.unique_successes,
             "broken_by": {name: stage_counts(*stages) for name, stages in self.broken_by.items()},
             "outside": dict(self.outside),
             "classes": class_table(self.labels, self.clean, self.robust) if kept else None,
-            "confusion": confusion(self.labels, self.said) if kept else None,
+            "confusion": confusion_counts(self.labels, self.worst_case_predictions) if kept else None,
             "norm": self.threat.norm,
             "eps": self.threat.eps,
             "suite": self.suite,

@@ -15,7 +15,7 @@ from torch import nn
 
 from compressor.core.registry import ALARMS
 from compressor.core.types import Threat
-from compressor.evaluation.alarms._contract import Check, Examined
+from compressor.evaluation.alarms._contract import AlarmCheck, ExaminedEvaluation
 from compressor.evaluation.report import Alarm, Report
 from compressor.evaluation.suites import Suite
 from compressor.models.modes import module_mode
@@ -61,9 +61,9 @@ def check_soundness(
     y = torch.from_numpy(labels[index].astype(np.int64)).to(device)
     found = []
     with module_mode(model, training=False), module_mode(attacked, training=False):
-        examined = Examined(model, attacked, x, y, index, threat, suite, report, seed, batch_size)
+        examined = ExaminedEvaluation(model, attacked, x, y, index, threat, suite, report, seed, batch_size)
         for name in ALARMS.members():
-            check: Check = ALARMS.get(name)
+            check: AlarmCheck = ALARMS.get(name)
             detail = check(examined)
             if detail is not None:
                 found.append(Alarm(name, detail, check.meaning))

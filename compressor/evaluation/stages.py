@@ -15,10 +15,10 @@ from compressor.core.contracts import Attack, Ensemble
 from compressor.core.types import Threat
 from compressor.evaluation.decisions import judge
 from compressor.evaluation.report import Bits, Classes
-from compressor.evaluation.store import EvaluationStore, Outcome, Place
+from compressor.evaluation.store import BatchOutcome, BatchPosition, EvaluationStore
 from compressor.frozen import chunk_of
 from compressor.numerics.randomness import make_generator
-from compressor.system.process_group import Team
+from compressor.system.process_group import ProcessGroup
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being run, images done, and images in all: ``clean``, a column's name, or ``AA: square`` for one
@@ -29,23 +29,23 @@ CLEAN = "clean"
 
 _UNKNOWN = -2  # below every answer, so that the largest over all processes is the answer
 
-_Judged = Callable[[Tensor, Tensor, int], Outcome]
+_Judged = Callable[[Tensor, Tensor, int], BatchOutcome]
 """From a batch of images, their labels and the batch's place to what came of it."""
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
+class ColumnResult:
     """A column that is done.
 
     Attributes:
-        right: bool ``[N]``: right on the natural image and under this attack.
+        correct: bool ``[N]``: right on the natural image and under this attack.
         predictions: int ``[N]``: what the model says of what the attack returned; see ``Report``.
         stages: their names; empty where the attack has none.
         broken_by: int ``[N]``: the number of the stage that broke each image; -1 where none did.
         outside: how often the attack returned an image outside the ball.
     """
 
-    right: Bits
+    correct: Bits
     predictions: Classes
     stages: tuple[str, ...]
     broken_by: Classes
@@ -74,7 +74,7 @@ class Stages:
         batch_size: images at once.
         device: where to compute.
         store: the batches done so far, and where the next are kept.
-        team: the processes that take turns.
+        process_group: the processes that take turns.
         progress: told before the first batch of a stage and after each.
     """
 
@@ -87,20 +87,20 @@ class Stages:
     batch_size: int
     device: torch.device | str
     store: EvaluationStore
-    team: Team
+    process_group: ProcessGroup
     progress: OnProgress
 
-    def natural(self) -> Column:
+    def natural(self) -> ColumnResult:
         """What the model says of the images as they are."""
 
-        def judged(x: Tensor, y: Tensor, _: int) -> Outcome:
+        def judged(x: Tensor, y: Tensor, _: int) -> BatchOutcome:
             outcome = judge(self.model, x, y, x, self.threat, chunk_of(self.attacked()))
             return replace(outcome, adversarial=outcome.adversarial[:0])
 
-        found = self._run(Place(0, 0, 0), CLEAN, np.arange(len(self.labels)), judged)
-        return Column(found.broken == 0, found.predictions.astype(np.int64), (), np.full(len(self.labels), -1), 0)
+        found = self._run(BatchPosition(0, 0, 0), CLEAN, np.arange(len(self.labels)), judged)
+        return ColumnResult(found.broken == 0, found.predictions.astype(np.int64), (), np.full(len(self.labels), -1), 0)
 
-    def column(self, number: int, name: str, attack: Attack, before: Column) -> Column:
+    def column(self, number: int, name: str, attack: Attack, before: ColumnResult) -> ColumnResult:
         """Run an attack, or its stages one after the other, each on what stands.
 
         Args:
@@ -113,21 +113,21 @@ class Stages:
         stages: tuple[tuple[str, Attack], ...] = (("", attack),)
         if isinstance(attack, Ensemble):
             stages = attack.stages
-        right, predictions, outside = before.right.copy(), before.predictions.copy(), 0
+        right, predictions, outside = before.correct.copy(), before.predictions.copy(), 0
         broken_by = np.full(len(right), -1)
         for stage, (stage_name, part) in enumerate(stages):
             index = np.flatnonzero(right)
             title = f"{name}: {stage_name}" if stage_name else name
             judged = self._attacked_and_judged(part, name, attack if isinstance(attack, Ensemble) else None)
-            found = self._run(Place(number, stage, 0), title, index, judged)
+            found = self._run(BatchPosition(number, stage, 0), title, index, judged)
             broken = index[found.broken == 1]
             right[broken], broken_by[broken] = False, stage
             predictions[index] = found.predictions
             outside += int(found.outside.sum())
-        return Column(right, predictions, tuple(name for name, _ in stages if name), broken_by, outside)
+        return ColumnResult(right, predictions, tuple(name for name, _ in stages if name), broken_by, outside)
 
     def _attacked_and_judged(self, attack: Attack, name: str, ensemble: Ensemble | None) -> _Judged:
-        def judged(x: Tensor, y: Tensor, start: int) -> Outcome:
+        def judged(x: Tensor, y: Tensor, start: int) -> BatchOutcome:
             target = self.model if ensemble and ensemble.is_reference else self.attacked()
             alone = make_generator(self.seed, "attack", name, start)
             generator = torch.Generator().manual_seed(self.seed) if ensemble else alone
@@ -136,7 +136,7 @@ class Stages:
 
         return judged
 
-    def _run(self, place: Place, title: str, index: NDArray[np.intp], judged: _Judged) -> _Found:
+    def _run(self, place: BatchPosition, title: str, index: NDArray[np.intp], judged: _Judged) -> _Found:
         """What came of the images at the positions ``index``, batch by batch."""
         found = np.full((len(_Found._fields), len(index)), _UNKNOWN, dtype=np.int32)
         parts = [
@@ -147,7 +147,7 @@ class Stages:
             if kept is not None:
                 found[:, part] = kept.predictions, kept.broken, kept.outside
         self.progress(title, _known(found), len(index))
-        for part in parts[self.team.rank :: self.team.size]:
+        for part in parts[self.process_group.rank :: self.process_group.size]:
             if _known(found[:, part]) == part.stop - part.start:
                 continue
             x, y = on_device(self.images[index[part]], self.labels[index[part]], self.device)
@@ -155,8 +155,8 @@ class Stages:
             self.store.save(place._replace(start=part.start), index[part], outcome)
             found[:, part] = outcome.predictions, outcome.broken, outcome.outside
             self.progress(title, max(part.stop, _known(found)), len(index))
-        if self.team.size > 1 and parts:
-            self.team.maximum_(found)
+        if self.process_group.size > 1 and parts:
+            self.process_group.maximum_(found)
             self.progress(title, len(index), len(index))
         return _Found(*found)
 

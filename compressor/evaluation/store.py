@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from compressor.core.errors import MissingInputError, UsageError, WriteError
 from compressor.system.files import write_bytes, write_json
-from compressor.system.npz import NpzError, open_npz, pieces, stored_array
+from compressor.system.npz import NpzError, open_npz, read_pieces, stored_array
 
 NO_CLASS = -1
 """The prediction where the model's logits are not finite."""
@@ -50,7 +50,7 @@ _NAME = rf"({_BATCH_FILE.pattern}|key\.json)"
 _OURS = re.compile(rf"{_NAME}|\.{_NAME}\.\w+\.(npz|json)")
 
 
-class Place(NamedTuple):
+class BatchPosition(NamedTuple):
     """Which batch: the number of its column (0: the natural images) and of its stage, and its first image's number."""
 
     column: int
@@ -64,7 +64,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class BatchOutcome:
     """What came of a batch of ``b`` images.
 
     Attributes:
@@ -131,7 +131,7 @@ class EvaluationStore:
         if there == document:
             _remove(path for path in _ours_in(folder) if path.name.startswith("."))  # what a kill left half written
         else:
-            refuse_unless_ours(folder)
+            refuse_foreign_state(folder)
             done = sum(_BATCH_FILE.fullmatch(path.name) is not None for path in _ours_in(folder))
             if there is not None and done and not replace:
                 raise UsageError(
@@ -143,14 +143,14 @@ class EvaluationStore:
             write_json(folder / _KEY_FILE, document)
         return store
 
-    def load(self, place: Place, positions: NDArray[np.int64]) -> Outcome | None:
+    def load(self, place: BatchPosition, positions: NDArray[np.int64]) -> BatchOutcome | None:
         """A batch that was done already, if it is of these images; a damaged or foreign file counts for nothing."""
         found = None if self.folder is None else self._read(self.folder / place.file_name)
         if found is None or not np.array_equal(found[0], positions):
             return None
         return found[1]
 
-    def save(self, place: Place, positions: NDArray[np.int64], outcome: Outcome) -> None:
+    def save(self, place: BatchPosition, positions: NDArray[np.int64], outcome: BatchOutcome) -> None:
         """Keep a batch that is done, atomically.
 
         Raises:
@@ -170,14 +170,14 @@ class EvaluationStore:
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         write_bytes(self.folder / place.file_name, buffer.getvalue())
 
-    def batches(self, column: int) -> Iterator[tuple[NDArray[np.int64], Outcome]]:
+    def batches(self, column: int) -> Iterator[tuple[NDArray[np.int64], BatchOutcome]]:
         """Positions and outcomes of a column's batches, stage after stage; unreadable files are left out."""
         for path in sorted(_ours_in(self.folder)) if self.folder else ():
             name = _BATCH_FILE.fullmatch(path.name)
             if name and int(name[1]) == column and (found := self._read(path)):
                 yield found
 
-    def _read(self, path: Path) -> tuple[NDArray[np.int64], Outcome] | None:
+    def _read(self, path: Path) -> tuple[NDArray[np.int64], BatchOutcome] | None:
         try:
             with path.open("rb") as file, open_npz(file) as archive:
                 key = _array(archive, "key", np.uint8, (32,))
@@ -191,7 +191,7 @@ class EvaluationStore:
             return None
         if key.tobytes().hex() != self.key or kept not in (0, int(broken.sum())):
             return None
-        return positions, Outcome(predictions, broken, outside, adversarial)
+        return positions, BatchOutcome(predictions, broken, outside, adversarial)
 
 
 def adversarial_images(folder: Path, column: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -224,7 +224,7 @@ def adversarial_images(folder: Path, column: str) -> tuple[NDArray[np.int64], ND
     return unique, np.concatenate(images)[first]
 
 
-def discard(folder: Path) -> None:
+def discard_state(folder: Path) -> None:
     """Remove a state that is needed no more; nothing where there is none, and never a file that is not ours.
 
     Raises:
@@ -240,7 +240,7 @@ def discard(folder: Path) -> None:
         raise WriteError(f"cannot remove {folder}: {error.strerror}.", _PERMISSIONS) from error
 
 
-def refuse_unless_ours(folder: Path) -> None:
+def refuse_foreign_state(folder: Path) -> None:
     """Raise UsageError where a state can't be begun: there is a file, or a folder with anything else in it."""
     if not folder.exists():
         return
@@ -297,5 +297,5 @@ def _array(archive: zipfile.ZipFile, name: str, dtype: type, shape: tuple[int, .
         raise NpzError(f"its array `{name}` is {found}")
     if prod(shape) == 0:
         return np.zeros(shape, dtype)
-    (whole,) = pieces(archive, found, shape[0])
+    (whole,) = read_pieces(archive, found, shape[0])
     return whole.copy()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Column:
+class SuiteColumn:
     """One column of a suite's table: a member of the attacks room, perhaps with other settings.
 
     Attributes:
@@ -51,7 +51,7 @@ class Suite:
     name: str
     version: int
     summary: str
-    columns: tuple[Column, ...]
+    columns: tuple[SuiteColumn, ...]
 
     @property
     def attacks(self) -> tuple[tuple[str, Attack], ...]:
@@ -66,8 +66,8 @@ class Suite:
         return f"{self.name}@{self.version}"
 
 
-_FGSM = Column("FGSM", "fgsm")
-_AA = Column("AA", "autoattack")
+_FGSM = SuiteColumn("FGSM", "fgsm")
+_AA = SuiteColumn("AA", "autoattack")
 
 # Steps in radii are those of the papers at 8/255, and still cross the ball at another radius.
 SUITES: tuple[Suite, ...] = (
@@ -77,8 +77,8 @@ SUITES: tuple[Suite, ...] = (
         "FGSM, PGD-20 and CW_inf: what distill measures unless told otherwise",
         (
             _FGSM,
-            Column("PGD-20", "pgd-sat", {"step_size": "0.25eps"}),
-            Column("CW_inf", "cw-inf", {"step_size": "0.25eps"}),
+            SuiteColumn("PGD-20", "pgd-sat", {"step_size": "0.25eps"}),
+            SuiteColumn("CW_inf", "cw-inf", {"step_size": "0.25eps"}),
         ),
     ),
     Suite(
@@ -87,9 +87,9 @@ SUITES: tuple[Suite, ...] = (
         "the columns of the RSLAD paper: FGSM, PGD_SAT, PGD_TRADES, CW_inf, AutoAttack",
         (
             _FGSM,
-            Column("PGD_SAT", "pgd-sat"),
-            Column("PGD_TRADES", "pgd-trades"),
-            Column("CW_inf", "cw-inf"),
+            SuiteColumn("PGD_SAT", "pgd-sat"),
+            SuiteColumn("PGD_TRADES", "pgd-trades"),
+            SuiteColumn("CW_inf", "cw-inf"),
             _AA,
         ),
     ),
@@ -97,24 +97,24 @@ SUITES: tuple[Suite, ...] = (
         "quick",
         1,
         "FGSM and PGD-10: a first look, too weak for a claim",
-        (_FGSM, Column("PGD-10", "pgd-sat", {"steps": 10, "step_size": "0.25eps"})),
+        (_FGSM, SuiteColumn("PGD-10", "pgd-sat", {"steps": 10, "step_size": "0.25eps"})),
     ),
     Suite("standard", 1, "AutoAttack, standard version: hours on a CPU", (_AA,)),
     Suite(
         "reference",
         1,
         "AutoAttack by its authors' own loops, on the model itself: what `standard` is held against",
-        (Column("AA", "autoattack-reference"),),
+        (SuiteColumn("AA", "autoattack-reference"),),
     ),
     Suite(
         "parts",
         1,
         "the four attacks of AutoAttack, each on all images: which of them breaks what no other does",
         (
-            Column("APGD-CE", "apgd-ce"),
-            Column("APGD-T", "apgd-t"),
-            Column("FAB-T", "fab-t"),
-            Column("Square", "square"),
+            SuiteColumn("APGD-CE", "apgd-ce"),
+            SuiteColumn("APGD-T", "apgd-t"),
+            SuiteColumn("FAB-T", "fab-t"),
+            SuiteColumn("Square", "square"),
         ),
     ),
     Suite(
@@ -122,14 +122,14 @@ SUITES: tuple[Suite, ...] = (
         1,
         "every kind of attack with restarts, each on all images: for a model that is suspected",
         (
-            Column("PGD-100", "pgd-sat", {"steps": 100, "step_size": "0.1eps", "decide": "first"}),
-            Column("CW_inf", "cw-inf", {"step_size": "0.25eps", "decide": "first"}),
-            Column("PGD-MT", "pgd-multitargeted", {"restarts": 2}),
-            Column("APGD-CE", "apgd-ce", {"restarts": 5}),
-            Column("APGD-DLR", "apgd-dlr", {"restarts": 5}),
-            Column("APGD-T", "apgd-t", {"restarts": 2}),
-            Column("FAB-T", "fab-t"),
-            Column("Square", "square", {"queries": 10_000}),
+            SuiteColumn("PGD-100", "pgd-sat", {"steps": 100, "step_size": "0.1eps", "decide": "first"}),
+            SuiteColumn("CW_inf", "cw-inf", {"step_size": "0.25eps", "decide": "first"}),
+            SuiteColumn("PGD-MT", "pgd-multitargeted", {"restarts": 2}),
+            SuiteColumn("APGD-CE", "apgd-ce", {"restarts": 5}),
+            SuiteColumn("APGD-DLR", "apgd-dlr", {"restarts": 5}),
+            SuiteColumn("APGD-T", "apgd-t", {"restarts": 2}),
+            SuiteColumn("FAB-T", "fab-t"),
+            SuiteColumn("Square", "square", {"queries": 10_000}),
         ),
     ),
 )
@@ -148,7 +148,7 @@ def get_suite(name: str) -> Suite:
     raise unknown_name("suite", name, known)
 
 
-def describe(suite: Suite) -> dict[str, Any]:
+def describe_suite(suite: Suite) -> dict[str, Any]:
     """Everything that decides what a suite does, defaults spelled out, as JSON-able values: claims record it."""
     attacks = [
         {"column": column.name, "attack": column.attack, "settings": _settings(column.build())}

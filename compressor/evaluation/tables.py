@@ -12,7 +12,7 @@ Bits = NDArray[np.bool_]
 Classes = NDArray[np.int64]
 
 
-def broken_by_this_alone(clean: Bits, attacks: Mapping[str, Bits]) -> dict[str, int]:
+def unique_successes(clean: Bits, attacks: Mapping[str, Bits]) -> dict[str, int]:
     """How many images each column broke that no other column did.
 
     Args:
@@ -26,7 +26,7 @@ def broken_by_this_alone(clean: Bits, attacks: Mapping[str, Bits]) -> dict[str, 
     return {name: int((clean & ~bits & (breakers == 1)).sum()) for name, bits in attacks.items()}
 
 
-def broken_first(clean: Bits, attacks: Mapping[str, Bits]) -> dict[str, int]:
+def cascade_successes(clean: Bits, attacks: Mapping[str, Bits]) -> dict[str, int]:
     """How many images each column broke that still stood when it began: for bits that are cumulative.
 
     Args:
@@ -36,10 +36,10 @@ def broken_first(clean: Bits, attacks: Mapping[str, Bits]) -> dict[str, int]:
     Returns:
         Column name to a number of images; they add up to all that were broken.
     """
-    counts, standing = {}, clean
+    counts, robust_so_far = {}, clean
     for name, bits in attacks.items():
-        counts[name] = int((standing & ~bits).sum())
-        standing = standing & bits
+        counts[name] = int((robust_so_far & ~bits).sum())
+        robust_so_far = robust_so_far & bits
     return counts
 
 
@@ -53,7 +53,7 @@ def stage_counts(stages: Sequence[str], broken_by: Classes) -> dict[str, int]:
     return {name: int((broken_by == number).sum()) for number, name in enumerate(stages)}
 
 
-def said_under_attack(clean: Bits, attacks: Mapping[str, Bits], predictions: Mapping[str, Classes]) -> Classes:
+def worst_case_predictions(clean: Bits, attacks: Mapping[str, Bits], predictions: Mapping[str, Classes]) -> Classes:
     """What the model says of each image in the worst case.
 
     That is what it says of the natural image where it is wrong there, or where no attack broke it; else what it says
@@ -67,12 +67,12 @@ def said_under_attack(clean: Bits, attacks: Mapping[str, Bits], predictions: Map
     Returns:
         int ``[N]``.
     """
-    said, undecided = predictions["clean"].copy(), clean.copy()
+    predicted, undecided = predictions["clean"].copy(), clean.copy()
     for name, bits in attacks.items():
-        fell = undecided & ~bits
-        said[fell] = predictions[name][fell]
+        newly_broken = undecided & ~bits
+        predicted[newly_broken] = predictions[name][newly_broken]
         undecided &= bits
-    return said
+    return predicted
 
 
 def class_table(labels: Classes, clean: Bits, robust: Bits) -> list[dict[str, int]]:
@@ -94,18 +94,18 @@ def class_table(labels: Classes, clean: Bits, robust: Bits) -> list[dict[str, in
     ]
 
 
-def confusion(labels: Classes, said: Classes) -> dict[str, dict[str, int]]:
+def confusion_counts(labels: Classes, predicted: Classes) -> dict[str, dict[str, int]]:
     """How many images of each right class the model takes for each class; pairs that do not occur are left out.
 
     Args:
         labels: int ``[N]``.
-        said: int ``[N]``; -1 where the model names no class.
+        predicted: int ``[N]``; -1 where the model names no class.
 
     Returns:
         Right class to (class that the model names to a number of images), both as text, as JSON has its keys.
     """
     counts: dict[str, dict[str, Any]] = {}
-    pairs, numbers = np.unique(np.stack([labels, said], axis=1), axis=0, return_counts=True)
+    pairs, numbers = np.unique(np.stack([labels, predicted], axis=1), axis=0, return_counts=True)
     for (right, named), number in zip(pairs.tolist(), numbers.tolist(), strict=True):
         counts.setdefault(str(right), {})[str(named)] = number
     return counts

@@ -1,7 +1,7 @@
 """The frozen twin: a model as attacks see it, its BatchNorm folded away, refreshed when the original moves."""
 
 from compressor.frozen.precision import choose_precision
-from compressor.frozen.surrogate import Surrogate, doubt_between, errs, surrogate_of
+from compressor.frozen.surrogate import Surrogate, confirm_misclassified, surrogate_of, uncertainty_between
 from compressor.frozen.twin import FrozenPrecision, FrozenTwin, chunk_for, chunk_of, folded_twin, in_chunks
 
 __all__ = [
@@ -11,9 +11,9 @@ __all__ = [
     "choose_precision",
     "chunk_for",
     "chunk_of",
-    "doubt_between",
-    "errs",
+    "confirm_misclassified",
     "folded_twin",
     "in_chunks",
     "surrogate_of",
+    "uncertainty_between",
 ]

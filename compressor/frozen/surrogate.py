@@ -14,20 +14,20 @@ from compressor.numerics.losses import cw_margin, is_wrong
 LOG = logging.getLogger("compressor.frozen")
 
 # Two computations of one model in float32 differ by less than this part of its logits' range.
-_LEAST_DOUBT = 1e-5
+_LEAST_UNCERTAINTY = 1e-5
 
 
 class Surrogate(nn.Module):
     """A fast differentiable proposer, and the model whose word alone counts.
 
-    An attack climbs the proposer's gradients and asks ``errs`` whether it has arrived. The model is asked only about
-    images on which the proposer errs, or comes so close to erring that the two may differ; so an image is broken only
-    when the model itself errs on it, and hardly any forward pass is spent on asking.
+    An attack follows the proposer's gradients and calls ``confirm_misclassified``. The model then computes its own
+    logits only of images that the proposer misclassifies, or comes so close to misclassifying that the two may differ.
+    So an image is broken only when the model itself misclassifies it, and hardly any forward pass is spent on that.
 
     Attributes:
         proposer: logits ``[B, K]`` from images, with a gradient.
         decider: the model: logits ``[B, K]`` from the same images; its gradient is never used.
-        doubt: how close to erring is close, as a part of an image's range of logits.
+        uncertainty: how close to erring is close, as a part of an image's range of logits.
         chunk: on how many images at once to take gradients; the proposer's own unless given; see ``FrozenTwin``.
         finisher: a surrogate of the same model whose proposer is more exact, for an attack's last small steps; ``None``
             where there is none.
@@ -40,14 +40,14 @@ class Surrogate(nn.Module):
         self,
         proposer: nn.Module,
         decider: nn.Module,
-        doubt: float,
+        uncertainty: float,
         *,
         chunk: int | None = None,
         finisher: Surrogate | None = None,
     ) -> None:
         super().__init__()
         self.proposer, self.decider, self.finisher = proposer, decider, finisher
-        self.doubt = max(doubt, _LEAST_DOUBT)
+        self.uncertainty = max(uncertainty, _LEAST_UNCERTAINTY)
         self.chunk = chunk or chunk_of(proposer)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Surrogate(nn.Module):
         return logits
 
     @torch.no_grad()
-    def errs(self, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:
+    def confirm_misclassified(self, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:
         """Whether the model gets each image wrong, bool ``[B]``.
 
         Args:
@@ -66,7 +66,7 @@ class Surrogate(nn.Module):
         """
         spread = logits.amax(1) - logits.amin(1)
         # Written so that logits that are not finite are asked about.
-        asked = ~(cw_margin(logits, y) < -self.doubt * spread)
+        asked = ~(cw_margin(logits, y) < -self.uncertainty * spread)
         wrong = torch.zeros_like(asked)
         places = torch.nonzero(asked).squeeze(1)
         if len(places):
@@ -90,17 +90,17 @@ def surrogate_of(model: nn.Module, sample: Tensor, precision: FrozenPrecision = 
     exact = folded_twin(model, sample) if any(True for _ in model.parameters()) else None
     if exact is None:
         return model
-    finisher = Surrogate(exact, model, doubt_between(exact, model, sample))
+    finisher = Surrogate(exact, model, uncertainty_between(exact, model, sample))
     if precision == "fp32":
         return finisher
     coarse = folded_twin(model, sample, precision)
     if coarse is None:
         LOG.warning("proposals are made in fp32: in %s this model gives too different logits", precision)
         return finisher
-    return Surrogate(coarse, model, doubt_between(coarse, model, sample), finisher=finisher)
+    return Surrogate(coarse, model, uncertainty_between(coarse, model, sample), finisher=finisher)
 
 
-def errs(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:
+def confirm_misclassified(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:
     """Whether a model errs on each image, bool ``[B]``, given the logits that an attack has of it already.
 
     Args:
@@ -109,11 +109,15 @@ def errs(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> Tensor:
         y: labels ``[B]``.
         logits: ``model(x)``, ``[B, K]``.
     """
-    return model.errs(x, y, logits.detach()) if isinstance(model, Surrogate) else is_wrong(logits.detach(), y)
+    return (
+        model.confirm_misclassified(x, y, logits.detach())
+        if isinstance(model, Surrogate)
+        else is_wrong(logits.detach(), y)
+    )
 
 
 @torch.no_grad()
-def doubt_between(proposer: nn.Module, model: nn.Module, sample: Tensor) -> float:
+def uncertainty_between(proposer: nn.Module, model: nn.Module, sample: Tensor) -> float:
     """How near to erring a proposer may be where the model errs already, as a part of an image's range of logits.
 
     Twice the largest difference between the two's logits that the sample shows.

@@ -21,7 +21,7 @@ With SGD and weight decay this scale is part of the recipe.
 """
 
 
-def away_from_labels(student: nn.Module, batch: Batch) -> Objective:
+def cross_entropy_objective(student: nn.Module, batch: Batch) -> Objective:
     """``CE(S(x'), y)`` of each image, by its label as it is."""
 
     def objective(x_adv: Tensor, index: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def away_from_labels(student: nn.Module, batch: Batch) -> Objective:
     return objective
 
 
-def away_from(target_logits: Tensor, student: nn.Module) -> Objective:
+def kl_objective(target_logits: Tensor, student: nn.Module) -> Objective:
     """``KL(p || S(x'))`` of each image, in nats, with p the softmax of fixed logits ``[B, K]``."""
 
     def objective(x_adv: Tensor, index: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def away_from(target_logits: Tensor, student: nn.Module) -> Objective:
     return objective
 
 
-def away_from_each_other(teacher: nn.Module, student: nn.Module) -> Objective:
+def teacher_student_kl_objective(teacher: nn.Module, student: nn.Module) -> Objective:
     """``KL(T(x') || S(x'))`` of each image, in nats; both networks are differentiated."""
 
     def objective(x_adv: Tensor, index: Tensor) -> Tensor:

@@ -12,11 +12,11 @@ import torch
 from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.methods._terms import (
     KLReduction,
-    away_from_each_other,
     check_range,
     check_reduction,
     reduce_kl,
     teacher_of,
+    teacher_student_kl_objective,
 )
 from compressor.numerics.losses import kl_divergence
 
@@ -62,7 +62,7 @@ class AdaAD:
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image ``KL(T(x') || S(x'))`` in nats, to be maximised; both networks are differentiated."""
-        return away_from_each_other(teacher_of(teacher, "adaad"), student)
+        return teacher_student_kl_objective(teacher_of(teacher, "adaad"), student)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

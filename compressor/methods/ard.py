@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
 from compressor.methods._terms import (
     KLReduction,
-    away_from_labels,
     check_range,
     check_reduction,
+    cross_entropy_objective,
     reduce_kl,
     soft_labels,
 )
@@ -59,7 +59,7 @@ class ARD:
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image cross-entropy of the student's logits against the labels, to be maximised."""
-        return away_from_labels(student, batch)
+        return cross_entropy_objective(student, batch)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.methods._terms import away_from_labels, check_range, soft_labels, teacher_of
+from compressor.methods._terms import check_range, cross_entropy_objective, soft_labels, teacher_of
 from compressor.numerics.losses import kl_divergence
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class IAD:
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image cross-entropy of the student's logits against the labels, to be maximised."""
-        return away_from_labels(student, batch)
+        return cross_entropy_objective(student, batch)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.methods._terms import away_from_labels, check_range
+from compressor.methods._terms import check_range, cross_entropy_objective
 from compressor.numerics.losses import cross_entropy, kl_divergence
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class MART:
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image cross-entropy of the student's logits against the labels, to be maximised."""
-        return away_from_labels(student, batch)
+        return cross_entropy_objective(student, batch)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.methods._terms import KLReduction, away_from, check_range, check_reduction, reduce_kl, soft_labels
+from compressor.methods._terms import KLReduction, check_range, check_reduction, kl_objective, reduce_kl, soft_labels
 from compressor.numerics.losses import kl_divergence
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class RSLAD:
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image ``KL(T(x) || S(x'))`` in nats, to be maximised."""
-        return away_from(soft_labels(batch, "rslad"), student)
+        return kl_objective(soft_labels(batch, "rslad"), student)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.methods._terms import away_from_labels
+from compressor.methods._terms import cross_entropy_objective
 from compressor.numerics.losses import cross_entropy
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class SAT:
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image cross-entropy of the student's logits against the labels, to be maximised."""
-        return away_from_labels(student, batch)
+        return cross_entropy_objective(student, batch)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

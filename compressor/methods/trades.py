@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.methods._terms import away_from, check_range
+from compressor.methods._terms import check_range, kl_objective
 from compressor.numerics.losses import cross_entropy, kl_divergence
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class TRADES:
         """Per-image ``KL(f(x) || f(x'))`` in nats, to be maximised; ``f(x)`` is computed once."""
         with torch.no_grad():
             target = student(batch.x)
-        return away_from(target, student)
+        return kl_objective(target, student)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

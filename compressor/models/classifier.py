@@ -12,7 +12,7 @@ from compressor.core.contracts import ModelFamily
 from compressor.core.errors import ClassMismatchError, UsageError
 from compressor.core.registry import MODELS, unknown_name
 from compressor.core.types import ModelSpec
-from compressor.models.user_code import is_own_code, load_own_code
+from compressor.models.user_code import is_user_code, load_user_code
 from compressor.numerics.randomness import derive_seed
 
 _RAW: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0,), (1.0,))
@@ -49,9 +49,9 @@ class Classifier(nn.Module):
 
 
 def _with_source(spec: ModelSpec) -> ModelSpec:
-    if not is_own_code(spec.name) or spec.source_sha256 is not None:
+    if not is_user_code(spec.name) or spec.source_sha256 is not None:
         return spec
-    return replace(spec, source_sha256=load_own_code(spec.name).sha256)
+    return replace(spec, source_sha256=load_user_code(spec.name).sha256)
 
 
 def build_classifier(spec: ModelSpec, *, seed: int | None = None) -> Classifier:

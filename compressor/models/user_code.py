@@ -1,8 +1,8 @@
 """Networks that are the user's own code, ``python:package.module:factory``: consent, import and digest.
 
 A checkpoint of unknown origin names its network too, and to import a module is to run it. So a module is imported only
-if this process was told its name by the user, who wrote it on the command line: ``allow`` is how the command line
-passes that on, and nothing that reads a file may call it.
+if the user named it to this process, on the command line: ``allow_user_code`` passes that on, and nothing that reads a
+file may call it.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ _digests: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
-class OwnCode:
+class UserCode:
     """A factory, imported, and the SHA-256 of the source file it was imported from."""
 
     factory: Callable[..., Any]
     sha256: str
 
 
-def is_own_code(name: str) -> bool:
+def is_user_code(name: str) -> bool:
     """Whether a model's name stands for the user's own code."""
     return name.startswith(_PREFIX)
 
 
-def allow(name: str) -> None:
+def allow_user_code(name: str) -> None:
     """Note that the user named this model; only for names that were written on the command line of this process.
 
     Names of other kinds need no consent.
     """
-    if is_own_code(name):
+    if is_user_code(name):
         _allowed.add(name)
 
 
-def load_own_code(name: str) -> OwnCode:
+def load_user_code(name: str) -> UserCode:
     """Import the factory that ``python:package.module:factory`` names; modules in the working folder are found too.
 
     The digest is taken when a module is first imported and kept: it says what runs, not what the file has become.
@@ -75,7 +75,7 @@ def load_own_code(name: str) -> OwnCode:
         raise unknown_name(f"factory in {module_name}", attribute, sorted(known) or ["(none)"])
     if not callable(factory):
         raise UsageError(f"{name} is no factory: {attribute} cannot be called.", "Name a function or a class.")
-    return OwnCode(factory, _digest(module))
+    return UserCode(factory, _digest(module))
 
 
 def _import(name: str) -> ModuleType:

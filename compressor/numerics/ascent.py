@@ -52,25 +52,25 @@ def ascend(
     """
     x = x.detach()
     x_adv = _start(x, threat, generator, start, start_scale) if initial is None else initial.detach()
-    standing = torch.arange(len(x), device=x.device)
+    unfinished = torch.arange(len(x), device=x.device)
     for step in range(steps):
-        if len(standing) == 0:
+        if len(unfinished) == 0:
             break
-        whole = len(standing) == len(x)
-        candidate = x_adv if whole else x_adv[standing]
-        values, gradient = differentiate(objective, candidate, standing, chunk or len(standing))
-        moved = project(candidate + step_size * _direction(gradient, threat), x if whole else x[standing], threat)
+        whole = len(unfinished) == len(x)
+        candidate = x_adv if whole else x_adv[unfinished]
+        values, gradient = differentiate(objective, candidate, unfinished, chunk or len(unfinished))
+        moved = project(candidate + step_size * _direction(gradient, threat), x if whole else x[unfinished], threat)
         # A Gaussian start may lie outside the ball: a goal reached there is not reached inside, so the image goes on.
         inside = step > 0 or initial is not None or start != "gaussian"
         reached = torch.isposinf(values) & inside
         if bool(reached.any()):
             x_adv = x_adv.clone() if whole else x_adv
-            x_adv[standing[~reached]] = moved[~reached]
-            standing = standing[~reached]
+            x_adv[unfinished[~reached]] = moved[~reached]
+            unfinished = unfinished[~reached]
         elif whole:
             x_adv = moved
         else:
-            x_adv[standing] = moved
+            x_adv[unfinished] = moved
     return project(x_adv, x, threat).contiguous()
 
 

@@ -47,7 +47,7 @@ def permutation(seed: int, epoch: int, n: int) -> Indices:
     return random_order(derive_seed(seed, "order", epoch), n)
 
 
-def to_float(images: Tensor) -> Tensor:
+def to_float_tensor(images: Tensor) -> Tensor:
     """Images as float32 in [0, 1]: ``fl(u / 255)``, the float32 nearest to the quotient, on every device.
 
     Args:
@@ -67,7 +67,7 @@ def apply_variants(images: Tensor, variants: Tensor) -> Tensor:
     Returns:
         float32 ``[B, C, S, S]`` in [0, 1], on the images' device; zero where the crop leaves the picture.
     """
-    return to_float(cut_variants(F.pad(images, (crop_padding(images.shape[-1]),) * 4), variants))
+    return to_float_tensor(cut_variants(F.pad(images, (crop_padding(images.shape[-1]),) * 4), variants))
 
 
 def cut_variants(frames: Tensor, variants: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from compressor.core.errors import RecipeChangedError, RunExistsError, UsageError, WriteError
-from compressor.evaluation.record import Which
+from compressor.evaluation.record import CheckpointName
 from compressor.runs.recipe import to_toml
 from compressor.system.files import write_bytes, write_json, write_text
 
@@ -40,15 +40,15 @@ class RunFolder:
         self.last_evaluation = path / "evaluation.last.json"
         self.onnx = path / "model.onnx"
 
-    def checkpoint_of(self, which: Which) -> Path:
+    def checkpoint_of(self, which: CheckpointName) -> Path:
         """The best or the last checkpoint."""
         return {"best": self.best, "last": self.last}[which]
 
-    def evaluation_of(self, which: Which) -> Path:
+    def evaluation_of(self, which: CheckpointName) -> Path:
         """What was measured of the best or the last checkpoint."""
         return {"best": self.evaluation, "last": self.last_evaluation}[which]
 
-    def evaluation_state_of(self, which: Which, suite: str) -> Path:
+    def evaluation_state_of(self, which: CheckpointName, suite: str) -> Path:
         """What is done so far; a folder for each suite, so that a quick look never costs what a long evaluation has."""
         return self.evaluation_of(which).with_suffix(f".{suite}.state")
 

@@ -30,13 +30,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a lack of memory is behind an error: Python's own, or what torch, onnxruntime and C++ say of it."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, MemoryError) or speaks_of_lacking_memory(str(cause)):
+        if isinstance(cause, MemoryError) or is_out_of_memory_message(str(cause)):
             return True
         cause = cause.__cause__
     return False
 
 
-def speaks_of_lacking_memory(text: str) -> bool:
+def is_out_of_memory_message(text: str) -> bool:
     """Whether a message is one of those by which libraries say that memory could not be had."""
     return any(words in text for words in _OUT_OF_MEMORY)
 

@@ -72,7 +72,7 @@ def open_npz(file: BinaryIO) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def names(archive: zipfile.ZipFile) -> list[str]:
+def array_names(archive: zipfile.ZipFile) -> list[str]:
     """The names of the arrays, sorted, without ``.npy``."""
     return sorted(name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
 
@@ -87,7 +87,7 @@ def stored_array(archive: zipfile.ZipFile, name: str) -> StoredArray:
     try:
         info = archive.getinfo(f"{name}.npy")
     except KeyError:
-        there = ", ".join(names(archive)[:_SHOWN])[:_SHOWN]
+        there = ", ".join(array_names(archive)[:_SHOWN])[:_SHOWN]
         raise NpzError(f"it has no array `{name}`, only {there}" if there else "it has no arrays") from None
     if info.compress_type not in _METHODS:
         raise NpzError(f"its array `{name}` is packed in a way that NumPy does not write")
@@ -110,7 +110,7 @@ def stored_array(archive: zipfile.ZipFile, name: str) -> StoredArray:
     return StoredArray(name, shape, dtype, header.tell())
 
 
-def pieces(archive: zipfile.ZipFile, array: StoredArray, rows: int) -> Iterator[NDArray[Any]]:
+def read_pieces(archive: zipfile.ZipFile, array: StoredArray, rows: int) -> Iterator[NDArray[Any]]:
     """Yield an array in order, at most ``rows`` entries of its first axis at a time; with the last, check its CRC.
 
     Raises:

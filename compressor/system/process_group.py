@@ -16,12 +16,12 @@ from torch import Tensor
 
 from compressor.system import launch
 
-PATIENCE = timedelta(hours=6)
+COLLECTIVE_TIMEOUT = timedelta(hours=6)
 """How long processes wait for one another: they meet seldom while they attack, and a batch of AutoAttack is long."""
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """One process among ``size``; every method is to be called by all of them, in the same order.
 
     Attributes:
@@ -35,14 +35,14 @@ class Team:
     device: torch.device | None = None
 
     @classmethod
-    def current(cls, device: torch.device) -> Team:
+    def current(cls, device: torch.device) -> ProcessGroup:
         """The process group that a launcher has set up, or a team of one."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         return cls(dist.get_rank(), dist.get_world_size(), device)
 
     @classmethod
-    def enter(cls, device: torch.device) -> Team:
+    def enter(cls, device: torch.device) -> ProcessGroup:
         """Join the processes that a launcher started; a team of one where there was none.
 
         Args:
@@ -51,7 +51,7 @@ class Team:
         if launch.world_size() > 1 and not dist.is_initialized():
             from accelerate import PartialState
 
-            PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
+            PartialState(cpu=device.type == "cpu", timeout=COLLECTIVE_TIMEOUT)
         return cls.current(device)
 
     @property
@@ -132,7 +132,7 @@ class Team:
         return reduced
 
 
-def leave() -> None:
+def leave_process_group() -> None:
     """End the process group, if there is one: the last thing that a launched process does.
 
     A group left to the interpreter's end has threads that still run then, which now and then aborts the process: the

@@ -18,12 +18,12 @@ from torch import Tensor
 from compressor.core.contracts import Batch, Split
 from compressor.core.errors import UsageError
 from compressor.data.extra_data import ExtraData
-from compressor.numerics.augment import apply_variants, permutation, to_float
+from compressor.numerics.augment import apply_variants, permutation, to_float_tensor
 from compressor.numerics.sampling import Indices
 from compressor.runs.recipe import Recipe
-from compressor.system.process_group import Team
+from compressor.system.process_group import ProcessGroup
 from compressor.training.mixture import Mixture
-from compressor.training.teaching.soft_labels import NOWHERE, Found, SoftLabels
+from compressor.training.teaching.soft_labels import NOT_CACHED, CachedLabels, SoftLabels
 from compressor.training.teaching.variants import recipe_variants
 from compressor.training.timing import Stopwatch
 
@@ -38,7 +38,7 @@ class Share:
         number: of the share within the batch, over all processes; names its noise.
         is_first: whether it is this process's first of the step.
         is_last: whether it is its last.
-        index: ``[B]``, positions among the training images; ``NOWHERE`` for extra ones, which come last.
+        index: ``[B]``, positions among the training images; ``NOT_CACHED`` for extra ones, which come last.
         variants: ``[B]``, how each was augmented.
     """
 
@@ -60,7 +60,7 @@ class _Fetched:
     variants: Indices
     pixels: Tensor
     labels: Tensor
-    found: Found | None
+    found: CachedLabels | None
 
 
 def count_shares(recipe: Recipe, processes: int) -> int:
@@ -79,7 +79,7 @@ def count_shares(recipe: Recipe, processes: int) -> int:
     return shares
 
 
-class Feeder:
+class BatchLoader:
     """Knows which images come when; the same for any number of processes.
 
     The training images are shown in laps: each lap shows all of them, in an order and in variants of its own. An epoch
@@ -89,7 +89,7 @@ class Feeder:
         recipe: batch size, seed, augmentation.
         training: the images that are trained on, perhaps memory-mapped.
         device: where the batches go.
-        team: whose shares there are.
+        process_group: whose shares there are.
         soft_labels: asked for each image where the method wants the teacher's view of natural images.
         stopwatch: told how long fetching and the teacher take.
         extra: generated images, of which each share has the recipe's fraction.
@@ -103,16 +103,16 @@ class Feeder:
         recipe: Recipe,
         training: Split,
         device: torch.device,
-        team: Team,
+        process_group: ProcessGroup,
         soft_labels: SoftLabels | None,
         stopwatch: Stopwatch,
         extra: ExtraData | None = None,
     ) -> None:
-        self._recipe, self._device, self._team = recipe, device, team
+        self._recipe, self._device, self._process_group = recipe, device, process_group
         self._images, self._labels = training.images, training.labels
         self._origin = np.arange(len(training)) if training.origin is None else training.origin
         self.soft_labels, self._watch = soft_labels, stopwatch
-        self._shares = count_shares(recipe, team.size)
+        self._shares = count_shares(recipe, process_group.size)
         self._mixture = None if extra is None else Mixture(recipe, extra)
         n = len(training)
         self._lap = lru_cache(maxsize=2)(lambda lap: permutation(recipe.seed, lap, n))
@@ -176,7 +176,7 @@ class Feeder:
     def _numbers(self) -> range:
         """This process's shares of each batch."""
         passes = self._recipe.accumulation
-        return range(self._team.rank * passes, (self._team.rank + 1) * passes)
+        return range(self._process_group.rank * passes, (self._process_group.rank + 1) * passes)
 
     @property
     def _real_per_epoch(self) -> int:
@@ -212,7 +212,7 @@ class Feeder:
         images, classes, origin = self._images[index], self._labels[index], self._origin[index]
         if self._mixture is not None:
             drawn = self._mixture.draw(epoch, step, number * extra, extra)
-            nowhere = np.full(extra, NOWHERE)
+            nowhere = np.full(extra, NOT_CACHED)
             index, origin = np.concatenate([index, nowhere]), np.concatenate([origin, nowhere])
             images, classes = np.concatenate([images, drawn.pixels]), np.concatenate([classes, drawn.labels])
             variants = np.concatenate([variants, drawn.variants])
@@ -225,7 +225,7 @@ class Feeder:
     def _to_device(self, fetched: _Fetched) -> tuple[Tensor, Tensor]:
         pixels = fetched.pixels.to(self._device, non_blocking=True)
         if self._recipe.augmentation == "none":
-            x = to_float(pixels)
+            x = to_float_tensor(pixels)
         else:
             x = apply_variants(pixels, torch.from_numpy(fetched.variants).to(self._device, non_blocking=True))
         y = fetched.labels.to(self._device, non_blocking=True)

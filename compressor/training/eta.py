@@ -11,7 +11,7 @@ _SAVE_EVERY_SECONDS = 300.0
 _ESTIMATE_STEPS = 3
 
 
-class Pace:
+class EpochClock:
     """Looks at the clock, and decides nothing that a result depends on.
 
     Args:

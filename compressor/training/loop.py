@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from compressor.core.contracts import Method, Progress
 from compressor.core.errors import DivergedError
 from compressor.core.reporting import Reporter
-from compressor.evaluation.quick import Measurement
+from compressor.evaluation.quick import QuickAccuracy
 from compressor.frozen import FrozenTwin, chunk_of
 from compressor.models.classifier import Classifier
 from compressor.models.modes import module_mode
@@ -22,9 +22,9 @@ from compressor.numerics.ascent import ascend, project
 from compressor.numerics.randomness import drawing_from, make_generator
 from compressor.runs.recipe import Recipe
 from compressor.system.interruption import StopRequest
-from compressor.system.process_group import Team
-from compressor.training.batches import Feeder, Share
-from compressor.training.eta import Pace
+from compressor.system.process_group import ProcessGroup
+from compressor.training.batches import BatchLoader, Share
+from compressor.training.eta import EpochClock
 from compressor.training.step.averaging import Average
 from compressor.training.step.outer_precision import FloatLogits, outer_autocast
 from compressor.training.step.perturbations import Perturbations
@@ -65,11 +65,11 @@ class Trainer:
         teacher: asked by methods; None where there is none.
         optimizer: of the student's parameters.
         scaler: of the loss, for fp16; does nothing in other precisions.
-        feeder: brings the batches.
+        batch_loader: brings the batches.
         perturbations: where each image's last attack ended; None without a warm start.
         validator: measures what selects the best checkpoint.
         device: where all this is.
-        team: the processes that train together.
+        process_group: the processes that train together.
         watch: told where the time goes.
         shows_split: whether progress tells where the time goes.
     """
@@ -84,11 +84,11 @@ class Trainer:
     teacher: FrozenTeacher | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    feeder: Feeder
+    batch_loader: BatchLoader
     perturbations: Perturbations | None
     validator: Validator
     device: torch.device
-    team: Team
+    process_group: ProcessGroup
     watch: Stopwatch
     shows_split: bool
 
@@ -97,7 +97,7 @@ class Trainer:
         state: State,
         *,
         save: Callable[[State], None],
-        on_epoch: Callable[[State, Measurement], None],
+        on_epoch: Callable[[State, QuickAccuracy], None],
         reporter: Reporter,
         stop: StopRequest,
     ) -> None:
@@ -113,13 +113,13 @@ class Trainer:
         Raises:
             DivergedError: the loss is no longer finite. Interrupted: a signal came, and the state is saved.
         """
-        pace = Pace(state.step)
+        pace = EpochClock(state.step)
         self.forward.train()
         while state.epoch < self.recipe.epochs:
             pace.start_epoch(state.images)
             losses = StepLosses()
-            for share in self.feeder.shares(state.epoch, state.step):
-                progress = Progress(state.epoch, self.recipe.epochs, share.step, self.feeder.steps)
+            for share in self.batch_loader.shares(state.epoch, state.step):
+                progress = Progress(state.epoch, self.recipe.epochs, share.step, self.batch_loader.steps)
                 with self.watch.part("attack"):
                     if share.is_first and self.twin is not None:
                         self.twin.refresh()
@@ -127,18 +127,18 @@ class Trainer:
                 with self.watch.part("outer"):
                     self._outer(share, x_adv, progress, losses)
                     if share.is_last:
-                        means = losses.means(self.team)
+                        means = losses.means(self.process_group)
                         self._step(means["total"], progress)
                 if share.is_last:
                     with self.watch.part("logging"):
                         self._account(state, means, progress)
                         self._tell(reporter, state, progress)
                         pace.estimate(reporter, progress)
-                        self._give_way(state, save, stop, due=self.team.is_main and pace.save_is_due())
+                        self._give_way(state, save, stop, due=self.process_group.is_main and pace.save_is_due())
                     losses = StepLosses()
             timing = pace.end_epoch(state.images) | ({"parts": self.watch.read()} if self.watch.is_exact else {})
             self.watch.reset()
-            self.feeder.end_epoch(state.epoch)
+            self.batch_loader.end_epoch(state.epoch)
             validation = self._validate(state, lambda: self._give_way_alone(state, save, stop))
             self._close_epoch(state, validation, timing)
             on_epoch(state, validation)
@@ -148,7 +148,7 @@ class Trainer:
 
     def snapshot(self) -> dict[str, Any]:
         """Tensors and numbers that a resumed run needs, beside ``State``."""
-        answers = self.feeder.soft_labels
+        answers = self.batch_loader.soft_labels
         return {
             "student": self.student.state_dict(),
             "average": self.average.state_dict(),
@@ -192,7 +192,9 @@ class Trainer:
                 chunk=chunk_of(model),
             )
         if self.perturbations is not None:
-            self.perturbations.keep(*(self.team.gather(t) for t in (share.index, share.variants, x_adv - batch.x)))
+            self.perturbations.keep(
+                *(self.process_group.gather(t) for t in (share.index, share.variants, x_adv - batch.x))
+            )
         return x_adv
 
     def _warm_start(self, share: Share, progress: Progress) -> Tensor | None:
@@ -241,18 +243,18 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         # Each process has seen its own share: without this, each would hold, and attack, a model of its own.
-        self.team.average_([b for b in self.student.buffers() if b.is_floating_point()])
+        self.process_group.average_([b for b in self.student.buffers() if b.is_floating_point()])
         self.average.after_step(progress)
 
     def _account(self, state: State, means: dict[str, float], progress: Progress) -> None:
-        images = self.feeder.images_in(progress.step)
+        images = self.batch_loader.images_in(progress.step)
         for name, value in means.items():
             state.sums[name] = state.sums.get(name, 0.0) + value * images
         state.images += images
         state.step = progress.step + 1
 
     def _tell(self, reporter: Reporter, state: State, progress: Progress) -> None:
-        epoch = self.feeder.images_per_epoch
+        epoch = self.batch_loader.images_per_epoch
         losses = ", ".join(f"{name} {total / state.images:.4f}" for name, total in state.sums.items())
         split = f"; {self.watch.split()}" if self.shows_split else ""
         reporter.advance(
@@ -268,7 +270,7 @@ class Trainer:
 
     def _give_way(self, state: State, save: Callable[[State], None], stop: StopRequest, *, due: bool) -> None:
         """Save where any process wants it, and stop where any was told to."""
-        signum, wanted = self.team.maximum([stop.signum or 0, int(due)])
+        signum, wanted = self.process_group.maximum([stop.signum or 0, int(due)])
         if signum or wanted:
             save(state)
         if signum:
@@ -277,20 +279,20 @@ class Trainer:
 
     def _give_way_alone(self, state: State, save: Callable[[State], None], stop: StopRequest) -> None:
         # Validation is shared out: processes don't meet there, and one that left would keep the others waiting.
-        if self.team.size == 1 and stop.is_set:
+        if self.process_group.size == 1 and stop.is_set:
             save(state)
             stop.raise_if_set()
 
     def _raise_together(self, stop: StopRequest) -> None:
-        (signum,) = self.team.maximum([stop.signum or 0])
+        (signum,) = self.process_group.maximum([stop.signum or 0])
         stop.signum = signum or None
         stop.raise_if_set()
 
-    def _validate(self, state: State, on_batch: Callable[[], None]) -> Measurement:
+    def _validate(self, state: State, on_batch: Callable[[], None]) -> QuickAccuracy:
         self.average.after_epoch(state.epoch, on_batch)
         return self.validator.measure(self.average.model, on_batch)
 
-    def _close_epoch(self, state: State, validation: Measurement, timing: dict[str, Any]) -> None:
+    def _close_epoch(self, state: State, validation: QuickAccuracy, timing: dict[str, Any]) -> None:
         """Record the finished epoch, note whether it is the best, and turn to the next."""
         score = (validation.robust, validation.clean)
         if self.method.selects_by == "clean":

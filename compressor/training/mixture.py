@@ -22,7 +22,7 @@ NO_LABEL = -1
 """The label of an image that has none: any use of it as a class is an error."""
 
 
-class Generated(NamedTuple):
+class GeneratedImages(NamedTuple):
     """Generated images of one share: uint8 ``[b, C, S, S]``, int64 labels ``[b]``, and variants ``[b]``."""
 
     pixels: NDArray[np.uint8]
@@ -89,12 +89,12 @@ class Mixture:
         """How many of a share's ``size`` images are generated."""
         return count_extra(self._recipe.extra_fraction, size)
 
-    def draw(self, epoch: int, step: int, first: int, count: int) -> Generated:
+    def draw(self, epoch: int, step: int, first: int, count: int) -> GeneratedImages:
         """The generated images ``first`` to ``first + count - 1`` of a step, a function of (seed, epoch, step)."""
         seed, places = derive_seed(self._recipe.seed, "extra", epoch), np.arange(first, first + count)
         index = random_below(derive_seed(seed, "draw", step), places, len(self._data))
         labels = self._data.labels
-        return Generated(
+        return GeneratedImages(
             pixels=self._data.images[index],
             labels=np.full(count, NO_LABEL) if labels is None else labels[index].astype(np.int64),
             variants=recipe_variants(self._recipe, seed, step, places),

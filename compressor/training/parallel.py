@@ -15,7 +15,7 @@ from torch import nn
 
 from compressor.models.classifier import Classifier
 from compressor.runs.recipe import Recipe
-from compressor.system.process_group import PATIENCE, Team
+from compressor.system.process_group import COLLECTIVE_TIMEOUT, ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Parallel:
     Attributes:
         accelerator: what the launcher set up.
         device: this process's.
-        team: the processes.
+        process_group: the processes.
     """
 
     accelerator: Accelerator
     device: torch.device
-    team: Team
+    process_group: ProcessGroup
 
     @classmethod
     def enter(cls, device: torch.device) -> Parallel:
@@ -43,10 +43,10 @@ class Parallel:
         # BatchNorm's statistics between them, under the first one's graph; the team averages them after the step.
         handlers = [
             DistributedDataParallelKwargs(broadcast_buffers=False),
-            InitProcessGroupKwargs(timeout=PATIENCE),
+            InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT),
         ]
         accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=handlers)
-        return cls(accelerator, accelerator.device, Team.current(accelerator.device))
+        return cls(accelerator, accelerator.device, ProcessGroup.current(accelerator.device))
 
     def place(self, student: Classifier, recipe: Recipe) -> Classifier:
         """Bring the student to the device, channels-last, with synchronised BatchNorm if the recipe asks for it."""

@@ -20,9 +20,9 @@ from compressor.core.reporting import Reporter
 from compressor.core.types import ModelSpec
 from compressor.data.datasets import split_digest, take_balanced, training_splits
 from compressor.data.extra_data import ExtraData, check_extra_data, open_extra_data
-from compressor.evaluation.quick import Measurement, measure
+from compressor.evaluation.quick import QuickAccuracy, measure
 from compressor.models.classifier import build_empty_network, check_classes, count_parameters
-from compressor.models.user_code import is_own_code, load_own_code
+from compressor.models.user_code import is_user_code, load_user_code
 from compressor.runs.choices import Choices
 from compressor.runs.recipe import Recipe
 from compressor.runs.run_folder import RunFolder
@@ -96,7 +96,7 @@ def read_teacher(request: TeacherRequest, *, image_size: int | None) -> LoadedCh
     )
 
 
-def settle(loaded: LoadedCheckpoint, dataset: Dataset, *, reporter: Reporter) -> LoadedCheckpoint:
+def settle_open_questions(loaded: LoadedCheckpoint, dataset: Dataset, *, reporter: Reporter) -> LoadedCheckpoint:
     """Settle, by measuring on training images, what a checkpoint's keys leave open.
 
     Raises:
@@ -133,12 +133,12 @@ def train(
     recipe, run = request.recipe, request.run
     spec = check_request(request, has_teacher=teacher is not None)
     parallel = Parallel.enter(request.device)
-    with parallel.team.main_first():  # it decodes, and the others find the decoded pictures
+    with parallel.process_group.main_first():  # it decodes, and the others find the decoded pictures
         training, validation = training_images(request.dataset, recipe)
-        extra = _open_extra(request, parallel.team.size, reporter)
+        extra = _open_extra(request, parallel.process_group.size, reporter)
     inputs = _inputs(request, training, teacher, extra)
-    with parallel.team.main_first():
-        run.start({**recipe.to_dict(), "inputs": inputs}, resume=request.resume or not parallel.team.is_main)
+    with parallel.process_group.main_first():
+        run.start({**recipe.to_dict(), "inputs": inputs}, resume=request.resume or not parallel.process_group.is_main)
 
     saved = run.load_state()
     state = _restore_state(saved) if saved else State()
@@ -154,24 +154,24 @@ def train(
         recipe, request.dataset, inputs, run, request.label_cache_limit, waits_for_gpu=request.profile, extra=extra
     )
     trainer, choices = assemble(settings, parallel, spec, teacher, training, validation, saved, reporter)
-    if trainer.team.is_main:
-        run.write_environment(environment(trainer.device, trainer.team.size))
+    if trainer.process_group.is_main:
+        run.write_environment(environment(trainer.device, trainer.process_group.size))
     if trainer.teacher is not None and not saved:
         _look_at_teacher(trainer, validation, len(request.dataset.class_names), reporter)
     if saved:
         trainer.restore(saved)
 
     def save(state: State) -> None:
-        if trainer.team.is_main:
+        if trainer.process_group.is_main:
             run.write_records(run.metrics, state.records)
             run.write_records(run.timings, state.timings)
             if request.profile:
                 write_json(run.profile, profile(state.timings, trainer.watch.read()))
             run.save_state({"state": _state_dict(state), **trainer.snapshot()})
 
-    def on_epoch(state: State, validation: Measurement) -> None:
+    def on_epoch(state: State, validation: QuickAccuracy) -> None:
         is_best = state.best_epoch == state.epoch - 1
-        if trainer.team.is_main:
+        if trainer.process_group.is_main:
             metadata = checkpoint_metadata(request, inputs, choices, state.epoch, validation)
             save_checkpoint(run.last, trainer.average.model, metadata)
             if is_best:
@@ -181,18 +181,18 @@ def train(
             f"PGD-{recipe.selection_steps} {validation.robust:.1%}" + (" (best so far)" if is_best else "")
         )
 
-    among = f" in {trainer.team.size} processes" if trainer.team.size > 1 else ""
+    among = f" in {trainer.process_group.size} processes" if trainer.process_group.size > 1 else ""
     reporter.phase(f"Training {recipe.model} with {recipe.method}{among}")
     if trainer.device.type == "cpu":
         # Only now: what the start has freed goes back first. Traced graphs hold themselves, and wait for the collector.
         gc.collect()
         keep_freed_memory()
     trainer.fit(state, save=save, on_epoch=on_epoch, reporter=reporter, stop=stop)
-    if (answers := trainer.feeder.soft_labels) is not None:
-        asked, answered = trainer.team.sum([answers.asked, answers.answered])
+    if (answers := trainer.batch_loader.soft_labels) is not None:
+        asked, answered = trainer.process_group.sum([answers.asked, answers.answered])
         if asked:
             reporter.note(f"the label cache gave {answered / asked:.0%} of {asked:,.0f} soft labels")
-    trainer.team.wait()  # what process 0 wrote is there for all
+    trainer.process_group.wait()  # what process 0 wrote is there for all
     return TrainingResult(run.best, run.last, state.best_epoch + 1, state.records)
 
 
@@ -226,7 +226,7 @@ def refuse_missing_teacher(recipe: Recipe) -> None:
 
 
 def checkpoint_metadata(
-    request: TrainingRequest, inputs: dict[str, Any], choices: Choices, epoch: int, validation: Measurement
+    request: TrainingRequest, inputs: dict[str, Any], choices: Choices, epoch: int, validation: QuickAccuracy
 ) -> dict[str, Any]:
     """What a checkpoint says of itself: no time and no path, so that equal work gives equal bytes."""
     return {
@@ -302,8 +302,8 @@ def _inputs(
         "train_sha256": split_digest(request.dataset, "train"),
         "train_images": len(training),
     }
-    if is_own_code(request.recipe.model):
-        inputs["source_sha256"] = load_own_code(request.recipe.model).sha256
+    if is_user_code(request.recipe.model):
+        inputs["source_sha256"] = load_user_code(request.recipe.model).sha256
     if extra is not None:
         inputs |= {"extra_sha256": extra.sha256, "extra_images": len(extra)}
     if teacher is not None:
@@ -330,7 +330,7 @@ def _look_at_teacher(trainer: Trainer, validation: Split, classes: int, reporter
         steps=_CHECK_STEPS,
         seed=0,
         device=trainer.device,
-        team=trainer.team,
+        process_group=trainer.process_group,
     )
     seconds = time.monotonic() - started
     reporter.note(

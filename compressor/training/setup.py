@@ -16,11 +16,11 @@ from compressor.core.types import ModelSpec
 from compressor.data.extra_data import ExtraData
 from compressor.frozen import FrozenTwin
 from compressor.models.classifier import build_classifier
-from compressor.numerics.augment import to_float, variant_count
+from compressor.numerics.augment import to_float_tensor, variant_count
 from compressor.runs.choices import Choices, make_choices, read_choices, write_choices
 from compressor.runs.recipe import Recipe
 from compressor.runs.run_folder import RunFolder
-from compressor.training.batches import Feeder
+from compressor.training.batches import BatchLoader
 from compressor.training.loop import Trainer
 from compressor.training.parallel import Parallel
 from compressor.training.step.averaging import make_average
@@ -81,13 +81,13 @@ def assemble(
         saved: the run's saved state, of which the label cache's view is taken here; see ``Trainer.restore``.
         reporter: told what was chosen.
     """
-    recipe, device, team = settings.recipe, parallel.device, parallel.team
+    recipe, device, process_group = settings.recipe, parallel.device, parallel.process_group
     method = recipe.build_method()
     student = parallel.place(build_classifier(spec, seed=recipe.seed), recipe)
     original = None if teacher is None else teacher.classifier.to(device).to(memory_format=torch.channels_last)
-    sample = to_float(torch.from_numpy(training.images[:_SAMPLE]).to(device))
-    with team.main_first():
-        choices = _choose(settings, method, student, original, sample, writes=team.is_main)
+    sample = to_float_tensor(torch.from_numpy(training.images[:_SAMPLE]).to(device))
+    with process_group.main_first():
+        choices = _choose(settings, method, student, original, sample, writes=process_group.is_main)
     _tell(choices, recipe, reporter)
 
     frozen = soft_labels = None
@@ -96,26 +96,26 @@ def assemble(
         if method.teacher_at == "natural":
             key = _label_key(settings, teacher, choices.teacher)
             soft_labels = _soft_labels(frozen, key, settings.label_cache_limit, saved, reporter)
-            team.wait()  # nobody writes while another still reads what is there
+            process_group.wait()  # nobody writes while another still reads what is there
     forward, unsynchronised = parallel.wrap(student, recipe)
     watch = Stopwatch(device, wait=settings.waits_for_gpu)
-    feeder = Feeder(recipe, training, device, team, soft_labels, watch, settings.extra)
+    batch_loader = BatchLoader(recipe, training, device, process_group, soft_labels, watch, settings.extra)
     trainer = Trainer(
         recipe=recipe,
         method=method,
         student=student,
-        average=make_average(student, recipe, feeder.images, team),
+        average=make_average(student, recipe, batch_loader.images, process_group),
         forward=forward,
         unsynchronised=unsynchronised,
         twin=None if choices.twin is None else FrozenTwin(student, sample, choices.twin),
         teacher=frozen,
         optimizer=make_optimizer(student, recipe),
         scaler=torch.amp.GradScaler(device.type, enabled=recipe.outer_precision == "fp16"),
-        feeder=feeder,
+        batch_loader=batch_loader,
         perturbations=_perturbations(recipe, training),
-        validator=Validator(recipe, validation, device, team),
+        validator=Validator(recipe, validation, device, process_group),
         device=device,
-        team=team,
+        process_group=process_group,
         watch=watch,
         shows_split=settings.waits_for_gpu,
     )

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from compressor.core.contracts import Split
-from compressor.evaluation.quick import Measurement, measure, twin_of
+from compressor.evaluation.quick import QuickAccuracy, measure, twin_of
 from compressor.frozen import FrozenTwin
 from compressor.runs.recipe import Recipe
-from compressor.system.process_group import Team
+from compressor.system.process_group import ProcessGroup
 
 
 class Validator:
@@ -23,16 +23,16 @@ class Validator:
         recipe: threat, PGD steps and seed.
         validation: images that were held out.
         device: where to compute.
-        team: the processes that share the images out among them.
+        process_group: the processes that share the images out among them.
     """
 
-    def __init__(self, recipe: Recipe, validation: Split, device: torch.device, team: Team) -> None:
-        self._recipe, self._device, self._team = recipe, device, team
+    def __init__(self, recipe: Recipe, validation: Split, device: torch.device, process_group: ProcessGroup) -> None:
+        self._recipe, self._device, self._process_group = recipe, device, process_group
         self._images, self._labels = torch.from_numpy(validation.images), torch.from_numpy(validation.labels)
         self._model: nn.Module | None = None
         self._twin: FrozenTwin | None = None
 
-    def measure(self, model: nn.Module, on_batch: Callable[[], None]) -> Measurement:
+    def measure(self, model: nn.Module, on_batch: Callable[[], None]) -> QuickAccuracy:
         """Clean and PGD accuracy of a model on the device; ``on_batch`` may raise to stop."""
         return measure(
             model,
@@ -42,7 +42,7 @@ class Validator:
             steps=self._recipe.selection_steps,
             seed=self._recipe.seed,
             device=self._device,
-            team=self._team,
+            process_group=self._process_group,
             on_batch=on_batch,
             twin=self._twin_of(model),
         )

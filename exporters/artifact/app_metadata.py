@@ -26,19 +26,19 @@ MAX_CHARACTERS = 1 << 19
 _MAX_FIELDS = 32
 
 
-class AppNotes(NamedTuple):
+class AppMetadata(NamedTuple):
     """What a file's metadata tells an app; ``None`` where it does not say.
 
     Attributes:
         class_names: in the order of the logits.
-        preprocessing: field to a number, a text or a list of numbers, as :func:`add_app_notes` writes them.
+        preprocessing: field to a number, a text or a list of numbers, as :func:`add_app_metadata` writes them.
     """
 
     class_names: tuple[str, ...] | None
     preprocessing: dict[str, Any] | None
 
 
-def add_app_notes(model: onnx.ModelProto, class_names: Sequence[str], image_size: int) -> None:
+def add_app_metadata(model: onnx.ModelProto, class_names: Sequence[str], image_size: int) -> None:
     """Write class names and preprocessing into an export's metadata, in place.
 
     Args:
@@ -76,14 +76,14 @@ def add_app_notes(model: onnx.ModelProto, class_names: Sequence[str], image_size
     set_metadata(model, PREPROCESSING_KEY, canonical_json(preprocessing))
 
 
-def read_app_notes(model: onnx.ModelProto) -> AppNotes:
+def read_app_metadata(model: onnx.ModelProto) -> AppMetadata:
     """What the metadata of a file of unknown origin says.
 
     Raises:
-        UnreadableModelError: an entry is there and is not what :func:`add_app_notes` writes, or is there twice.
+        UnreadableModelError: an entry is there and is not what :func:`add_app_metadata` writes, or is there twice.
     """
     names = _read(model, CLASSES_KEY, _are_names)
-    return AppNotes(None if names is None else tuple(names), _read(model, PREPROCESSING_KEY, _is_preprocessing))
+    return AppMetadata(None if names is None else tuple(names), _read(model, PREPROCESSING_KEY, _is_preprocessing))
 
 
 def _read(model: onnx.ModelProto, key: str, is_valid: Callable[[Any], bool]) -> Any:

@@ -18,25 +18,25 @@ from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
 from compressor.models.modes import module_mode
 from compressor.numerics.ascent import ascend
-from compressor.numerics.augment import to_float
+from compressor.numerics.augment import to_float_tensor
 from compressor.numerics.losses import cross_entropy
 from compressor.numerics.randomness import derive_seed, make_generator
 from compressor.system.files import sha256_bytes, write_bytes
-from exporters.artifact.app_metadata import add_app_notes
+from exporters.artifact.app_metadata import add_app_metadata
 from exporters.artifact.sealing import SAMPLES, Provenance, Sealed, seal
 from exporters.claim.claim import PRECISIONS, Claim
 from exporters.claim.evidence import evidence_path
-from exporters.claim.signing import sign, signature_path
+from exporters.claim.signing import sign_files, signature_path
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.gate import compare_as
 from exporters.model_file.opset import OPSET, check_opset
 from exporters.model_file.runtime import open_session
 from exporters.precision import (
-    Search,
+    Int8Search,
     calibration_images,
+    robust_under_attack,
     search_images,
     search_int8,
-    standing_under_attack,
     to_half,
 )
 from exporters.precision.calibration import CALIBRATION_IMAGES
@@ -97,7 +97,7 @@ class Converted:
     parity: Parity
     description: dict[str, Any]
     notes: tuple[str, ...] = ()
-    search: Search | None = None
+    search: Int8Search | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Artifact:
         return self.converted.parity
 
 
-class Workshop:
+class Exporter:
     """One checkpoint on its way into files: what several precisions share is made once, and only if it is needed.
 
     Args:
@@ -204,7 +204,7 @@ class Workshop:
             signature.unlink(missing_ok=True)
             return None
         digests = {path.name: sha256_bytes(sealed.model), evidence.name: sha256_bytes(sealed.evidence)}
-        write_bytes(signature, sign(digests, path.stem, self.settings.key))
+        write_bytes(signature, sign_files(digests, path.stem, self.settings.key))
         return signature
 
     def convert(self, precision: Arithmetic) -> Converted:
@@ -232,7 +232,7 @@ class Workshop:
                 "Give the data that the model was made for.",
             )
         model = export_onnx(self._classifier, spec.image_size, opset=self.settings.opset)
-        add_app_notes(model, class_names, spec.image_size)
+        add_app_metadata(model, class_names, spec.image_size)
         return Converted(model, check_parity(self._classifier, model, self._parity_images), {"name": "fp32"})
 
     def _half(self) -> Converted:
@@ -252,7 +252,7 @@ class Workshop:
         images, labels = search_images(self.dataset, count=_SEARCH_IMAGES, seed=seed)
 
         def measure(model: onnx.ModelProto) -> Any:
-            return standing_under_attack(
+            return robust_under_attack(
                 model, images, labels, self.threat, seed=derive_seed(seed, "search"), threads=self.settings.threads
             )
 
@@ -271,7 +271,7 @@ class Workshop:
     def _fixed(self, model: onnx.ModelProto, precision: Arithmetic, batch: int) -> onnx.ModelProto:
         """The same model for a fixed batch: made last, since calibration and search run other batches."""
         fixed = with_fixed_batch(model, batch)
-        add_app_notes(fixed, self.dataset.class_names, self.loaded.spec.image_size)
+        add_app_metadata(fixed, self.dataset.class_names, self.loaded.spec.image_size)
         result = compare_as(precision, self._logits(model), self._logits(fixed))
         if not result.passed:
             raise ExportError(
@@ -314,19 +314,19 @@ def make_artifact(
     threads: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Artifact:
-    """Make one file; see :meth:`Workshop.make` and :class:`ExportSettings`."""
-    workshop = Workshop(loaded, dataset, threat, ExportSettings(samples, seed, suite, threads))
-    return workshop.make(precision, path, evidence, on_progress)
+    """Make one file; see :meth:`Exporter.make` and :class:`ExportSettings`."""
+    exporter = Exporter(loaded, dataset, threat, ExportSettings(samples, seed, suite, threads))
+    return exporter.make(precision, path, evidence, on_progress)
 
 
-def _told(search: Search) -> list[str]:
+def _told(search: Int8Search) -> list[str]:
     """What the search found, in sentences; nothing where there was nothing to compare on."""
     n = len(search.fp32)
     if n == 0:
         return ["all training images were calibrated on, so no INT8 settings were compared"]
-    stood = int(search.fp32.sum())
+    robust = int(search.fp32.sum())
     told = [
-        f"on {n} training images {stood} stand under attack in fp32, {int(search.candidates[0].robust.sum())} in INT8"
+        f"on {n} training images {robust} stand under attack in fp32, {int(search.candidates[0].robust.sum())} in INT8"
     ]
     if len(search.candidates) > 1:
         told += [f"{candidate.settings}: {int(candidate.robust.sum())} stand" for candidate in search.candidates[1:]]
@@ -338,7 +338,7 @@ def _told(search: Search) -> list[str]:
 def _parity_images(loaded: LoadedCheckpoint, dataset: Dataset, threat: Threat) -> torch.Tensor:
     """Natural test images, and the same ones under PGD: a graph may agree on the first and not on the second."""
     test, classifier = dataset.load("test"), loaded.classifier
-    x = to_float(torch.from_numpy(np.ascontiguousarray(test.images[:_PARITY_IMAGES])))
+    x = to_float_tensor(torch.from_numpy(np.ascontiguousarray(test.images[:_PARITY_IMAGES])))
     y = torch.from_numpy(test.labels[:_PARITY_IMAGES])
     with module_mode(classifier, training=False):
         x_adv = ascend(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Exported:
+class ExportedFile:
     """One file on disk, and what a verification of it found.
 
     Attributes:

@@ -51,7 +51,7 @@ def measure_latency(
     sessions = {name: open_session(data, provider=provider, threads=threads) for name, data in models.items()}
     found: dict[str, dict[int, Latency]] = {name: {} for name in models}
     random = np.random.default_rng(0)
-    batches = {name: session.presentation.batch for name, session in sessions.items()}
+    batches = {name: session.input_layout.batch for name, session in sessions.items()}
     wanted = {name: BATCH_SIZES if batch is None else (batch,) for name, batch in batches.items()}
     for size in sorted({size for sizes in wanted.values() for size in sizes}):
         timed = {name: sessions[name] for name, sizes in wanted.items() if size in sizes}

@@ -21,7 +21,7 @@ _COREML = {
 
 
 @dataclass(frozen=True)
-class Fit:
+class PartitionFit:
     """How a graph would be cut up.
 
     Attributes:
@@ -53,8 +53,8 @@ class Accelerator:
     """
 
     name: str
-    as_it_is: Fit
-    with_fixed_batch: Fit | None
+    as_it_is: PartitionFit
+    with_fixed_batch: PartitionFit | None
     lacks: tuple[str, ...]
 
 
@@ -128,8 +128,8 @@ def _as_loaded(model: bytes) -> onnx.ModelProto:
         return onnx.shape_inference.infer_shapes(onnx.load(target), strict_mode=True)
 
 
-def _fit(partitions: Any) -> Fit:
-    return Fit(
+def _fit(partitions: Any) -> PartitionFit:
+    return PartitionFit(
         partitions.num_nodes,
         partitions.num_supported_nodes,
         partitions.num_partitions,

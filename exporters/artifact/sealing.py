@@ -27,7 +27,7 @@ from compressor.numerics.ball import inside_ball
 from compressor.numerics.randomness import derive_seed
 from compressor.system.files import sha256_bytes, write_bytes
 from compressor.version import __version__
-from exporters.claim.claim import Claim, model_digest, parse_claim, serialise, with_claim
+from exporters.claim.claim import Claim, model_bytes, model_digest, parse_claim, with_claim
 from exporters.claim.evidence import (
     MAX_BYTES,
     MAX_SAMPLES,
@@ -36,17 +36,17 @@ from exporters.claim.evidence import (
     Evidence,
     Floats,
     evidence_path,
-    to_float,
+    to_float_array,
     without_images,
 )
 from exporters.file_attacks.attacks import build_attempts, run_attempts
-from exporters.file_attacks.blindness import AttackedImages, look_for_blindness
 from exporters.file_attacks.gradients import Gradients, open_gradients
-from exporters.file_attacks.random_images import draw_inside
+from exporters.file_attacks.masked_gradients import AttackedImages, find_masked_gradients
+from exporters.file_attacks.random_images import draw_in_ball
 from exporters.file_attacks.suite import VERIFY_SUITE
-from exporters.file_attacks.target import Target, open_target
+from exporters.file_attacks.target import Target, open_file_target
 from exporters.model_file.runtime import Provider, Session, open_session
-from exporters.verification.verifier_data import SPLIT, Draw, draw_images
+from exporters.verification.verifier_data import SPLIT, EvidenceDraw, draw_images
 
 SAMPLES = 256
 RUNS = 2
@@ -153,14 +153,14 @@ def seal(
         raise UsageError(f"a claim of {samples} images claims nothing.", "Ask for 1 or more evidence images.")
     if samples > MAX_SAMPLES:
         raise UsageError(f"{samples} images are more than the {MAX_SAMPLES} that a verifier reads.")
-    session = open_session(serialise(model), provider=provider, threads=threads)
+    session = open_session(model_bytes(model), provider=provider, threads=threads)
     drawn = draw_images(dataset, samples)
     _check_fit(session, drawn)
-    images = to_float(drawn.images)
-    target = open_target(session, images, model)
+    images = to_float_array(drawn.images)
+    target = open_file_target(session, images, model)
     stronger = str(get_suite(suite)) if suite not in (None, "verify", VERIFY_SUITE) else None
     suite = VERIFY_SUITE if stronger is None else f"{VERIFY_SUITE}+{stronger}"
-    drawn_inside = draw_inside(images, threat, derive_seed(seed, "seal", "gate"))
+    drawn_inside = draw_in_ball(images, threat, derive_seed(seed, "seal", "gate"))
     gradients = _gradients(model, target, images, drawn_inside)
     attempts = build_attempts(suite, target.session, gradients)
     seeds = tuple(derive_seed(seed, "seal", run) for run in range(RUNS))
@@ -169,15 +169,21 @@ def seal(
     robust, x_adv = clean.copy(), images.copy()
     counts: dict[str, int] = {}
     for run_seed in seeds:
-        standing = np.flatnonzero(robust)
+        robust_so_far = np.flatnonzero(robust)
         outcome = run_attempts(
-            attempts, target, images[standing], drawn.labels[standing], threat, seed=run_seed, on_progress=on_progress
+            attempts,
+            target,
+            images[robust_so_far],
+            drawn.labels[robust_so_far],
+            threat,
+            seed=run_seed,
+            on_progress=on_progress,
         )
-        x_adv[standing], robust[standing] = outcome.x_adv, ~outcome.broken
+        x_adv[robust_so_far], robust[robust_so_far] = outcome.x_adv, ~outcome.broken
         counts = {name: counts.get(name, 0) + count for name, count in outcome.counts.items()}
     # The last run is what a verifier's will be: fresh attacks on the images that stood until then.
-    last = AttackedImages(images, drawn.labels, standing, outcome, threat)
-    findings = look_for_blindness(target, gradients, last, derive_seed(seed, "seal", "alarms"))
+    last = AttackedImages(images, drawn.labels, robust_so_far, outcome, threat)
+    findings = find_masked_gradients(target, gradients, last, derive_seed(seed, "seal", "alarms"))
     found = _evidence(target, threat, drawn, clean=clean, robust=robust, x_adv=x_adv)
     evidence = found.to_bytes() if with_images else without_images(found).to_bytes()
     if len(evidence) > MAX_BYTES:
@@ -219,10 +225,10 @@ def seal(
         alarms=findings.names,
     ).sealed()
     parse_claim(claim.to_text())  # what a verifier could not read must not leave this machine
-    return Sealed(claim, serialise(with_claim(model, claim)), evidence, counts, findings.alarms)
+    return Sealed(claim, model_bytes(with_claim(model, claim)), evidence, counts, findings.alarms)
 
 
-def _check_fit(session: Session, drawn: Draw) -> None:
+def _check_fit(session: Session, drawn: EvidenceDraw) -> None:
     if len(drawn.class_names) != session.classes:
         raise ClassMismatchError(
             f"the model has {session.classes} classes, and {drawn.name} has {len(drawn.class_names)}.",
@@ -254,27 +260,27 @@ def _gradients(model: onnx.ModelProto, target: Target, images: Floats, inside: F
 def _evidence(
     target: Target,
     threat: Threat,
-    drawn: Draw,
+    drawn: EvidenceDraw,
     *,
     clean: Bits,
     robust: Bits,
     x_adv: Floats,
 ) -> Evidence:
     """Sort the adversarial images into those that survive rounding to bytes and those that do not."""
-    fallen = np.flatnonzero(clean & ~robust).astype(np.int64)
-    natural, labels = to_float(drawn.images[fallen]), drawn.labels[fallen]
-    rounded = _round_inside(x_adv[fallen], drawn.images[fallen], threat)
-    as_floats = to_float(rounded)
-    survives = inside_ball(as_floats, natural, threat) & target.breaks(as_floats, labels)
+    misclassified = np.flatnonzero(clean & ~robust).astype(np.int64)
+    natural, labels = to_float_array(drawn.images[misclassified]), drawn.labels[misclassified]
+    rounded = _round_inside(x_adv[misclassified], drawn.images[misclassified], threat)
+    as_floats = to_float_array(rounded)
+    stays_adversarial = inside_ball(as_floats, natural, threat) & target.breaks(as_floats, labels)
     return Evidence(
         images=drawn.images,
         labels=drawn.labels.astype(np.int64),
         clean=clean,
         robust=robust,
-        adversarial_u8=rounded[survives],
-        adversarial_u8_index=fallen[survives],
-        adversarial_f32=x_adv[fallen[~survives]],
-        adversarial_f32_index=fallen[~survives],
+        adversarial_u8=rounded[stays_adversarial],
+        adversarial_u8_index=misclassified[stays_adversarial],
+        adversarial_f32=x_adv[misclassified[~stays_adversarial]],
+        adversarial_f32_index=misclassified[~stays_adversarial],
     )
 
 
@@ -282,8 +288,8 @@ def _round_inside(x_adv: Floats, images: Bytes, threat: Threat) -> Bytes:
     """The nearest bytes, moved one level towards the image where rounding left the Linf ball."""
     rounded = np.rint(x_adv * np.float32(255)).astype(np.int64)
     if threat.norm == "Linf":
-        eps, natural = np.float32(threat.radius), to_float(images)
-        values = to_float(rounded.astype(np.uint8))
+        eps, natural = np.float32(threat.radius), to_float_array(images)
+        values = to_float_array(rounded.astype(np.uint8))
         rounded += (values < natural - eps).astype(np.int64) - (values > natural + eps).astype(np.int64)
     return np.asarray(rounded, dtype=np.uint8)
 

@@ -217,10 +217,10 @@ def with_claim(model: onnx.ModelProto, claim: Claim) -> onnx.ModelProto:
 
 def model_digest(model: onnx.ModelProto) -> str:
     """SHA-256 of the model's deterministic serialisation with only its claim left out."""
-    return sha256_bytes(serialise(_without_claim(model)))
+    return sha256_bytes(model_bytes(_without_claim(model)))
 
 
-def serialise(model: onnx.ModelProto) -> bytes:
+def model_bytes(model: onnx.ModelProto) -> bytes:
     """The bytes of ``model``: equal models give equal bytes."""
     return bytes(model.SerializeToString(deterministic=True))
 

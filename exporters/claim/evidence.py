@@ -63,12 +63,12 @@ class Evidence:
 
     def natural(self) -> Floats:
         """The images as the model takes them: float32 ``[n, C, H, W]``, ``fl(u8 / 255)``."""
-        return to_float(self.images)
+        return to_float_array(self.images)
 
     def adversarial(self) -> tuple[Floats, Integers]:
         """All adversarial images as float32 ``[a + b, C, H, W]``, and the images that they belong to, ``[a + b]``."""
         index = np.concatenate([self.adversarial_u8_index, self.adversarial_f32_index])
-        return np.concatenate([to_float(self.adversarial_u8), self.adversarial_f32]), index
+        return np.concatenate([to_float_array(self.adversarial_u8), self.adversarial_f32]), index
 
     def to_bytes(self) -> bytes:
         """The ``.npz`` file: equal evidence gives equal bytes."""
@@ -115,7 +115,7 @@ class DigestEvidence:
             robust=self.robust,
             adversarial_u8=images[:0],
             adversarial_u8_index=nothing,
-            adversarial_f32=to_float(images[:0]),
+            adversarial_f32=to_float_array(images[:0]),
             adversarial_f32_index=nothing,
         )
 
@@ -199,7 +199,7 @@ def parse_evidence(data: bytes) -> Evidence | DigestEvidence:
     return evidence
 
 
-def contradiction(evidence: Evidence | DigestEvidence, classes: int) -> str | None:
+def find_contradiction(evidence: Evidence | DigestEvidence, classes: int) -> str | None:
     """Why the outcomes cannot all be true, in words, or None where they can."""
     if bool((evidence.labels < 0).any() or (evidence.labels >= classes).any()):
         return "a label is none of the model's classes"
@@ -214,7 +214,7 @@ def contradiction(evidence: Evidence | DigestEvidence, classes: int) -> str | No
     return None
 
 
-def to_float(images: Bytes) -> Floats:
+def to_float_array(images: Bytes) -> Floats:
     """``fl(u8 / 255)``: float32 images in [0, 1]."""
     return np.asarray(images, dtype=np.float32) / np.float32(255)
 

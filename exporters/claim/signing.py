@@ -57,7 +57,7 @@ def signature_path(model: Path) -> Path:
     return model.with_suffix(".sig")
 
 
-def sign(files: Mapping[str, str], name: str, key: EllipticCurvePrivateKey) -> bytes:
+def sign_files(files: Mapping[str, str], name: str, key: EllipticCurvePrivateKey) -> bytes:
     """The signature file for some files.
 
     Args:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from exporters.differentiable.attackable import open_attackable
 from exporters.differentiable.file_graph import FileGraph, open_graph
 from exporters.differentiable.file_model import FileModel
-from exporters.differentiable.gate import RELATIVE_LOGIT_TOLERANCE, GateResult, agreement, compare_logits
+from exporters.differentiable.gate import (
+    RELATIVE_LOGIT_TOLERANCE,
+    LogitAgreement,
+    compare_logits,
+    compare_with_onnxruntime,
+)
 from exporters.differentiable.graph import GraphModule, import_graph
 from exporters.differentiable.registry import operators_with_gradients
 
@@ -13,10 +18,10 @@ __all__ = [
     "RELATIVE_LOGIT_TOLERANCE",
     "FileGraph",
     "FileModel",
-    "GateResult",
     "GraphModule",
-    "agreement",
+    "LogitAgreement",
     "compare_logits",
+    "compare_with_onnxruntime",
     "import_graph",
     "open_attackable",
     "open_graph",

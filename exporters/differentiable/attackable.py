@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from compressor.core.errors import UntrustedGradientsError
-from compressor.frozen import Surrogate, chunk_for, doubt_between
+from compressor.frozen import Surrogate, chunk_for, uncertainty_between
 from compressor.numerics.randomness import make_generator
 from exporters.differentiable.file_graph import open_graph
-from exporters.differentiable.gate import agreement
+from exporters.differentiable.gate import compare_with_onnxruntime
 from exporters.model_file.runtime import Session, SessionModule
 
 
@@ -27,9 +27,9 @@ def open_attackable(session: Session, model: onnx.ModelProto, x: Tensor) -> Surr
         UnsupportedOperatorError: the graph holds an operator that has no gradient here.
         UntrustedGradientsError: the two disagree.
     """
-    graph = open_graph(model, session.presentation).to(x.device)
+    graph = open_graph(model, session.input_layout).to(x.device)
     noise = torch.rand(x.shape, generator=make_generator("attackable", "noise"))
-    gate = agreement(session, graph, torch.cat([x.cpu(), noise]).numpy())
+    gate = compare_with_onnxruntime(session, graph, torch.cat([x.cpu(), noise]).numpy())
     if not gate.passed:
         raise UntrustedGradientsError(
             f"the gradients of this file can't be trusted: the logits that they belong to differ from onnxruntime's by "
@@ -37,4 +37,4 @@ def open_attackable(session: Session, model: onnx.ModelProto, x: Tensor) -> Surr
             "Attack the checkpoint that it was exported from; `compress verify` attacks the file by queries alone.",
         )
     decider = SessionModule(session)
-    return Surrogate(graph, decider, doubt_between(graph, decider, x), chunk=chunk_for(graph, x))
+    return Surrogate(graph, decider, uncertainty_between(graph, decider, x), chunk=chunk_for(graph, x))

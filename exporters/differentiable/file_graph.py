@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.graph import GraphModule, import_graph
-from exporters.model_file.input_layout import Presentation
+from exporters.model_file.input_layout import InputLayout
 
 
 class FileGraph(nn.Module):
@@ -18,13 +18,13 @@ class FileGraph(nn.Module):
 
     Args:
         graph: what is run.
-        presentation: how it wants its images.
+        input_layout: how it wants its images.
     """
 
-    def __init__(self, graph: GraphModule, presentation: Presentation) -> None:
+    def __init__(self, graph: GraphModule, input_layout: InputLayout) -> None:
         super().__init__()
         self.graph = graph
-        self.presentation = presentation
+        self.input_layout = input_layout
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -42,31 +42,31 @@ class FileGraph(nn.Module):
         Raises:
             UnreadableModelError: a node cannot be computed: its values do not fit together.
         """
-        batch = self.presentation.batch
+        batch = self.input_layout.batch
         parts = [x] if batch is None else torch.split(x, batch)
         return torch.cat([self._logits(part) for part in parts]) if len(parts) != 1 else self._logits(parts[0])
 
     def _logits(self, x: Tensor) -> Tensor:
         """Of at most one batch, filled up with its last image where the file takes only full ones."""
-        missing = (self.presentation.batch or len(x)) - len(x) if len(x) else 0
+        missing = (self.input_layout.batch or len(x)) - len(x) if len(x) else 0
         filled = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing > 0 else x
-        logits: Tensor = self.graph(self.presentation.of_tensor(filled))
+        logits: Tensor = self.graph(self.input_layout.of_tensor(filled))
         return logits.flatten(1)[: len(x)]
 
 
-def open_graph(model: onnx.ModelProto, presentation: Presentation, **options: Any) -> FileGraph:
+def open_graph(model: onnx.ModelProto, input_layout: InputLayout, **options: Any) -> FileGraph:
     """Import a file, computing channels-last: up to three times as fast where convolutions are narrow or depthwise.
 
     Args:
         model: the file.
-        presentation: how it wants its images.
+        input_layout: how it wants its images.
         **options: those of :func:`import_graph`.
 
     Raises:
         UnsupportedOperatorError, UnreadableModelError: see :func:`import_graph`.
     """
     graph = import_graph(model, **options)
-    return FileGraph(graph if presentation.channels_last else _channels_last(graph), presentation)
+    return FileGraph(graph if input_layout.channels_last else _channels_last(graph), input_layout)
 
 
 def _channels_last(graph: GraphModule) -> GraphModule:

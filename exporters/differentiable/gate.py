@@ -28,7 +28,7 @@ Classes alone may agree while gradients are of other numbers altogether."""
 
 
 @dataclass(frozen=True)
-class GateResult:
+class LogitAgreement:
     """How far two computations of one model's logits are apart.
 
     Attributes:
@@ -50,7 +50,7 @@ class GateResult:
         return f"logits to {self.max_relative_error:.1e} of their scale{agreement}"
 
 
-def agreement(session: Session, graph: FileGraph | GraphModule, images: Images) -> GateResult:
+def compare_with_onnxruntime(session: Session, graph: FileGraph | GraphModule, images: Images) -> LogitAgreement:
     """Compare the importer with onnxruntime on ``images`` float32 ``[B, C, H, W]`` in [0, 1]; B = 0 does not pass.
 
     The rule is that of the graph's arithmetic: an eight-bit file rounds between its operators, and what rounds the
@@ -65,7 +65,7 @@ def agreement(session: Session, graph: FileGraph | GraphModule, images: Images) 
     return compare_as(graph.arithmetic, decided, imported)
 
 
-def compare_as(arithmetic: Arithmetic, reference: Logits, other: Logits) -> GateResult:
+def compare_as(arithmetic: Arithmetic, reference: Logits, other: Logits) -> LogitAgreement:
     """Compare two sets of logits ``[B, K]`` of the same images, by the rule of the arithmetic that they come of.
 
     Args:
@@ -82,7 +82,7 @@ def compare_as(arithmetic: Arithmetic, reference: Logits, other: Logits) -> Gate
             return compare_logits(reference, other)
 
 
-def compare_predictions(reference: Logits, other: Logits) -> GateResult:
+def compare_predictions(reference: Logits, other: Logits) -> LogitAgreement:
     """Compare two sets of logits ``[B, K]`` by the classes that they predict, ties within ``INT8_STEP`` aside.
 
     And by the logits of the median image, so that few roundings that fall the other way do not count.
@@ -102,7 +102,7 @@ def compare_predictions(reference: Logits, other: Logits) -> GateResult:
     return replace(result, argmax_agreement=alike, passed=near and alike >= INT8_AGREEMENT)
 
 
-def compare_logits(reference: Logits, other: Logits, tolerance: float = RELATIVE_LOGIT_TOLERANCE) -> GateResult:
+def compare_logits(reference: Logits, other: Logits, tolerance: float = RELATIVE_LOGIT_TOLERANCE) -> LogitAgreement:
     """Compare two sets of logits ``[B, K]`` of the same images.
 
     The scale is a spread and not a magnitude, so that a constant added to all logits cannot hide a difference; and it
@@ -114,12 +114,12 @@ def compare_logits(reference: Logits, other: Logits, tolerance: float = RELATIVE
         tolerance: the largest relative error that passes.
     """
     if reference.shape != other.shape or reference.size == 0:
-        return GateResult(math.inf, 0.0, 0.0, passed=False)
+        return LogitAgreement(math.inf, 0.0, 0.0, passed=False)
     agree = float((reference.argmax(1) == other.argmax(1)).mean())
     if not (np.isfinite(reference).all() and np.isfinite(other).all()):
-        return GateResult(math.inf, agree, 0.0, passed=False)
+        return LogitAgreement(math.inf, agree, 0.0, passed=False)
     wide, narrow = reference.astype(np.float64), other.astype(np.float64)
     scale = float(np.median(wide.max(1) - wide.min(1)))
     difference = float(np.abs(wide - narrow).max())
     error = difference / scale if scale > 0 else (0.0 if difference == 0 else math.inf)
-    return GateResult(error, agree, scale, passed=error <= tolerance)
+    return LogitAgreement(error, agree, scale, passed=error <= tolerance)

@@ -32,12 +32,12 @@ from compressor.core.errors import UnreadableModelError, UnsupportedOperatorErro
 from compressor.system.memory import is_out_of_memory
 from exporters.differentiable.arithmetic import Arithmetic, arithmetic_of
 from exporters.differentiable.constants import to_tensor
-from exporters.differentiable.registry import Node, Operation, build, describe, saturates, severs
+from exporters.differentiable.registry import Node, Operation, blocks_gradient, build, describe_node, saturates
 
 MAX_CONSTANT_BYTES = 1 << 31
 """All weights and constants together: what one protobuf file can hold."""
 
-Watcher = Callable[[str, Tensor], None]
+ValueObserver = Callable[[str, Tensor], None]
 """Receives the name of a value and the value."""
 
 
@@ -86,11 +86,11 @@ class GraphModule(nn.Module):
         """
         return self.watched(x, None)
 
-    def watched(self, x: Tensor, look: Watcher | None) -> Tensor:
-        """The same, and tell ``look`` the name and the value of the input and of whatever an operator computes."""
+    def watched(self, x: Tensor, observe: ValueObserver | None) -> Tensor:
+        """The same, and tell ``observe`` the name and the value of the input and of whatever an operator computes."""
         values: dict[str, Tensor | None] = {"": None, self._input: x}
-        if look is not None:
-            look(self._input, x)
+        if observe is not None:
+            observe(self._input, x)
         values |= {name: self.get_buffer(buffer) for name, buffer in self._buffer_names.items()}
         for step in self._steps:
             try:
@@ -101,9 +101,9 @@ class GraphModule(nn.Module):
                 raise UnreadableModelError(f"the values do not fit together at {step.label}.") from error
             computed = dict(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=True))
             values.update(computed)
-            if look is not None:
+            if observe is not None:
                 for name, value in computed.items():
-                    look(name, value)
+                    observe(name, value)
             for name in step.released:
                 del values[name]
         logits = values[self._output]
@@ -140,16 +140,21 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False, quan
     steps = []
     for position, proto in enumerate(nodes):
         rounds = proto.op_type == "Cast" and computed_with.isdisjoint(proto.output)
-        moves = not moving.isdisjoint(proto.input)
+        depends_on_input = not moving.isdisjoint(proto.input)
         operation = build(
-            proto, opset, straight_through=straight_through, rounds=rounds, quantises=quantises, moves=moves
+            proto,
+            opset,
+            straight_through=straight_through,
+            rounds=rounds,
+            quantises=quantises,
+            depends_on_input=depends_on_input,
         )
-        label = describe(proto, opset)
+        label = describe_node(proto, opset)
         outputs = tuple(name for name in proto.output if name)
         if not known.issuperset(proto.input) or not known.isdisjoint(outputs) or len(set(outputs)) != len(outputs):
             raise UnreadableModelError(f"the graph is not in order at {label}.")
         known.update(outputs)
-        if moves and not severs(proto.op_type):
+        if depends_on_input and not blocks_gradient(proto.op_type):
             moving.update(outputs)
         # The buffers live on in the module; dropping them here only forgets the name.
         done = {name for name in proto.input if name and last_read[name] == position and name != output}

@@ -30,7 +30,8 @@ class Node:
         straight_through: whether operators that saturate let gradients through where they do.
         rounds: of a Cast to float16, whether nothing but other Casts reads its value.
         quantises: of a QuantizeLinear, whether it rounds.
-        moves: whether one of its inputs may have a gradient: it comes from the image, and is no shape or truth value.
+        depends_on_input: whether one of its inputs may have a gradient: it is computed from the image, and is no shape
+            or truth value.
     """
 
     proto: onnx.NodeProto
@@ -39,7 +40,7 @@ class Node:
     straight_through: bool
     rounds: bool = False
     quantises: bool = True
-    moves: bool = True
+    depends_on_input: bool = True
     _asked: set[str] = field(default_factory=set)
 
     def integer(self, name: str, default: int | None = None) -> int:
@@ -91,7 +92,7 @@ class Node:
         self.require(len(set(names)) == len(names), "an attribute given twice")
 
     def __str__(self) -> str:
-        return f"operator {describe(self.proto, self.opset)}"
+        return f"operator {describe_node(self.proto, self.opset)}"
 
     def _value(self, name: str, kind: int, default: Any) -> Any:
         self._asked.add(name)
@@ -115,14 +116,14 @@ class _Entry:
     builder: Builder
     several_outputs: bool
     saturates: bool
-    severs: bool
+    blocks_gradient: bool
 
 
 _ENTRIES: dict[str, _Entry] = {}
 
 
 def operator(
-    name: str, *versions: int, several_outputs: bool = False, saturates: bool = False, severs: bool = False
+    name: str, *versions: int, several_outputs: bool = False, saturates: bool = False, blocks_gradient: bool = False
 ) -> Callable[[Builder], Builder]:
     """Register the builder of an operator of the default domain, for the versions of it that it implements.
 
@@ -131,7 +132,7 @@ def operator(
         versions: the opsets in which these meanings of it began.
         several_outputs: whether its operation gives a tuple; all other outputs but the first are refused elsewhere.
         saturates: whether ``straight_through`` changes its gradient.
-        severs: whether its output has no gradient: a shape, a position, a truth value.
+        blocks_gradient: whether its output has no gradient: a shape, a position, a truth value.
 
     Raises:
         ValueError: the operator is registered already.
@@ -140,7 +141,7 @@ def operator(
     def register(builder: Builder) -> Builder:
         if name in _ENTRIES:
             raise ValueError(f"the operator {name!r} is registered twice")
-        _ENTRIES[name] = _Entry(frozenset(versions), builder, several_outputs, saturates, severs)
+        _ENTRIES[name] = _Entry(frozenset(versions), builder, several_outputs, saturates, blocks_gradient)
         return builder
 
     return register
@@ -153,7 +154,7 @@ def build(
     straight_through: bool,
     rounds: bool = False,
     quantises: bool = True,
-    moves: bool = True,
+    depends_on_input: bool = True,
 ) -> Operation:
     """The operation that a node stands for; the options are those of :class:`Node`.
 
@@ -161,7 +162,7 @@ def build(
         UnsupportedOperatorError: a custom domain, an unknown operator, version, attribute, or a second output.
         UnreadableModelError: the node does not fit its operator's definition.
     """
-    unknown = UnsupportedOperatorError(f"the importer has no operator {describe(proto, opset)}.", _HINT)
+    unknown = UnsupportedOperatorError(f"the importer has no operator {describe_node(proto, opset)}.", _HINT)
     if proto.domain not in ("", "ai.onnx") or proto.op_type not in _ENTRIES:
         raise unknown
     try:
@@ -171,7 +172,7 @@ def build(
     entry = _ENTRIES[proto.op_type]
     if schema.since_version not in entry.versions:
         raise unknown
-    node = Node(proto, opset, schema.since_version, straight_through, rounds, quantises, moves)
+    node = Node(proto, opset, schema.since_version, straight_through, rounds, quantises, depends_on_input)
     if not schema.min_input <= len(proto.input) <= schema.max_input:
         raise UnreadableModelError(f"{node} takes another number of inputs than {len(proto.input)}.")
     if entry.several_outputs:
@@ -216,12 +217,12 @@ def saturates(name: str) -> bool:
     return _ENTRIES[name].saturates
 
 
-def severs(name: str) -> bool:
+def blocks_gradient(name: str) -> bool:
     """Whether no gradient passes through an operator that can be imported."""
-    return _ENTRIES[name].severs
+    return _ENTRIES[name].blocks_gradient
 
 
-def describe(proto: onnx.NodeProto, opset: int) -> str:
+def describe_node(proto: onnx.NodeProto, opset: int) -> str:
     """An operator with its domain, opset and node, for messages; names from the file are shortened."""
     node = proto.name or (proto.output[0] if proto.output else "")
     return f"{proto.op_type[:60]!r} (domain {proto.domain[:60] or 'ai.onnx'}, opset {opset}, node {node[:60]!r})"

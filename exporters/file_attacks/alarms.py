@@ -12,14 +12,14 @@ from compressor.numerics.randomness import derive_seed, make_generator
 from compressor.numerics.sampling import random_order
 from compressor.numerics.statistics import clopper_pearson
 from exporters.claim.evidence import Floats, Integers
-from exporters.file_attacks.attacks import FGSM, SQUARE, Attempt, Outcome, run_attempts
+from exporters.file_attacks.attacks import FGSM, SQUARE, AttackOutcome, Attempt, run_attempts
 from exporters.file_attacks.gradients import Gradients
-from exporters.file_attacks.random_images import draw_inside
+from exporters.file_attacks.random_images import draw_in_ball
 from exporters.file_attacks.target import Margins, Target
 from exporters.file_attacks.white_box import WhiteBox
 
 USELESS_GRADIENTS_ALLOWED = 0.05
-UPSET_ALLOWED = 0.005
+WEAKER_ADVANTAGE_ALLOWED = 0.005
 """The part of the images by which a weaker attack may beat a stronger one."""
 
 _HALF = Threat("Linf", "0.5")
@@ -27,7 +27,7 @@ _HALF_IMAGES = 16
 _BATCH = 64
 
 
-def reaches(gradients: Gradients, images: Floats, labels: Integers) -> Margins:
+def gradient_reach(gradients: Gradients, images: Floats, labels: Integers) -> Margins:
     r"""How far each image's gradient reaches: ``||grad lead||_1 / |lead|``, float64 ``[B]``; 0 where it is not finite.
 
     To first order a change of ``1 / reach`` in every pixel undoes the lead. Below 1 not even the change from black to
@@ -45,7 +45,7 @@ def reaches(gradients: Gradients, images: Floats, labels: Integers) -> Margins:
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def upsets(outcome: Outcome) -> list[Alarm]:
+def weaker_attack_alarms(outcome: AttackOutcome) -> list[Alarm]:
     """Attacks that broke images which a stronger one left standing, beyond chance.
 
     The suite runs its attacks from the strongest to the weakest, so whatever Square or FGSM broke is such an image.
@@ -58,12 +58,12 @@ def upsets(outcome: Outcome) -> list[Alarm]:
     ):
         count = outcome.counts.get(attack, 0)
         lower, _ = clopper_pearson(count, total, 0.95, "lower")
-        if lower > UPSET_ALLOWED:
+        if lower > WEAKER_ADVANTAGE_ALLOWED:
             found.append(Alarm(name, f"{meaning}: it broke {count} of {total} images that they left standing"))
     return found
 
 
-def tied(outcome: Outcome, by_format: float = 0.0) -> list[str]:
+def tie_signs(outcome: AttackOutcome, by_format: float = 0.0) -> list[str]:
     """Images that stand only because the file ties, or nearly ties, on a picture that an attack found.
 
     Args:
@@ -72,12 +72,12 @@ def tied(outcome: Outcome, by_format: float = 0.0) -> list[str]:
     """
     count, total = int(outcome.near_ties.sum()), len(outcome.near_ties)
     lower, _ = clopper_pearson(count, total, 0.95, "lower")
-    if lower <= max(UPSET_ALLOWED, by_format):
+    if lower <= max(WEAKER_ADVANTAGE_ALLOWED, by_format):
         return []
     return [f"{count} of {total} images stand by a tie: the right class neither leads nor trails beyond doubt"]
 
 
-def answers_one_class(
+def file_predicts_one_class(
     target: Target, images: Floats, labels: Integers, x_adv: Floats, threat: Threat, seed: int
 ) -> bool:
     """Whether the file gives everything the same class, beyond doubt: nothing can break such a classifier.
@@ -99,12 +99,12 @@ def answers_one_class(
     noise = torch.rand((_BATCH, *images.shape[1:]), generator=make_generator(seed, "noise")).numpy()
     signs = torch.randint(0, 2, images.shape, generator=make_generator(seed, "signs")).numpy().astype(np.float32)
     corners = np.clip(images + np.float32(threat.radius) * (2 * signs - 1), 0, 1)
-    asked = np.concatenate([images, draw_inside(images, threat, seed), corners, x_adv, noise])
+    asked = np.concatenate([images, draw_in_ball(images, threat, seed), corners, x_adv, noise])
     leads, ties = target.judge(asked, np.full(len(asked), common))
     return bool((leads > ties).all())
 
 
-def half_range_survivors(
+def count_robust_at_half_range(
     target: Target, gradients: Gradients, images: Floats, labels: Integers, seed: int
 ) -> tuple[int, int]:
     """How many images survive eps = 0.5, which no classifier can, out of how many that were tried.

@@ -46,7 +46,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class AttackOutcome:
     """What a list of attempts did to m images.
 
     Attributes:
@@ -151,7 +151,7 @@ def run_attempts(
     seed: int,
     on_progress: OnProgress | None = None,
     deadline: Deadline | None = None,
-) -> Outcome:
+) -> AttackOutcome:
     """Run each attempt on the images that the ones before it left standing.
 
     An image counts as broken when the session gets a picture wrong, beyond the picture's own tolerance, that lies in
@@ -176,30 +176,30 @@ def run_attempts(
     by = dict.fromkeys(np.flatnonzero(broken).tolist(), NATURAL)
     counts = {NATURAL: int(broken.sum())}
     for attempt in attempts:
-        standing = np.flatnonzero(~broken)
-        for start in range(0, len(standing), _BATCH):
+        robust_so_far = np.flatnonzero(~broken)
+        for start in range(0, len(robust_so_far), _BATCH):
             if deadline.is_over():
                 finished = False
                 break
-            part = standing[start : start + _BATCH]
+            part = robust_so_far[start : start + _BATCH]
             x, y = images[part], labels[part]
             generator = make_generator(seed, attempt.name, start)
             result = attempt.attack(attempt.model, torch.from_numpy(x), torch.from_numpy(y), threat, generator)
             found = np.ascontiguousarray(result.x_adv.detach().cpu().numpy(), dtype=np.float32)
             inside = inside_ball(found, x, threat)
             lead, tolerance = target.judge(found, y)
-            fell = inside & (lead < -tolerance)
+            newly_broken = inside & (lead < -tolerance)
             near[part] |= inside & (np.abs(lead) <= tolerance)
             # An attack that gives up may hand back the image itself, which is no picture of its own.
             moved = inside & (found != x).any(axis=(1, 2, 3))
-            nearest = fell | (moved & ((lead < leads[part]) | ~tried[part]))
+            nearest = newly_broken | (moved & ((lead < leads[part]) | ~tried[part]))
             tried[part] |= moved
             x_adv[part[nearest]], leads[part[nearest]] = found[nearest], lead[nearest]
-            broken[part[fell]] = True
-            by |= dict.fromkeys(part[fell].tolist(), attempt.name)
+            broken[part[newly_broken]] = True
+            by |= dict.fromkeys(part[newly_broken].tolist(), attempt.name)
             if on_progress is not None:
-                on_progress(attempt.name, min(start + _BATCH, len(standing)), len(standing))
-        counts[attempt.name] = int(broken[standing].sum())
+                on_progress(attempt.name, min(start + _BATCH, len(robust_so_far)), len(robust_so_far))
+        counts[attempt.name] = int(broken[robust_so_far].sum())
         if not finished:
             break
-    return Outcome(x_adv, broken, leads, near & ~broken, by, counts, finished)
+    return AttackOutcome(x_adv, broken, leads, near & ~broken, by, counts, finished)

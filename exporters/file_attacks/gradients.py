@@ -10,7 +10,7 @@ import onnx
 from torch import Tensor, nn
 
 from exporters.claim.evidence import Floats
-from exporters.differentiable import FileGraph, FileModel, GateResult, agreement, open_graph
+from exporters.differentiable import FileGraph, FileModel, LogitAgreement, compare_with_onnxruntime, open_graph
 from exporters.file_attacks.target import MARGIN, Target
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -42,7 +42,7 @@ class Gradients:
 
 def open_gradients(
     target: Target, model: onnx.ModelProto, images: Floats, drawn: Floats
-) -> tuple[Gradients | None, GateResult]:
+) -> tuple[Gradients | None, LogitAgreement]:
     """Import the graph, hold its logits against the session's, and join the two.
 
     Args:
@@ -59,8 +59,8 @@ def open_gradients(
         UnsupportedOperatorError: the graph holds an operator that has no gradient here.
     """
     session = target.session
-    graph = open_graph(model, session.presentation)
-    gate = min((agreement(session, graph, part) for part in (images, drawn)), key=_badness)
+    graph = open_graph(model, session.input_layout)
+    gate = min((compare_with_onnxruntime(session, graph, part) for part in (images, drawn)), key=_badness)
     if not gate.passed:
         return None, gate
     answers = session(images)
@@ -73,7 +73,7 @@ def open_gradients(
         return _LogOf(file_model) if softmax else file_model
 
     def other(**options: bool) -> nn.Module:
-        return module(open_graph(model, session.presentation, **options))
+        return module(open_graph(model, session.input_layout, **options))
 
     # log(p_w / p_y) > MARGIN means p_w - p_y > MARGIN * p_w / (1 + MARGIN), and no range of p exceeds its largest.
     return Gradients(
@@ -91,7 +91,7 @@ def _scale(logits: Floats) -> float:
     return float(np.median(np.ptp(logits.astype(np.float64), axis=1))) or 1.0
 
 
-def _badness(found: GateResult) -> tuple[bool, float, float]:
+def _badness(found: LogitAgreement) -> tuple[bool, float, float]:
     """What a worse gate has less of."""
     return found.passed, found.argmax_agreement, -found.max_relative_error
 

@@ -32,7 +32,7 @@ _FAR_POINTS, _NEAR_POINTS = 32, 8
 
 
 @dataclass(frozen=True, eq=False)
-class Leads:
+class ClassLeads:
     """How far one class leads another on each of n images, with the gradients that an attack climbs.
 
     Attributes:
@@ -78,12 +78,12 @@ class Leads:
         return np.asarray(~explained.numpy())
 
 
-def journeys(
+def completeness_alarms(
     target: Target,
     gradients: Gradients,
     natural: Floats,
     labels: Integers,
-    standing: Integers,
+    robust_so_far: Integers,
     threat: Threat,
     seed: int,
 ) -> list[Alarm]:
@@ -100,15 +100,15 @@ def journeys(
         gradients: what the attacks climbed.
         natural: float32 ``[n, C, H, W]``: all images.
         labels: int64 ``[n]``.
-        standing: int64 ``[m]``: positions of those that no attack broke.
+        robust_so_far: int64 ``[m]``: positions of those that no attack broke.
         threat: the ball.
         seed: of the choices and of the points on the ways.
     """
-    chosen, ends, answers = _pairs(target, natural, labels, standing, seed)
+    chosen, ends, answers = _pairs(target, natural, labels, robust_so_far, seed)
     if len(chosen) == 0:
         return []  # the same answer everywhere: there is no way to another
     right = labels[chosen]
-    leads = Leads(gradients, torch.from_numpy(right), torch.from_numpy(answers))
+    leads = ClassLeads(gradients, torch.from_numpy(right), torch.from_numpy(answers))
     start, generator = torch.from_numpy(natural[chosen]), make_generator(seed, "journeys")
     end = torch.from_numpy(ends)
     far = leads.mean_gradient(start, end, _FAR_POINTS, generator)
@@ -126,21 +126,23 @@ def journeys(
             )
             found.append(Alarm("unaccounted-answers", detail))
     stepped = _one_step(start, far, threat, generator).numpy()
-    fell = int((target.breaks(stepped, right) & inside_ball(stepped, natural[chosen], threat)).sum())
-    if _exceeds(fell, len(chosen), STEP_ALLOWED):
-        detail = f"one step along the gradients on the way to another class broke {fell} of {len(chosen)} images that "
+    broken = int((target.breaks(stepped, right) & inside_ball(stepped, natural[chosen], threat)).sum())
+    if _exceeds(broken, len(chosen), STEP_ALLOWED):
+        detail = (
+            f"one step along the gradients on the way to another class broke {broken} of {len(chosen)} images that "
+        )
         found.append(Alarm("slope-out-of-sight", detail + "all attacks left standing"))
     return found
 
 
 def _pairs(
-    target: Target, natural: Floats, labels: Integers, standing: Integers, seed: int
+    target: Target, natural: Floats, labels: Integers, robust_so_far: Integers, seed: int
 ) -> tuple[Integers, Floats, Integers]:
     """Some standing images, for each a picture that is answered otherwise, and how: an image, or else a negative."""
     pictures = np.concatenate([natural, 1 - natural])
     answers = target.session(pictures).argmax(axis=1)
     order = random_order(derive_seed(seed, "destinations"), len(natural))
-    chosen = standing[random_order(derive_seed(seed, "departures"), len(standing))[:_IMAGES]]
+    chosen = robust_so_far[random_order(derive_seed(seed, "departures"), len(robust_so_far))[:_IMAGES]]
     pairs = []
     for turn, position in enumerate(chosen.tolist()):
         candidates = np.concatenate([np.roll(order, -turn), len(natural) + order])

@@ -10,7 +10,7 @@ from compressor.numerics.randomness import make_generator
 from exporters.claim.evidence import Floats
 
 
-def draw_inside(images: Floats, threat: Threat, seed: int) -> Floats:
+def draw_in_ball(images: Floats, threat: Threat, seed: int) -> Floats:
     """One uniform draw from the ball of each image, clipped to [0, 1]: float32 ``[B, C, H, W]`` like ``images``."""
     generator = make_generator(seed, "draw inside")
     start = ascend(_no_objective, torch.from_numpy(images), threat, generator, steps=0, step_size=0.0)

@@ -59,7 +59,7 @@ def replay(evidence: Evidence, target: Target, threat: Threat) -> Replay:
     )
 
 
-def unsteady(images: Floats, target: Target, seed: int) -> tuple[int, ...]:
+def find_nondeterministic(images: Floats, target: Target, seed: int) -> tuple[int, ...]:
     """Images whose logits depend on the batch they came in, or on when they were asked for.
 
     Every image alone; then all of them in another order each time, once in full batches and then in batches of random
@@ -86,7 +86,7 @@ def unsteady(images: Floats, target: Target, seed: int) -> tuple[int, ...]:
     return tuple(np.flatnonzero(differs).tolist())
 
 
-def unsteady_leads(target: Target, images: Floats, labels: Integers, leads: Margins) -> Bits:
+def find_nondeterministic_leads(target: Target, images: Floats, labels: Integers, leads: Margins) -> Bits:
     """Which images, asked for one by one, have another lead than in the batch of the attack that made them.
 
     Args:

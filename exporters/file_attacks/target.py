@@ -77,7 +77,7 @@ class Target:
         return np.asarray(leads < -tolerances)
 
 
-def open_target(session: Session, images: Floats, model: onnx.ModelProto) -> Target:
+def open_file_target(session: Session, images: Floats, model: onnx.ModelProto) -> Target:
     """Measure the logit scale on ``images`` ``[n, C, H, W]``, and take decisions within its ten-thousandth as ties.
 
     The scale is the median image's range of logits, and for the ties never more than 1: a file whose logits are huge

@@ -50,13 +50,13 @@ class WhiteBox:
         def objective(x_adv: Tensor, index: Tensor) -> Tensor:
             logits = model(x_adv)
             values = self._loss(logits, y[index], targets[index])
-            return torch.where(self._fallen(logits, y[index]), torch.inf, values)
+            return torch.where(self._misclassified(logits, y[index]), torch.inf, values)
 
         x_adv = ascend(
             objective, x, threat, generator, steps=self.steps, step_size=self.step * threat.radius, start="uniform"
         )
         with torch.no_grad():
-            return AttackResult(x_adv, self._fallen(model(x_adv), y))
+            return AttackResult(x_adv, self._misclassified(model(x_adv), y))
 
     def _loss(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
         if self.loss == "cross_entropy":
@@ -74,7 +74,7 @@ class WhiteBox:
         targets: Tensor = wrong.topk(rank, dim=1).indices[:, -1]
         return targets
 
-    def _fallen(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _misclassified(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = logits.detach()
         own = _SLACK * MARGIN * (logits.amax(1) - logits.amin(1))
         return (losses.cw_margin(logits, labels) > own.clamp_max(self.tolerance)) | ~logits.isfinite().all(1)

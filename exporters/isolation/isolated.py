@@ -9,14 +9,14 @@ from time import monotonic
 
 from compressor.core.errors import UsageError
 from compressor.core.reporting import OnProgress
-from compressor.system.memory import speaks_of_lacking_memory
+from compressor.system.memory import is_out_of_memory_message
 from compressor.system.sizes import format_size
 from exporters.isolation import messages
 from exporters.isolation.memory_limit import default_limit, is_supported
-from exporters.isolation.messages import MalformedMessageError, Message, take
+from exporters.isolation.messages import MalformedMessageError, Message, require_field
 from exporters.isolation.process import Child
-from exporters.verification.request import Request, command_of, refuse_nonsense
-from exporters.verification.verdict import MORE_MEMORY, NOT_DECIDED, Broken, Check, Verdict
+from exporters.verification.request import Request, command_of, refuse_invalid_request
+from exporters.verification.verdict import MORE_MEMORY, NOT_DECIDED, BrokenImage, Check, Verdict
 
 ISOLATION, MEMORY = "isolation", "memory limit"
 """No steps of the protocol: what bounded them."""
@@ -68,7 +68,7 @@ def verify_isolated(
         CompressError: as the verification in this process would.
         TypeError: the dataset is open already.
     """
-    refuse_nonsense(request)
+    refuse_invalid_request(request)
     limit, unlimited = _limit(request, memory_limit)
     asked = {
         "request": messages.request_to_json(request),
@@ -105,7 +105,7 @@ class _Conversation:
         self._limit = limit
         self._step = _START
         self._so_far = _nothing_known(request)
-        self._broken: list[Broken] = []
+        self._broken: list[BrokenImage] = []
         self._silent = 0.0
         self._hard_stop: float | None = None
 
@@ -143,23 +143,27 @@ class _Conversation:
                 if self._request.time_limit is not None:
                     self._hard_stop = monotonic() + self._request.time_limit + GRACE_SECONDS
             case "progress" if listener.on_progress is not None:
-                done, total = take(message, "done", int), take(message, "total", int)
-                listener.on_progress(take(message, "name", str), done, total)
+                done, total = require_field(message, "done", int), require_field(message, "total", int)
+                listener.on_progress(require_field(message, "name", str), done, total)
             case "warning" if listener.on_warning is not None:
-                listener.on_warning(take(message, "text", str))
+                listener.on_warning(require_field(message, "text", str))
             case "step":
-                self._step = take(message, "step", str)
-                self._so_far = messages.verdict_from_json(take(message, "verdict", dict))
+                self._step = require_field(message, "step", str)
+                self._so_far = messages.verdict_from_json(require_field(message, "verdict", dict))
             case "broken":
                 self._broken.append(messages.broken_from_json(message))
             case "verdict":
-                return self._own(messages.verdict_from_json(take(message, "verdict", dict), tuple(self._broken)))
+                return self._own(
+                    messages.verdict_from_json(require_field(message, "verdict", dict), tuple(self._broken))
+                )
             case "error":
                 raise messages.error_from_json(message)
             case "missing":
-                raise ModuleNotFoundError(take(message, "message", str), name=take(message, "name", str))
+                raise ModuleNotFoundError(
+                    require_field(message, "message", str), name=require_field(message, "name", str)
+                )
             case "crash":
-                return self._crashed(take(message, "name", str), take(message, "message", str))
+                return self._crashed(require_field(message, "name", str), require_field(message, "message", str))
         return None
 
     def _own(self, verdict: Verdict) -> Verdict:
@@ -168,7 +172,7 @@ class _Conversation:
 
     def _died(self) -> Verdict:
         ending = self._child.ending()
-        if speaks_of_lacking_memory(self._child.printed):
+        if is_out_of_memory_message(self._child.printed):
             return self._cut_short(f"it {ending}, out of memory{self._bound()}", MORE_MEMORY)
         cause = "The file made a library crash"
         if "SIGKILL" in ending:
@@ -178,7 +182,7 @@ class _Conversation:
         return self._cut_short(f"it {ending}", f"{cause}.")
 
     def _crashed(self, name: str, message: str) -> Verdict:
-        if name == MemoryError.__name__ or speaks_of_lacking_memory(message):
+        if name == MemoryError.__name__ or is_out_of_memory_message(message):
             return self._cut_short(f"it was out of memory{self._bound()}", MORE_MEMORY)
         return self._cut_short(f"internal error: {name}: {message}", _INTERNAL)
 

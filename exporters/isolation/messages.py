@@ -19,11 +19,11 @@ from compressor.core.errors import CompressError
 from compressor.core.types import DatasetSpec, Normalization, Threat
 from exporters.model_file.preprocessing import Preprocessing
 from exporters.verification.policies import Policies
-from exporters.verification.request import HeldData, Request
+from exporters.verification.request import Request, VerifierData
 from exporters.verification.verdict import (
     Answer,
     Assurance,
-    Broken,
+    BrokenImage,
     Check,
     PolicyResult,
     PolicyStatus,
@@ -68,7 +68,7 @@ def decode(line: bytes) -> Message:
     return message
 
 
-def take(message: Message, name: str, kind: type[T]) -> T:
+def require_field(message: Message, name: str, kind: type[T]) -> T:
     """A part of a message.
 
     Raises:
@@ -108,7 +108,7 @@ def request_from_json(plain: Message) -> Request:
     values["threat"] = _threat_from_json(plain["threat"])
     values["preprocessing"] = _preprocessing_from_json(plain["preprocessing"])
     if (data := plain["data"]) is not None:
-        values["data"] = HeldData(DatasetSpec(**data["source"]), _path(data["data_dir"]), data["download"])
+        values["data"] = VerifierData(DatasetSpec(**data["source"]), _path(data["data_dir"]), data["download"])
     return Request(**values)
 
 
@@ -121,7 +121,7 @@ def verdict_to_json(verdict: Verdict) -> Message:
     return plain
 
 
-def verdict_from_json(plain: Message, failures: tuple[Broken, ...] = ()) -> Verdict:
+def verdict_from_json(plain: Message, failures: tuple[BrokenImage, ...] = ()) -> Verdict:
     """What :func:`verdict_to_json` was given, with the broken images that came before it.
 
     Raises:
@@ -162,7 +162,7 @@ def _is_sound(verdict: Verdict) -> bool:
     )
 
 
-def broken_to_json(broken: Broken) -> Message:
+def broken_to_json(broken: BrokenImage) -> Message:
     """A broken image, its pixels in base64."""
     return {
         "index": broken.index,
@@ -175,7 +175,7 @@ def broken_to_json(broken: Broken) -> Message:
     }
 
 
-def broken_from_json(plain: Message) -> Broken:
+def broken_from_json(plain: Message) -> BrokenImage:
     """What :func:`broken_to_json` was given.
 
     Raises:
@@ -185,7 +185,7 @@ def broken_from_json(plain: Message) -> Broken:
 
     try:
         shape = tuple(int(side) for side in plain["shape"])
-        return Broken(
+        return BrokenImage(
             index=int(plain["index"]),
             label=int(plain["label"]),
             predicted=int(plain["predicted"]),

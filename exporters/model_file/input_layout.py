@@ -23,7 +23,7 @@ CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True)
-class Presentation:
+class InputLayout:
     """How images ``[B, C, H, W]`` in [0, 1] become the input of a file.
 
     Attributes:
@@ -60,7 +60,7 @@ class Presentation:
 
 
 @dataclass(frozen=True)
-class Form:
+class DeclaredLayout:
     """What the sizes of a file's input and output say.
 
     Attributes:
@@ -79,7 +79,7 @@ class Form:
     channels_last: bool
     batch: int | None
 
-    def presentation(self, given: Preprocessing | None = None) -> Presentation:
+    def input_layout(self, given: Preprocessing | None = None) -> InputLayout:
         """The form with what the file leaves open filled in.
 
         Raises:
@@ -103,7 +103,7 @@ class Form:
                 "Give --mean and --std one number, or one for each channel.",
             )
         shape = (self.channels, height, width)
-        return Presentation(shape, self.classes, self.channels_last, self.batch, given.normalization)
+        return InputLayout(shape, self.classes, self.channels_last, self.batch, given.normalization)
 
     def __str__(self) -> str:
         sides = [str(size or "?") for size in (self.height, self.width)]
@@ -111,7 +111,7 @@ class Form:
         return f"images of {'x'.join(axes)}, {'any number' if self.batch is None else self.batch} at once"
 
 
-def read_form(image: Sizes, logits: Sizes) -> Form:
+def read_declared_layout(image: Sizes, logits: Sizes) -> DeclaredLayout:
     """Tell layout, batch and classes by the sizes of a file's input and output.
 
     The first axis is the batch. Channels are the axis behind it if that is of size 1 or 3, else the last one. Axes of
@@ -139,4 +139,4 @@ def read_form(image: Sizes, logits: Sizes) -> Form:
         raise UnreadableModelError("the model does not give one row of logits for each image.")
     if logits[1] is None or logits[1] < 2:
         raise UnreadableModelError("the model does not have a fixed number of 2 or more classes.")
-    return Form(channels, height, width, logits[1], channels_last, image[0])
+    return DeclaredLayout(channels, height, width, logits[1], channels_last, image[0])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compressor.core.errors import MissingDeviceError, MissingInputError, UnreadableModelError, UsageError
 from compressor.system.threads import available_threads
-from exporters.model_file.input_layout import Sizes, read_form
+from exporters.model_file.input_layout import Sizes, read_declared_layout
 from exporters.model_file.preprocessing import Preprocessing
 
 Provider = Literal["cpu", "cuda"]
@@ -51,7 +51,7 @@ class Session:
         batch_size: images in one run, at most.
         input_name: the name of the image input.
         output_name: the name of the logits output.
-        presentation: how the file wants its images.
+        input_layout: how the file wants its images.
         image_shape: ``(C, H, W)`` of the images it takes.
         classes: ``K``, how many logits it gives.
         on_run: called before each run, so that a watcher can tell a slow file from one that hangs.
@@ -70,9 +70,9 @@ class Session:
         self.provider = provider
         self.threads = threads
         (self.input_name, image), (self.output_name, logits) = _image_input(inner), _logits_output(inner)
-        self.presentation = read_form(image, logits).presentation(preprocessing)
-        self.image_shape, self.classes = self.presentation.image_shape, self.presentation.classes
-        self.batch_size = min(batch_size, self.presentation.batch or batch_size)
+        self.input_layout = read_declared_layout(image, logits).input_layout(preprocessing)
+        self.image_shape, self.classes = self.input_layout.image_shape, self.input_layout.classes
+        self.batch_size = min(batch_size, self.input_layout.batch or batch_size)
         self.on_run: Callable[[], None] | None = None
 
     def __call__(self, images: Images, *, batch_size: int | None = None) -> Logits:
@@ -88,7 +88,7 @@ class Session:
             UnreadableModelError: onnxruntime failed, or the output is not one row of logits an image.
         """
         self._check(images)
-        size = min(batch_size or self.batch_size, self.presentation.batch or len(images) or 1)
+        size = min(batch_size or self.batch_size, self.input_layout.batch or len(images) or 1)
         chunks = [self._run(images[start : start + size]) for start in range(0, len(images), size)]
         return np.concatenate(chunks) if chunks else np.zeros((0, self.classes), dtype=np.float32)
 
@@ -116,10 +116,10 @@ class Session:
     def _run(self, images: Images) -> Logits:
         if self.on_run is not None:
             self.on_run()
-        batch = self.presentation.batch or len(images)
+        batch = self.input_layout.batch or len(images)
         filled = np.concatenate([images, images[-1:].repeat(batch - len(images), 0)]) if batch > len(images) else images
         try:
-            (logits,) = self._inner.run([self.output_name], {self.input_name: self.presentation.of_array(filled)})
+            (logits,) = self._inner.run([self.output_name], {self.input_name: self.input_layout.of_array(filled)})
         except _ort_errors() as error:
             raise UnreadableModelError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
         # Some exporters leave axes of size one behind the classes.

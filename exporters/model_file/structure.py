@@ -15,7 +15,7 @@ from onnx import TensorProto
 from compressor.core.errors import MissingInputError, UnreadableModelError
 from compressor.system.files import read_regular
 from compressor.system.memory import is_out_of_memory
-from exporters.model_file.input_layout import Form, read_form
+from exporters.model_file.input_layout import DeclaredLayout, read_declared_layout
 from exporters.model_file.opset import opset_of
 
 _DEFAULT_DOMAIN = ("", "ai.onnx")
@@ -46,7 +46,7 @@ class Limits:
     classes: int = 100_000
 
 
-class Finding(NamedTuple):
+class StructureFinding(NamedTuple):
     """One check: its name, ``passed``, and what was found."""
 
     name: str
@@ -59,7 +59,7 @@ class CheckedModel(NamedTuple):
 
     model: onnx.ModelProto
     data: bytes
-    findings: list[Finding]
+    findings: list[StructureFinding]
 
 
 def load_untrusted(path: Path, limits: Limits | None = None) -> CheckedModel:
@@ -75,13 +75,13 @@ def load_untrusted(path: Path, limits: Limits | None = None) -> CheckedModel:
     """
     limits = limits or Limits()
     data = _read(path, limits)
-    model = parse(data)
-    findings = [Finding("size", "passed", f"{len(data):,} bytes")]
+    model = parse_model(data)
+    findings = [StructureFinding("size", "passed", f"{len(data):,} bytes")]
     findings += check_structure(model, limits, file_bytes=len(data))
     return CheckedModel(model, data, findings)
 
 
-def parse(data: bytes) -> onnx.ModelProto:
+def parse_model(data: bytes) -> onnx.ModelProto:
     """Decode a model.
 
     Raises:
@@ -100,7 +100,7 @@ def parse(data: bytes) -> onnx.ModelProto:
     return model
 
 
-def check_structure(model: onnx.ModelProto, limits: Limits, *, file_bytes: int) -> list[Finding]:
+def check_structure(model: onnx.ModelProto, limits: Limits, *, file_bytes: int) -> list[StructureFinding]:
     """Check everything that can be checked without running the model; one finding a check.
 
     Args:
@@ -138,10 +138,10 @@ def _read(path: Path, limits: Limits) -> bytes:
     return data
 
 
-def _check_nodes(model: onnx.ModelProto, limits: Limits) -> Finding:
+def _check_nodes(model: onnx.ModelProto, limits: Limits) -> StructureFinding:
     count = len(model.graph.node)
     _require(count <= limits.nodes, f"the model has {count:,} operators, and the limit is {limits.nodes:,}.")
-    return Finding("nodes", "passed", f"{count:,} operators")
+    return StructureFinding("nodes", "passed", f"{count:,} operators")
 
 
 def _names(model: onnx.ModelProto) -> Iterator[Any]:
@@ -155,15 +155,15 @@ def _names(model: onnx.ModelProto) -> Iterator[Any]:
     yield from (text for entry in model.metadata_props for text in (entry.key, entry.value))
 
 
-def _check_metadata(model: onnx.ModelProto, limits: Limits) -> Finding:
+def _check_metadata(model: onnx.ModelProto, limits: Limits) -> StructureFinding:
     size = sum(len(entry.key.encode()) + len(entry.value.encode()) for entry in model.metadata_props)
     _require(size <= limits.metadata_bytes, f"the model's metadata is larger than {limits.metadata_bytes:,} bytes.")
     keys = [entry.key for entry in model.metadata_props]
     _require(len(set(keys)) == len(keys), "the model's metadata gives one key twice.")
-    return Finding("metadata", "passed", f"{len(keys)} entries, {size:,} bytes")
+    return StructureFinding("metadata", "passed", f"{len(keys)} entries, {size:,} bytes")
 
 
-def _check_domains(model: onnx.ModelProto) -> Finding:
+def _check_domains(model: onnx.ModelProto) -> StructureFinding:
     # Exporters name domains that no operator is of; those do no harm.
     foreign = {node.domain for node in model.graph.node} - set(_DEFAULT_DOMAIN)
     if foreign:
@@ -173,10 +173,10 @@ def _check_domains(model: onnx.ModelProto) -> Finding:
         )
     opset = opset_of(model)
     _require(opset is not None, "the model does not say which opset it uses.")
-    return Finding("domains", "passed", f"only ONNX operators, opset {opset}")
+    return StructureFinding("domains", "passed", f"only ONNX operators, opset {opset}")
 
 
-def _check_nesting(model: onnx.ModelProto) -> Finding:
+def _check_nesting(model: onnx.ModelProto) -> StructureFinding:
     _require(not model.functions, "the model has nested functions, which could hide what it computes.")
     _require(not model.training_info, "the model has training information, which could change its weights.")
     for node in model.graph.node:
@@ -185,10 +185,10 @@ def _check_nesting(model: onnx.ModelProto) -> Finding:
             not nested and node.op_type not in ("If", "Loop", "Scan"),
             f"the model has a nested graph in an operator {node.op_type[:60]!r}, which could hide what it computes.",
         )
-    return Finding("nesting", "passed", "one flat graph")
+    return StructureFinding("nesting", "passed", "one flat graph")
 
 
-def _check_weights(model: onnx.ModelProto, limits: Limits, file_bytes: int) -> Finding:
+def _check_weights(model: onnx.ModelProto, limits: Limits, file_bytes: int) -> StructureFinding:
     count = 0
     for number, tensor in enumerate(_tensors(model)):
         _require(number < limits.tensors, f"the model has more than {limits.tensors:,} weights and constants.")
@@ -202,7 +202,7 @@ def _check_weights(model: onnx.ModelProto, limits: Limits, file_bytes: int) -> F
         held = all(size >= 0 for size in tensor.dims) and math.prod(tensor.dims) <= 2 * file_bytes
         _require(held, f"the weights {tensor.name[:60]!r} claim to be larger than the file.")
         count += math.prod(tensor.dims)
-    return Finding("weights", "passed", f"{count:,} numbers, all inside the file")
+    return StructureFinding("weights", "passed", f"{count:,} numbers, all inside the file")
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
@@ -217,7 +217,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
             yield from attribute.tensors
 
 
-def count_parameters(model: onnx.ModelProto) -> int:
+def count_model_parameters(model: onnx.ModelProto) -> int:
     """How many weights and biases a model has, whatever their precision: scales, zero points and scalars are none.
 
     Args:
@@ -233,7 +233,7 @@ def count_parameters(model: onnx.ModelProto) -> int:
     )
 
 
-def form_of(model: onnx.ModelProto) -> Form:
+def declared_layout_of(model: onnx.ModelProto) -> DeclaredLayout:
     """How a model wants its images, by the sizes of its input and output.
 
     Raises:
@@ -244,11 +244,11 @@ def form_of(model: onnx.ModelProto) -> Form:
     outputs = list(model.graph.output)
     for count, kind in ((len(inputs), "inputs"), (len(outputs), "outputs")):
         _require(count == 1, f"the model has {count} {kind}, and an image classifier has one.")
-    return read_form(_sizes(inputs[0], "input"), _sizes(outputs[0], "output"))
+    return read_declared_layout(_sizes(inputs[0], "input"), _sizes(outputs[0], "output"))
 
 
-def _check_form(model: onnx.ModelProto, limits: Limits) -> Finding:
-    form = form_of(model)
+def _check_form(model: onnx.ModelProto, limits: Limits) -> StructureFinding:
+    form = declared_layout_of(model)
     for side in (form.height, form.width):
         _require(
             side is None or side <= limits.image_side,
@@ -256,7 +256,7 @@ def _check_form(model: onnx.ModelProto, limits: Limits) -> Finding:
         )
     _require((form.batch or 1) <= limits.batch, f"the model takes more than {limits.batch:,} images at once.")
     _require(form.classes <= limits.classes, f"the model has more than {limits.classes:,} classes.")
-    return Finding("form", "passed", f"{form}, {form.classes} classes")
+    return StructureFinding("form", "passed", f"{form}, {form.classes} classes")
 
 
 def _sizes(value: Any, kind: str) -> list[int | None]:
@@ -266,7 +266,7 @@ def _sizes(value: Any, kind: str) -> list[int | None]:
     return [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
 
 
-def _check_valid(model: onnx.ModelProto) -> Finding:
+def _check_valid(model: onnx.ModelProto) -> StructureFinding:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, TypeError) as error:
@@ -274,7 +274,7 @@ def _check_valid(model: onnx.ModelProto) -> Finding:
         # The text may quote the file, and a terminal would obey control characters.
         line = "".join(character if character.isprintable() else "?" for character in line)
         raise UnreadableModelError(f"the model is not valid ONNX: {line}.") from error
-    return Finding("checker", "passed", f"valid ONNX, IR version {model.ir_version}")
+    return StructureFinding("checker", "passed", f"valid ONNX, IR version {model.ir_version}")
 
 
 def _require(holds: bool, message: str, hint: str = "") -> None:

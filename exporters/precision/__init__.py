@@ -5,19 +5,19 @@ from __future__ import annotations
 from exporters.precision.calibration import calibration_images, search_images
 from exporters.precision.half import HALF_LIMIT, HalfModel, to_half
 from exporters.precision.integer import Int8Settings, to_int8
-from exporters.precision.measuring import standing_under_attack
-from exporters.precision.search import ALLOWED_LOSS, Search, search_int8
+from exporters.precision.measuring import robust_under_attack
+from exporters.precision.search import ALLOWED_LOSS, Int8Search, search_int8
 
 __all__ = [
     "ALLOWED_LOSS",
     "HALF_LIMIT",
     "HalfModel",
+    "Int8Search",
     "Int8Settings",
-    "Search",
     "calibration_images",
+    "robust_under_attack",
     "search_images",
     "search_int8",
-    "standing_under_attack",
     "to_half",
     "to_int8",
 ]

@@ -13,7 +13,7 @@ from compressor.core.errors import UsageError
 from compressor.core.types import Threat
 from compressor.models.modes import module_mode
 from compressor.numerics.ascent import ascend
-from compressor.numerics.augment import to_float
+from compressor.numerics.augment import to_float_tensor
 from compressor.numerics.losses import cross_entropy
 from compressor.numerics.randomness import derive_seed, make_generator
 from compressor.numerics.sampling import random_order
@@ -76,7 +76,7 @@ def _drawn(dataset: Dataset, seed: int, skip: int, count: int) -> LabelledImages
     train = dataset.load("train")
     order = random_order(derive_seed(seed, "calibration"), len(train.labels))
     chosen = np.sort(order[skip : skip + count])
-    x = to_float(torch.from_numpy(np.ascontiguousarray(train.images[chosen])))
+    x = to_float_tensor(torch.from_numpy(np.ascontiguousarray(train.images[chosen])))
     return x.numpy(), np.asarray(train.labels[chosen])
 
 

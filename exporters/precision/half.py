@@ -126,13 +126,13 @@ def _large_values(model: onnx.ModelProto, images: Images) -> set[str]:
     large = {name for name, value in weights if value.dtype == np.float32 and not _fits(torch.from_numpy(value.copy()))}
     graph = import_graph(model)
 
-    def look(name: str, value: torch.Tensor) -> None:
+    def observe(name: str, value: torch.Tensor) -> None:
         if value.is_floating_point() and not _fits(value):
             large.add(name)
 
     with torch.no_grad():
         for start in range(0, len(images), _BATCH):
-            graph.watched(torch.from_numpy(images[start : start + _BATCH]), look)
+            graph.watched(torch.from_numpy(images[start : start + _BATCH]), observe)
     return large
 
 

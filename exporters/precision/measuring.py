@@ -10,16 +10,16 @@ from compressor.numerics.randomness import derive_seed
 from exporters.claim.evidence import Bits, Floats, Integers
 from exporters.file_attacks.attacks import build_attempts, run_attempts
 from exporters.file_attacks.gradients import open_gradients
-from exporters.file_attacks.random_images import draw_inside
+from exporters.file_attacks.random_images import draw_in_ball
 from exporters.file_attacks.suite import VERIFY_SUITE
-from exporters.file_attacks.target import open_target
+from exporters.file_attacks.target import open_file_target
 from exporters.model_file.runtime import open_session
 from exporters.writing.onnx import serialise
 
 _ATTEMPTS = frozenset({"PGD-margin", "PGD-CE", "PGD-margin unrounded"})
 
 
-def standing_under_attack(
+def robust_under_attack(
     model: onnx.ModelProto, images: Floats, labels: Integers, threat: Threat, *, seed: int, threads: int | None = None
 ) -> Bits:
     """The images that a file gets right and goes on to get right under the verifier's own gradient attacks.
@@ -43,8 +43,8 @@ def standing_under_attack(
     if len(images) == 0:
         return np.zeros(0, dtype=bool)
     session = open_session(serialise(model), threads=threads)
-    target = open_target(session, images, model)
-    gradients, _ = open_gradients(target, model, images, draw_inside(images, threat, derive_seed(seed, "gate")))
+    target = open_file_target(session, images, model)
+    gradients, _ = open_gradients(target, model, images, draw_in_ball(images, threat, derive_seed(seed, "gate")))
     if gradients is None:
         return np.zeros(len(images), dtype=bool)
     attempts = [attempt for attempt in build_attempts(VERIFY_SUITE, session, gradients) if attempt.name in _ATTEMPTS]

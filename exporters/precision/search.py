@@ -43,7 +43,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class Int8Search:
     """What was tried, in that order, and what was taken.
 
     Attributes:
@@ -73,7 +73,7 @@ class Search:
         ]
 
 
-def search_int8(model: onnx.ModelProto, calibration: Images, measure: Measure) -> Search:
+def search_int8(model: onnx.ModelProto, calibration: Images, measure: Measure) -> Int8Search:
     """Quantise with the defaults; where that loses more than half a point under attack, try other settings too.
 
     Tried are: ranges by percentile and by entropy, seven-bit weights, and leaving operators in float32, the first and
@@ -101,7 +101,7 @@ def search_int8(model: onnx.ModelProto, calibration: Images, measure: Measure) -
         if both is not None:
             tried.append(trial(both))
     # max keeps the first of equals, which is the simpler one.
-    return Search(fp32, tuple(tried), max(tried, key=lambda candidate: int(candidate.robust.sum())))
+    return Int8Search(fp32, tuple(tried), max(tried, key=lambda candidate: int(candidate.robust.sum())))
 
 
 def _alternatives(model: onnx.ModelProto, calibration: Images) -> Iterator[Int8Settings]:
@@ -145,13 +145,13 @@ def fragile_operators(model: onnx.ModelProto, images: Images) -> tuple[str, ...]
     seen: dict[str, _Spread] = {}
     graph = import_graph(model)
 
-    def look(name: str, value: torch.Tensor) -> None:
+    def observe(name: str, value: torch.Tensor) -> None:
         if value.is_floating_point():
             seen.setdefault(name, _Spread()).add(value.double())
 
     with torch.no_grad():
         for start in range(0, len(images), _BATCH):
-            graph.watched(torch.from_numpy(images[start : start + _BATCH]), look)
+            graph.watched(torch.from_numpy(images[start : start + _BATCH]), observe)
     nodes = [node for node in model.graph.node if node.op_type in _WITH_WEIGHTS and node.input[0] in seen]
     nodes.sort(key=lambda node: -seen[node.input[0]].range_in_deviations())
     return tuple(node.name for node in nodes[: max(1, round(_FRAGILE * len(nodes)))])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporters.reports.account import Account, Case, Subject, account_of_error, account_of_verdict, headline
+from exporters.reports.account import Account, Case, ReportSubject, account_of_error, account_of_verdict, headline
 from exporters.reports.attestation import attestation
 from exporters.reports.junit import junit
 from exporters.reports.markdown import markdown
@@ -10,7 +10,7 @@ from exporters.reports.markdown import markdown
 __all__ = [
     "Account",
     "Case",
-    "Subject",
+    "ReportSubject",
     "account_of_error",
     "account_of_verdict",
     "attestation",

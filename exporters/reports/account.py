@@ -43,7 +43,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReportSubject:
     """What was asked for.
 
     Attributes:
@@ -71,7 +71,7 @@ class Account:
         verdict: None after an error.
     """
 
-    subject: Subject
+    subject: ReportSubject
     exit_code: int
     answer: str
     summary: str
@@ -112,7 +112,7 @@ def headline(answer: str, exit_code: int, *, unmet: bool) -> str:
     return f"{answer}, but a policy is {'unmet' if unmet else 'undecided'}"
 
 
-def account_of_verdict(verdict: Verdict, subject: Subject) -> Account:
+def account_of_verdict(verdict: Verdict, subject: ReportSubject) -> Account:
     """The account of a verification that reached an answer.
 
     A policy that was asked for and never judged, because the verification ended before, is undecided: a report must
@@ -137,7 +137,7 @@ def account_of_verdict(verdict: Verdict, subject: Subject) -> Account:
     )
 
 
-def account_of_error(message: str, hint: str, exit_code: int, subject: Subject) -> Account:
+def account_of_error(message: str, hint: str, exit_code: int, subject: ReportSubject) -> Account:
     """The account of a run that ended without a verdict.
 
     Args:

@@ -9,17 +9,17 @@ if TYPE_CHECKING:
     from exporters.verification.examination import verify
     from exporters.verification.failures import write_failures
     from exporters.verification.policies import Policies
-    from exporters.verification.request import HeldData
-    from exporters.verification.verdict import Broken, Check, PolicyResult, Verdict
+    from exporters.verification.request import VerifierData
+    from exporters.verification.verdict import BrokenImage, Check, PolicyResult, Verdict
 
-__all__ = ["Broken", "Check", "HeldData", "Policies", "PolicyResult", "Verdict", "verify", "write_failures"]
+__all__ = ["BrokenImage", "Check", "Policies", "PolicyResult", "Verdict", "VerifierData", "verify", "write_failures"]
 
 _HOME = {
     "verify": "examination",
     "write_failures": "failures",
     "Policies": "policies",
-    "HeldData": "request",
-    **dict.fromkeys(("Broken", "Check", "PolicyResult", "Verdict"), "verdict"),
+    "VerifierData": "request",
+    **dict.fromkeys(("BrokenImage", "Check", "PolicyResult", "Verdict"), "verdict"),
 }
 
 

@@ -13,9 +13,9 @@ from exporters.claim.claim import Claim
 from exporters.claim.evidence import DigestEvidence, Evidence, image_digests
 from exporters.model_file.runtime import Session
 from exporters.verification.manifest import Manifest
-from exporters.verification.record import CallersError, Record, as_caller
-from exporters.verification.request import HeldData
-from exporters.verification.verifier_data import Draw, draw_images
+from exporters.verification.record import CallerInputError, Record, as_caller_input
+from exporters.verification.request import VerifierData
+from exporters.verification.verifier_data import EvidenceDraw, draw_images
 
 DATA = "data"
 
@@ -45,17 +45,17 @@ def bind_to_data(record: Record, claim: Claim, evidence: Evidence | DigestEviden
 
 def _bind_by_dataset(
     record: Record, claim: Claim, evidence: Evidence | DigestEvidence, session: Session
-) -> Draw | None:
+) -> EvidenceDraw | None:
     """The draw of the caller's dataset, if that is the claim's."""
     data = record.options.data
     if data is None:
         return None
-    dataset = open_held(data, session, claim.class_names)
-    drawn = as_caller(lambda: draw_images(dataset, len(evidence)))
+    dataset = open_verifier_data(data, session, claim.class_names)
+    drawn = as_caller_input(lambda: draw_images(dataset, len(evidence)))
     if drawn.digest != claim.dataset["digest"]:
         record.note("skipped", f"{drawn.name} is not the dataset of the claim: it serves as a fresh test")
         return None
-    record.held = True
+    record.has_claimed_data = True
     same = drawn.total == claim.dataset["total"] and np.array_equal(drawn.labels, evidence.labels)
     if isinstance(evidence, DigestEvidence):
         same = same and np.array_equal(image_digests(drawn.images), evidence.image_sha256)
@@ -95,7 +95,7 @@ def _conclude(record: Record, claim: Claim, name: str, *, is_the_draw: bool) -> 
     record.note("passed", f"the images are those that the digest of {name} draws")
 
 
-def open_held(data: HeldData, session: Session, class_names: tuple[str, ...] | None) -> Dataset:
+def open_verifier_data(data: VerifierData, session: Session, class_names: tuple[str, ...] | None) -> Dataset:
     """The caller's dataset, at the model's image size and with the model's classes.
 
     Args:
@@ -106,16 +106,16 @@ def open_held(data: HeldData, session: Session, class_names: tuple[str, ...] | N
     Raises:
         CallersError: it has other classes: a figure on those refutes nothing.
     """
-    dataset = as_caller(lambda: data.open(session.image_shape[1]))
+    dataset = as_caller_input(lambda: data.open(session.image_shape[1]))
     if len(dataset.class_names) != session.classes:
-        raise CallersError(
+        raise CallerInputError(
             ClassMismatchError(
                 f"the model has {session.classes} classes, and {dataset.name} has {len(dataset.class_names)}.",
                 "Give the data that the model was made for.",
             )
         )
     if class_names is not None and tuple(dataset.class_names) != class_names:
-        raise CallersError(
+        raise CallerInputError(
             ClassMismatchError(
                 f"{dataset.name} has the classes {_few(dataset.class_names)}, and the claim's are {_few(class_names)}.",
                 "Give data whose classes have the same names in the same order.",

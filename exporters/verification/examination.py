@@ -12,35 +12,35 @@ from compressor.core.types import Threat
 from compressor.numerics.randomness import derive_seed
 from compressor.system.memory import is_out_of_memory
 from exporters.claim.claim import Claim
-from exporters.claim.evidence import DigestEvidence, Evidence, Integers, to_float
+from exporters.claim.evidence import DigestEvidence, Evidence, Integers, to_float_array
 from exporters.file_attacks.attacks import build_attempts, run_attempts
 from exporters.file_attacks.gradients import Gradients
 from exporters.file_attacks.replay import replay
 from exporters.file_attacks.suite import REPLAY_SUITE
-from exporters.file_attacks.target import Target, open_target
+from exporters.file_attacks.target import Target, open_file_target
 from exporters.file_attacks.time_limit import Deadline
 from exporters.model_file.preprocessing import Preprocessing
 from exporters.model_file.runtime import Provider, Session
-from exporters.verification.binding import bind_to_data, open_held
+from exporters.verification.binding import bind_to_data, open_verifier_data
 from exporters.verification.decision import is_refuted_by_other_images
-from exporters.verification.opening import OpenFile, check_digests, open_file
+from exporters.verification.opening import OpenedModel, check_digests, open_file
 from exporters.verification.policies import Policies
-from exporters.verification.record import MORE_TIME, CallersError, Record, Settled, as_caller
+from exporters.verification.record import MORE_TIME, CallerInputError, Record, Settled, as_caller_input
 from exporters.verification.request import (
-    HeldData,
     Request,
+    VerifierData,
     Watcher,
     fresh_seed,
-    refuse_nonsense,
+    refuse_invalid_request,
 )
 from exporters.verification.trials import (
     ATTACKS,
-    Pictures,
-    attack,
+    ExaminedImages,
     check_determinism,
     check_gate,
-    decide,
+    decide_refutation,
     raise_alarms,
+    run_fresh_attacks,
 )
 from exporters.verification.trust import read_trust
 from exporters.verification.unclaimed import examine_unclaimed
@@ -57,7 +57,7 @@ def verify(
     path: Path,
     *,
     evidence: Path | None = None,
-    data: HeldData | None = None,
+    data: VerifierData | None = None,
     suite: str | None = None,
     latest: bool = False,
     seed: int | None = None,
@@ -129,7 +129,7 @@ def verify(
 
 def examine(request: Request, watcher: Watcher) -> Verdict:
     """Do what was asked in this process; see :func:`verify`."""
-    refuse_nonsense(request)
+    refuse_invalid_request(request)
     trust = read_trust(request.manifest, request.public_key, request.signature)
     return _run(Record(request, Deadline(request.time_limit), trust, watcher))
 
@@ -140,7 +140,7 @@ def _run(record: Record) -> Verdict:
         _examine(record)
     except Settled:
         pass
-    except CallersError as caught:
+    except CallerInputError as caught:
         raise caught.error from caught
     except Interrupted:
         raise
@@ -166,26 +166,26 @@ def _examine(record: Record) -> None:
         examine_unclaimed(record, opened)
 
 
-def _examine_claim(record: Record, opened: OpenFile) -> None:
+def _examine_claim(record: Record, opened: OpenedModel) -> None:
     if record.options.threat is not None or record.options.preprocessing != Preprocessing():
-        raise CallersError(
+        raise CallerInputError(
             UsageError("the file makes a claim, which says under which threat.", "Require one with --require-eps.")
         )
     claim, recorded = check_digests(record, opened)
     evidence = bind_to_data(record, claim, recorded, opened.session)
-    target = open_target(opened.session, evidence.natural(), opened.model)
-    standing = _replay(record, claim, evidence, target)
+    target = open_file_target(opened.session, evidence.natural(), opened.model)
+    robust_so_far = _replay(record, claim, evidence, target)
     if isinstance(recorded, DigestEvidence):
         record.note("skipped", "the evidence holds no adversarial images: broken images were not replayed", step=REPLAY)
-    pictures = Pictures(evidence.images, evidence.labels, claim.threat)
-    check_determinism(record, pictures, target)
+    examined = ExaminedImages(evidence.images, evidence.labels, claim.threat)
+    check_determinism(record, examined, target)
     if record.suite == REPLAY_SUITE:
         record.note("skipped", "digests and replay only: no fresh attack was run", step=ATTACKS)
         return
-    gradients = check_gate(record, opened.model, pictures, evidence.adversarial()[0], target)
-    outcome, chosen = attack(record, pictures, standing, target, gradients)
-    decide(record, outcome)
-    raise_alarms(record, pictures, target, gradients, outcome, chosen)
+    gradients = check_gate(record, opened.model, examined, evidence.adversarial()[0], target)
+    outcome, chosen = run_fresh_attacks(record, examined, robust_so_far, target, gradients)
+    decide_refutation(record, outcome)
+    raise_alarms(record, examined, target, gradients, outcome, chosen)
     _try_new_images(record, claim, target, gradients)
 
 
@@ -212,9 +212,9 @@ def _replay(record: Record, claim: Claim, evidence: Evidence, target: Target) ->
         record.note("passed", detail)
     record.tell(len(evidence), len(evidence))
     # What another runtime already gets wrong unattacked says nothing of the claim's attacks.
-    standing = np.setdiff1d(np.flatnonzero(evidence.robust), result.clean_disagreements)
-    record.standing = len(standing)
-    return standing
+    robust_so_far = np.setdiff1d(np.flatnonzero(evidence.robust), result.clean_disagreements)
+    record.robust_so_far = len(robust_so_far)
+    return robust_so_far
 
 
 def _difference(claim: Claim, session: Session) -> str:
@@ -230,18 +230,18 @@ def _try_new_images(record: Record, claim: Claim, target: Target, gradients: Gra
     """A dataset that is not the claim's: fresh images, the same attacks, and a test of the two rates."""
     options = record.options
     data = options.data
-    if data is None or record.held:
+    if data is None or record.has_claimed_data:
         return
     record.begin(NEW_IMAGES)
-    dataset = open_held(data, target.session, claim.class_names)
+    dataset = open_verifier_data(data, target.session, claim.class_names)
     count = options.samples or max(claim.samples, _FEWEST_NEW_IMAGES)
-    drawn = as_caller(lambda: draw_images(dataset, count))
+    drawn = as_caller_input(lambda: draw_images(dataset, count))
     if len(drawn.labels) == 0 or drawn.images.shape[1:] != target.session.image_shape:
         record.settle("undecided", f"{drawn.name} has no test images that the model takes")
     outcome = run_attempts(
         build_attempts(record.suite, target.session, gradients),
         target,
-        to_float(drawn.images),
+        to_float_array(drawn.images),
         drawn.labels,
         claim.threat,
         seed=derive_seed(options.seed, NEW_IMAGES),

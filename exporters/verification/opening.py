@@ -8,12 +8,12 @@ import onnx
 
 from compressor.core.errors import MissingDeviceError, MissingInputError, UnreadableEvidenceError, UsageError
 from compressor.system.files import sha256_bytes
-from exporters.claim.claim import KEY, Claim, ClaimMismatchError, model_digest, read_claim, serialise
+from exporters.claim.claim import KEY, Claim, ClaimMismatchError, model_bytes, model_digest, read_claim
 from exporters.claim.evidence import (
     DigestEvidence,
     Evidence,
-    contradiction,
     evidence_path,
+    find_contradiction,
     parse_evidence,
     read_evidence_bytes,
 )
@@ -21,21 +21,21 @@ from exporters.differentiable.registry import known_operators
 from exporters.file_attacks.attacks import resolve_suite
 from exporters.model_file.runtime import Session, open_session
 from exporters.model_file.structure import load_untrusted
-from exporters.verification.record import CallersError, Record
+from exporters.verification.record import CallerInputError, Record
 
 STRUCTURE, DIGESTS, SIGNATURE = "structure", "digests", "signature"
-CONFESSION = "sealed alarms"
+RECORDED_ALARMS = "sealed alarms"
 """Not a step of the protocol: what the exporter says against itself is believed at once."""
 
 NO_CLAIM = (
     "It was exported without one, or not by `compress export`. Say what is required of it: --data, --eps and "
     "--min-robust-accuracy."
 )
-BLINDED = "The file hides its gradients, and the attacks may be blind."
+MASKED_GRADIENTS = "The file hides its gradients, and the attacks may be blind."
 
 
 @dataclass(frozen=True, eq=False)
-class OpenFile:
+class OpenedModel:
     """A model file that is safe to run.
 
     Attributes:
@@ -54,7 +54,7 @@ class OpenFile:
         return any(entry.key == KEY for entry in self.model.metadata_props)
 
 
-def open_file(record: Record) -> OpenFile:
+def open_file(record: Record) -> OpenedModel:
     """Step 1: nothing in the file is run before its structure has been checked, and whose it is where that matters."""
     record.begin(STRUCTURE)
     options = record.options
@@ -68,10 +68,10 @@ def open_file(record: Record) -> OpenFile:
             data, provider=options.provider, threads=options.threads, preprocessing=options.preprocessing
         )
     except (MissingInputError, MissingDeviceError, UsageError) as error:
-        raise CallersError(error) from error
+        raise CallerInputError(error) from error
     session.on_run = record.watcher.on_run
     record.note("passed", "; ".join(finding.detail for finding in findings))
-    return OpenFile(model, session, serialise(model) == data)
+    return OpenedModel(model, session, model_bytes(model) == data)
 
 
 def _refuse_unknown_operators(record: Record, model: onnx.ModelProto) -> None:
@@ -85,7 +85,7 @@ def _refuse_unknown_operators(record: Record, model: onnx.ModelProto) -> None:
         )
 
 
-def check_digests(record: Record, opened: OpenFile) -> tuple[Claim, Evidence | DigestEvidence]:
+def check_digests(record: Record, opened: OpenedModel) -> tuple[Claim, Evidence | DigestEvidence]:
     """Step 2: what is claimed, and the evidence that it was claimed of."""
     record.begin(DIGESTS)
     claim = _read_claim(record, opened)
@@ -100,13 +100,13 @@ def check_digests(record: Record, opened: OpenFile) -> tuple[Claim, Evidence | D
         record.note(
             "undecided",
             f"the export itself found that its attacks may have been blind: {', '.join(claim.alarms)}",
-            BLINDED,
-            step=CONFESSION,
+            MASKED_GRADIENTS,
+            step=RECORDED_ALARMS,
         )
     return claim, evidence
 
 
-def _read_claim(record: Record, opened: OpenFile) -> Claim:
+def _read_claim(record: Record, opened: OpenedModel) -> Claim:
     options = record.options
     try:
         claim = read_claim(opened.model)
@@ -169,7 +169,7 @@ def _check_counts(record: Record, claim: Claim, evidence: Evidence | DigestEvide
         record.settle("failed", "the images of the evidence are not of the size that the model and the claim say")
     if len(claim.class_names) != session.classes:
         record.settle("failed", f"the claim names {len(claim.class_names)} classes, the model {session.classes}")
-    reason = contradiction(evidence, session.classes)
+    reason = find_contradiction(evidence, session.classes)
     if reason is not None:
         record.settle("failed", f"the evidence contradicts itself: {reason}")
     if len(evidence) == 0:

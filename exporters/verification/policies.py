@@ -62,16 +62,16 @@ class Policies:
 
 
 @dataclass(frozen=True)
-class Attacked:
+class FreshAttackCounts:
     """What fresh attacks measured.
 
     Attributes:
-        standing: how many images could be attacked.
+        robust_so_far: how many images could be attacked.
         attacked: how many of them were, m.
         broken: how many of those fell, b.
     """
 
-    standing: int
+    robust_so_far: int
     attacked: int
     broken: int
 
@@ -83,7 +83,7 @@ def apply_policies(
     reached: Sequence[Assurance],
     samples: int,
     clean: int | None,
-    attacked: Attacked | None,
+    attacked: FreshAttackCounts | None,
 ) -> tuple[PolicyResult, ...]:
     """Hold the measured counts against the caller's requirements.
 
@@ -118,21 +118,21 @@ def apply_policies(
     return tuple(results)
 
 
-def _robust_threshold(threshold: float, measured: Attacked | None, n: int) -> PolicyResult:
+def _robust_threshold(threshold: float, measured: FreshAttackCounts | None, n: int) -> PolicyResult:
     """Where only some standing images were attacked, the rate is a product, of standing and of not falling.
 
     Each factor is bounded at half the error, so that both bounds hold together (Bonferroni).
     """
     name = "min-robust-accuracy"
-    if measured is None or measured.attacked == measured.standing:
-        return _threshold(name, threshold, None if measured is None else measured.standing - measured.broken, n)
+    if measured is None or measured.attacked == measured.robust_so_far:
+        return _threshold(name, threshold, None if measured is None else measured.robust_so_far - measured.broken, n)
     confidence = 1 - (1 - CONFIDENCE) / 2
-    pairs = ((measured.standing, n), (measured.attacked - measured.broken, measured.attacked))
+    pairs = ((measured.robust_so_far, n), (measured.attacked - measured.broken, measured.attacked))
     lower = prod(clopper_pearson(count, total, confidence, "lower")[0] for count, total in pairs)
     upper = prod(clopper_pearson(count, total, confidence, "upper")[1] for count, total in pairs)
     figure = (
-        f"{measured.standing} of {n} stand and {measured.broken} of {measured.attacked} attacked fell, 95 % bounds "
-        f"{lower:.4f} and {upper:.4f}, required {threshold:g}"
+        f"{measured.robust_so_far} of {n} stand and {measured.broken} of {measured.attacked} attacked fell, "
+        f"95 % bounds {lower:.4f} and {upper:.4f}, required {threshold:g}"
     )
     if lower >= threshold:
         return PolicyResult(name, "met", figure)

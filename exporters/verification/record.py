@@ -9,18 +9,18 @@ from typing import Any, NoReturn, TypeVar
 from compressor.core.errors import CompressError
 from compressor.core.types import Threat
 from exporters.claim.claim import Claim
-from exporters.file_attacks.attacks import Outcome
+from exporters.file_attacks.attacks import AttackOutcome
 from exporters.file_attacks.suite import REPLAY_SUITE
 from exporters.file_attacks.time_limit import Deadline
 from exporters.verification.decision import robust_estimate
-from exporters.verification.policies import Attacked, apply_policies
+from exporters.verification.policies import FreshAttackCounts, apply_policies
 from exporters.verification.request import Request, Watcher, command_of
 from exporters.verification.trust import Trust
 from exporters.verification.verdict import (
     NOT_DECIDED,
     Answer,
     Assurance,
-    Broken,
+    BrokenImage,
     Check,
     PolicyResult,
     Status,
@@ -36,7 +36,7 @@ class Settled(Exception):  # noqa: N818 - not an error: a step has settled the a
     """The rest of the protocol has nothing to add."""
 
 
-class CallersError(Exception):
+class CallerInputError(Exception):
     """An error of the caller's own input, which is no finding about the file."""
 
     def __init__(self, error: CompressError) -> None:
@@ -44,12 +44,12 @@ class CallersError(Exception):
         self.error = error
 
 
-def as_caller(action: Callable[[], T]) -> T:
+def as_caller_input(action: Callable[[], T]) -> T:
     """Do something with the caller's own input: what is wrong with it is not a finding about the file."""
     try:
         return action()
     except CompressError as error:
-        raise CallersError(error) from error
+        raise CallerInputError(error) from error
 
 
 @dataclass
@@ -66,12 +66,12 @@ class Record:
         claim: once it could be read.
         threat: the claim's, or of a file without one the caller's.
         suite: the attacks that are run.
-        held: whether the data that the caller holds are those of the claim.
+        has_claimed_data: whether the data that the caller holds are those of the claim.
         bound: whether the images are a draw of a dataset that the caller holds or has a manifest of.
         signed: whether the file was signed by the caller's key.
         samples: n, the images of the evidence.
         clean: how many of them the file gets right here; None while nobody has looked.
-        standing: how many can be attacked.
+        robust_so_far: how many can be attacked.
         attacked: how many were.
         outcome: of the fresh attacks.
         alarms: signs that they were blinded.
@@ -90,16 +90,16 @@ class Record:
     claim: Claim | None = None
     threat: Threat | None = None
     suite: str = ""
-    held: bool = False
+    has_claimed_data: bool = False
     bound: bool = False
     signed: bool = False
     samples: int = 0
     clean: int | None = None
-    standing: int | None = None
+    robust_so_far: int | None = None
     attacked: int = 0
-    outcome: Outcome | None = None
+    outcome: AttackOutcome | None = None
     alarms: tuple[str, ...] = ()
-    failures: tuple[Broken, ...] = ()
+    failures: tuple[BrokenImage, ...] = ()
     model_sha256: str | None = None
     evidence_sha256: str | None = None
     measured_on: dict[str, Any] | None = None
@@ -144,7 +144,7 @@ class Record:
         broken = int(self.outcome.broken.sum()) if self.outcome is not None else 0
         # Attacks that were cut short give no accuracy that a policy could be held against.
         finished = self.outcome is not None and self.outcome.finished
-        measured = None if not finished else Attacked(self.standing or 0, self.attacked, broken)
+        measured = None if not finished else FreshAttackCounts(self.robust_so_far or 0, self.attacked, broken)
         policy: tuple[PolicyResult, ...] = ()
         if self.threat is not None and self.samples > 0:
             policy = apply_policies(
@@ -182,11 +182,11 @@ class Record:
             measured_on=self.measured_on,
         )
 
-    def _robust(self, measured: Attacked | None) -> int | None:
+    def _robust(self, measured: FreshAttackCounts | None) -> int | None:
         """How many images stood: as measured, or in a replay as claimed; None where attacks were not finished."""
         if measured is not None:
-            return robust_estimate(measured.standing, measured.broken, measured.attacked)
-        return self.standing if self.suite == REPLAY_SUITE else None
+            return robust_estimate(measured.robust_so_far, measured.broken, measured.attacked)
+        return self.robust_so_far if self.suite == REPLAY_SUITE else None
 
 
 def _meets(policy: tuple[PolicyResult, ...]) -> Answer:

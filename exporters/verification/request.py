@@ -32,7 +32,7 @@ def fresh_seed() -> int:
 
 
 @dataclass(frozen=True)
-class HeldData:
+class VerifierData:
     """The dataset that the verifier holds, opened only when the file has said at which image size.
 
     Attributes:
@@ -60,7 +60,7 @@ class Request:
 
     path: Path
     evidence: Path | None = None
-    data: HeldData | None = None
+    data: VerifierData | None = None
     suite: str | None = None
     latest: bool = False
     seed: int = field(default_factory=fresh_seed)
@@ -92,7 +92,7 @@ class Watcher:
     on_run: Callable[[], None] | None = None
 
 
-def refuse_nonsense(request: Request) -> None:
+def refuse_invalid_request(request: Request) -> None:
     """Find what is wrong with the request before any library is loaded.
 
     Raises:

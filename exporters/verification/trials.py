@@ -11,23 +11,23 @@ from compressor.core.errors import UnreadableModelError, UnsupportedOperatorErro
 from compressor.core.types import Threat
 from compressor.numerics.randomness import derive_seed
 from compressor.numerics.sampling import random_order
-from exporters.claim.evidence import Bytes, Floats, Integers, to_float
-from exporters.file_attacks.attacks import Outcome, build_attempts, run_attempts
-from exporters.file_attacks.blindness import AttackedImages, look_for_blindness
+from exporters.claim.evidence import Bytes, Floats, Integers, to_float_array
+from exporters.file_attacks.attacks import AttackOutcome, build_attempts, run_attempts
 from exporters.file_attacks.gradients import Gradients, open_gradients
-from exporters.file_attacks.random_images import draw_inside
-from exporters.file_attacks.replay import unsteady
+from exporters.file_attacks.masked_gradients import AttackedImages, find_masked_gradients
+from exporters.file_attacks.random_images import draw_in_ball
+from exporters.file_attacks.replay import find_nondeterministic
 from exporters.file_attacks.target import Target
 from exporters.verification.decision import is_refuted
-from exporters.verification.opening import BLINDED
+from exporters.verification.opening import MASKED_GRADIENTS
 from exporters.verification.record import MORE_TIME, Record
-from exporters.verification.verdict import Broken, Status
+from exporters.verification.verdict import BrokenImage, Status
 
 DETERMINISM, GATE, ATTACKS, ALARMS, DECISION = "determinism", "gate", "attacks", "alarms", "decision"
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class ExaminedImages:
     """What a file is tried on.
 
     Attributes:
@@ -42,13 +42,13 @@ class Pictures:
 
     def natural(self) -> Floats:
         """The images as the model takes them: float32 ``[n, C, H, W]``."""
-        return to_float(self.images)
+        return to_float_array(self.images)
 
 
-def check_determinism(record: Record, pictures: Pictures, target: Target) -> None:
+def check_determinism(record: Record, examined: ExaminedImages, target: Target) -> None:
     """Step 4: alone, in shuffled batches and again, the logits are the same."""
     record.begin(DETERMINISM)
-    images = unsteady(pictures.natural(), target, record.options.seed)
+    images = find_nondeterministic(examined.natural(), target, record.options.seed)
     if images:
         record.note(
             "undecided",
@@ -60,22 +60,22 @@ def check_determinism(record: Record, pictures: Pictures, target: Target) -> Non
 
 
 def check_gate(
-    record: Record, model: onnx.ModelProto, pictures: Pictures, known: Floats, target: Target
+    record: Record, model: onnx.ModelProto, examined: ExaminedImages, known: Floats, target: Target
 ) -> Gradients | None:
     """Step 5: the gradients of the file, or None where only black-box attacks can be run.
 
     Args:
         record: gets the check.
         model: the file.
-        pictures: what is attacked.
+        examined: what is attacked.
         known: float32 ``[m, C, H, W]``: more pictures on which importer and runtime must agree.
         target: the open file.
     """
     record.begin(GATE)
     status: Status = "skipped" if record.options.accept_black_box else "undecided"
-    natural = pictures.natural()
+    natural = examined.natural()
     try:
-        drawn = draw_inside(natural, pictures.threat, derive_seed(record.options.seed, GATE))
+        drawn = draw_in_ball(natural, examined.threat, derive_seed(record.options.seed, GATE))
         gradients, gate = open_gradients(target, model, np.concatenate([natural, known]), drawn)
         if gradients is not None:
             undone = "; a softmax at its end is undone" if gradients.is_softmax else ""
@@ -88,9 +88,9 @@ def check_gate(
     return None
 
 
-def attack(
-    record: Record, pictures: Pictures, standing: Integers, target: Target, gradients: Gradients | None
-) -> tuple[Outcome, Integers]:
+def run_fresh_attacks(
+    record: Record, examined: ExaminedImages, robust_so_far: Integers, target: Target, gradients: Gradients | None
+) -> tuple[AttackOutcome, Integers]:
     """Step 6: fresh attacks on the standing pictures, or on a random part of them.
 
     Returns:
@@ -98,34 +98,34 @@ def attack(
     """
     record.begin(ATTACKS)
     options = record.options
-    if options.samples is not None and options.samples < len(standing):
-        order = random_order(derive_seed(options.seed, "samples"), len(standing))
-        standing = np.sort(standing[order[: options.samples]])
+    if options.samples is not None and options.samples < len(robust_so_far):
+        order = random_order(derive_seed(options.seed, "samples"), len(robust_so_far))
+        robust_so_far = np.sort(robust_so_far[order[: options.samples]])
     outcome = run_attempts(
         build_attempts(record.suite, target.session, gradients),
         target,
-        to_float(pictures.images[standing]),
-        pictures.labels[standing],
-        pictures.threat,
+        to_float_array(examined.images[robust_so_far]),
+        examined.labels[robust_so_far],
+        examined.threat,
         seed=options.seed,
         on_progress=record.watcher.on_progress,
         deadline=record.deadline,
     )
-    record.outcome, record.attacked = outcome, len(standing)
-    record.failures = _broken(pictures, target, outcome, standing)
-    fell = ", ".join(f"{name} {count}" for name, count in outcome.counts.items())
-    detail = f"{record.suite} broke {int(outcome.broken.sum())} of {len(standing)} standing images ({fell})"
+    record.outcome, record.attacked = outcome, len(robust_so_far)
+    record.failures = _broken(examined, target, outcome, robust_so_far)
+    successes = ", ".join(f"{name} {count}" for name, count in outcome.counts.items())
+    detail = f"{record.suite} broke {int(outcome.broken.sum())} of {len(robust_so_far)} standing images ({successes})"
     if not outcome.finished:
         # What has fallen stays fallen: a refutation needs no more attacks.
-        if is_refuted(int(outcome.broken.sum()), len(standing)):
+        if is_refuted(int(outcome.broken.sum()), len(robust_so_far)):
             record.note("undecided", f"{detail}, and {record.out_of_time()}", MORE_TIME)
-            return outcome, standing
+            return outcome, robust_so_far
         record.settle("undecided", f"{detail}, and {record.out_of_time()}", MORE_TIME)
     record.note("passed", detail)
-    return outcome, standing
+    return outcome, robust_so_far
 
 
-def decide(record: Record, outcome: Outcome) -> None:
+def decide_refutation(record: Record, outcome: AttackOutcome) -> None:
     """Step 8: whether more was broken than one image in a hundred."""
     record.step = DECISION
     broken, attacked = int(outcome.broken.sum()), len(outcome.broken)
@@ -147,19 +147,19 @@ def decide(record: Record, outcome: Outcome) -> None:
 
 def raise_alarms(
     record: Record,
-    pictures: Pictures,
+    examined: ExaminedImages,
     target: Target,
     gradients: Gradients | None,
-    outcome: Outcome,
+    outcome: AttackOutcome,
     chosen: Integers,
 ) -> None:
     """Step 7: signs that the attacks failed for another reason than that the file is robust."""
     record.begin(ALARMS)
-    attacked = AttackedImages(pictures.natural(), pictures.labels, chosen, outcome, pictures.threat)
-    findings = look_for_blindness(target, gradients, attacked, record.options.seed)
+    attacked = AttackedImages(examined.natural(), examined.labels, chosen, outcome, examined.threat)
+    findings = find_masked_gradients(target, gradients, attacked, record.options.seed)
     record.alarms = tuple(alarm.detail for alarm in findings.alarms)
     if findings.alarms:
-        record.note("undecided", "; ".join(record.alarms), BLINDED)
+        record.note("undecided", "; ".join(record.alarms), MASKED_GRADIENTS)
     elif gradients is None:
         record.note("passed", "no sign that the attacks were blinded; there are no gradients to watch")
     elif findings.one_class:
@@ -168,15 +168,17 @@ def raise_alarms(
         record.note("passed", "no sign that the attacks were blinded")
 
 
-def _broken(pictures: Pictures, target: Target, outcome: Outcome, standing: Integers) -> tuple[Broken, ...]:
+def _broken(
+    examined: ExaminedImages, target: Target, outcome: AttackOutcome, robust_so_far: Integers
+) -> tuple[BrokenImage, ...]:
     positions = np.flatnonzero(outcome.broken)
     predicted = target.session(outcome.x_adv[positions]).argmax(axis=1)
     return tuple(
-        Broken(
-            index=int(standing[position]),
-            label=int(pictures.labels[standing[position]]),
+        BrokenImage(
+            index=int(robust_so_far[position]),
+            label=int(examined.labels[robust_so_far[position]]),
             predicted=int(answer),
-            natural=pictures.images[standing[position]],
+            natural=examined.images[robust_so_far[position]],
             adversarial=outcome.x_adv[position],
             attack=outcome.by[int(position)],
         )

@@ -11,14 +11,14 @@ from compressor.core.types import Threat
 from compressor.numerics.statistics import clopper_pearson
 from exporters.file_attacks.attacks import resolve_suite
 from exporters.file_attacks.suite import REPLAY_SUITE, VERIFY_SUITE
-from exporters.file_attacks.target import open_target
+from exporters.file_attacks.target import open_file_target
 from exporters.model_file.runtime import Session
-from exporters.verification.binding import DATA, open_held
-from exporters.verification.opening import DIGESTS, NO_CLAIM, OpenFile
-from exporters.verification.record import CallersError, Record, as_caller
-from exporters.verification.request import HeldData
-from exporters.verification.trials import Pictures, attack, check_determinism, check_gate, raise_alarms
-from exporters.verification.verifier_data import Draw, draw_images
+from exporters.verification.binding import DATA, open_verifier_data
+from exporters.verification.opening import DIGESTS, NO_CLAIM, OpenedModel
+from exporters.verification.record import CallerInputError, Record, as_caller_input
+from exporters.verification.request import VerifierData
+from exporters.verification.trials import ExaminedImages, check_determinism, check_gate, raise_alarms, run_fresh_attacks
+from exporters.verification.verifier_data import EvidenceDraw, draw_images
 
 SAMPLES = 256
 """Test images that are attacked where the caller does not say how many."""
@@ -26,7 +26,7 @@ SAMPLES = 256
 CLEAN = "clean"
 
 
-def examine_unclaimed(record: Record, opened: OpenFile) -> None:
+def examine_unclaimed(record: Record, opened: OpenedModel) -> None:
     """Steps 4 to 7 on images of the caller's dataset; :meth:`Record.verdict` holds what was found against the policies.
 
     Raises:
@@ -35,20 +35,20 @@ def examine_unclaimed(record: Record, opened: OpenFile) -> None:
     threat, data = _asked(record)
     record.threat, record.suite = threat, resolve_suite(record.options.suite, VERIFY_SUITE)
     drawn = _draw(record, data, opened.session)
-    pictures = Pictures(drawn.images, drawn.labels, threat)
-    target = open_target(opened.session, pictures.natural(), opened.model)
+    examined = ExaminedImages(drawn.images, drawn.labels, threat)
+    target = open_file_target(opened.session, examined.natural(), opened.model)
     record.begin(CLEAN)
-    right = target.judge(pictures.natural(), drawn.labels)[0] > 0
-    record.clean, record.standing = int(right.sum()), int(right.sum())
+    right = target.judge(examined.natural(), drawn.labels)[0] > 0
+    record.clean, record.robust_so_far = int(right.sum()), int(right.sum())
     record.note("passed", _describe(record.clean, len(right), opened.session.classes))
-    check_determinism(record, pictures, target)
+    check_determinism(record, examined, target)
     nothing_else = np.zeros((0, *opened.session.image_shape), dtype=np.float32)
-    gradients = check_gate(record, opened.model, pictures, nothing_else, target)
-    outcome, chosen = attack(record, pictures, np.flatnonzero(right), target, gradients)
-    raise_alarms(record, pictures, target, gradients, outcome, chosen)
+    gradients = check_gate(record, opened.model, examined, nothing_else, target)
+    outcome, chosen = run_fresh_attacks(record, examined, np.flatnonzero(right), target, gradients)
+    raise_alarms(record, examined, target, gradients, outcome, chosen)
 
 
-def _asked(record: Record) -> tuple[Threat, HeldData]:
+def _asked(record: Record) -> tuple[Threat, VerifierData]:
     """The threat and the data; without either the file was taken for one that makes a claim."""
     options = record.options
     if options.threat is None:
@@ -68,17 +68,17 @@ def _asked(record: Record) -> tuple[Threat, HeldData]:
     return options.threat, options.data
 
 
-def _usage(message: str, hint: str) -> CallersError:
-    return CallersError(UsageError(message, hint))
+def _usage(message: str, hint: str) -> CallerInputError:
+    return CallerInputError(UsageError(message, hint))
 
 
-def _draw(record: Record, data: HeldData, session: Session) -> Draw:
+def _draw(record: Record, data: VerifierData, session: Session) -> EvidenceDraw:
     record.begin(DATA)
-    dataset = open_held(data, session, None)
-    drawn = as_caller(lambda: draw_images(dataset, record.options.samples or SAMPLES))
+    dataset = open_verifier_data(data, session, None)
+    drawn = as_caller_input(lambda: draw_images(dataset, record.options.samples or SAMPLES))
     if len(drawn.labels) == 0 or drawn.images.shape[1:] != session.image_shape:
         record.settle("undecided", f"{drawn.name} has no test images that the model takes")
-    record.samples, record.bound, record.held = len(drawn.labels), True, True
+    record.samples, record.bound, record.has_claimed_data = len(drawn.labels), True, True
     record.measured_on = {
         "dataset": drawn.name,
         "digest": drawn.digest,

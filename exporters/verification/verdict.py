@@ -50,7 +50,7 @@ class PolicyResult:
 
 
 @dataclass(frozen=True, eq=False)
-class Broken:
+class BrokenImage:
     """An image that was claimed robust, and the picture in its ball that the file gets wrong.
 
     Attributes:
@@ -117,7 +117,7 @@ class Verdict:
     command: str
     model_sha256: str | None = None
     evidence_sha256: str | None = None
-    failures: tuple[Broken, ...] = field(default=(), repr=False, compare=False)
+    failures: tuple[BrokenImage, ...] = field(default=(), repr=False, compare=False)
     measured_on: dict[str, Any] | None = None
 
     @property

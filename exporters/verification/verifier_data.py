@@ -14,7 +14,7 @@ SPLIT: SplitName = "test"
 
 
 @dataclass(frozen=True, eq=False)
-class Draw:
+class EvidenceDraw:
     """The evidence draw of a dataset.
 
     Attributes:
@@ -36,10 +36,10 @@ class Draw:
     labels: Integers
 
 
-def draw_images(dataset: Dataset, n: int) -> Draw:
+def draw_images(dataset: Dataset, n: int) -> EvidenceDraw:
     """Draw ``n`` images of the test split, or all where it has fewer, as its digest alone decides."""
     split = dataset.load(SPLIT)
     digest, total = split_digest(dataset, SPLIT), len(split)
     index = draw(digest, total=total, n=min(n, total))
     images, labels = np.asarray(split.images[index]), np.asarray(split.labels[index])
-    return Draw(dataset.name, digest, total, DRAW_RULE, tuple(dataset.class_names), images, labels)
+    return EvidenceDraw(dataset.name, digest, total, DRAW_RULE, tuple(dataset.class_names), images, labels)

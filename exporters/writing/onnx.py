@@ -141,7 +141,7 @@ def serialise(model: onnx.ModelProto) -> bytes:
         ExportError: the model is larger than one file can hold (2 GiB).
     """
     try:
-        return claim.serialise(model)
+        return claim.model_bytes(model)
     except ValueError as error:
         raise ExportError("the model is larger than one ONNX file can hold (2 GiB).") from error
 

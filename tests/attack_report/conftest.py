@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from compressor.attack_report import About, Findings, Subject, take_subject
+from compressor.attack_report import AttackedModel, AttackedSample, ReportFindings, draw_sample
 from compressor.attack_report.curve import Curve, CurvePoint
-from compressor.attack_report.gallery import Answer, Example
+from compressor.attack_report.gallery import Example, Prediction
 from compressor.attack_report.norms import MinimalNorms
 from compressor.attack_report.targeted import Targeted
 from compressor.core.types import Norm, Threat
@@ -37,8 +37,8 @@ class Linear:
         self.labels[:5] = (self.labels[:5] + 1) % classes  # a few that it gets wrong unattacked
         self.classes = classes
 
-    def subject(self, **options: Any) -> Subject:
-        return take_subject(
+    def subject(self, **options: Any) -> AttackedSample:
+        return draw_sample(
             self.model, self.images, self.labels, classes=self.classes, **{"seed": 0, "samples": N, **options}
         )
 
@@ -84,27 +84,30 @@ def make_report(**changed: object) -> Report:
     return Report(**{**values, **changed})  # type: ignore[arg-type]
 
 
-def standing(n: int) -> tuple[bool, ...]:
+def robust_so_far(n: int) -> tuple[bool, ...]:
     """The last n of the three images in the sample."""
     return tuple(i >= 3 - n for i in range(3))
 
 
-def make_findings(classes: int = 3, shape: tuple[int, int, int] = (3, 4, 4), **changed: object) -> Findings:
+def make_findings(classes: int = 3, shape: tuple[int, int, int] = (3, 4, 4), **changed: object) -> ReportFindings:
     """Findings of made-up numbers, for what is drawn and written from them."""
     alarm = Alarm("zero-gradients", "5 of 6 images have none", "What climbs gradients can't move.")
     noise = np.random.default_rng(0)
     natural = noise.uniform(0.2, 0.8, shape).astype(np.float32)
-    example = Example(1, "A", 0, natural, natural + np.float32(8 / 255), Answer(0, 0.9), Answer(1, 0.6))
-    points = tuple(CurvePoint(eps, standing(n)) for eps, n in (("0", 3), ("4/255", 2), ("8/255", 1)))
+    example = Example(1, "A", 0, natural, natural + np.float32(8 / 255), Prediction(0, 0.9), Prediction(1, 0.6))
+    points = tuple(CurvePoint(eps, robust_so_far(n)) for eps, n in (("0", 3), ("4/255", 2), ("8/255", 1)))
     attempts = np.ones((classes, classes), dtype=np.int64) - np.eye(classes, dtype=np.int64)
     values: dict[str, object] = {
-        "about": About(
+        "about": AttackedModel(
             "model|1.onnx", "ab" * 32, "digits", "cd" * 32, tuple(f"class {k}" for k in range(classes)), shape
         ),
         "report": make_report(alarms=(alarm,)),
         "positions": (0, 2, 5),
         "labels": (0, 1, 2),
-        "curves": (Curve("Linf", points), Curve("L2", (CurvePoint("0", standing(3)), CurvePoint("0.5", standing(1))))),
+        "curves": (
+            Curve("Linf", points),
+            Curve("L2", (CurvePoint("0", robust_so_far(3)), CurvePoint("0.5", robust_so_far(1)))),
+        ),
         "norms": (
             MinimalNorms("Linf", np.array([0.0, 0.02, np.inf])),
             MinimalNorms("L2", np.array([0.0, np.inf, np.inf])),
@@ -113,4 +116,4 @@ def make_findings(classes: int = 3, shape: tuple[int, int, int] = (3, 4, 4), **c
         "examples": (example,),
         "drawn": 2,
     }
-    return Findings(**{**values, **changed})  # type: ignore[arg-type]
+    return ReportFindings(**{**values, **changed})  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.attack_report import take_subject
+from compressor.attack_report import draw_sample
 from compressor.attack_report.curve import CurvePoint, accuracy_curve
 from compressor.core.types import Norm
 from compressor.numerics.statistics import wilson_interval
@@ -43,7 +43,7 @@ def test_masking_shows() -> None:
 
     images = torch.full((8, 1, 32, 32), 127, dtype=torch.uint8).numpy()
     labels = torch.zeros(8, dtype=torch.int64).numpy()
-    subject = take_subject(Masked(), images, labels, classes=2, seed=0)
+    subject = draw_sample(Masked(), images, labels, classes=2, seed=0)
     points = accuracy_curve(subject, "Linf", ["4/255", "0.9"]).points
     assert points[0].correct == 0
     assert points[1].correct > 4  # a larger ball, and the attack finds less: carried over, it would have found all

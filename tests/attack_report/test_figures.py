@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compressor.attack_report.classes import Confusion
+from compressor.attack_report.classes import ConfusionMatrix
 from compressor.attack_report.figures import figures, require_matplotlib
 from compressor.attack_report.figures.canvas import DPI, short, to_png
 from compressor.attack_report.figures.confusion import draw_confusion
@@ -53,7 +53,9 @@ def test_what_there_is_no_data_for_is_left_out() -> None:
 @pytest.mark.parametrize("classes", [2, 30, 100])
 def test_a_confusion_of_any_size_shows_its_diagonal(classes: int) -> None:
     counts = np.diag(np.full(classes, 7))
-    picture = np.asarray(opened(draw_confusion(Confusion(counts, 0), [f"${k}" for k in range(classes)], Threat())))
+    picture = np.asarray(
+        opened(draw_confusion(ConfusionMatrix(counts, 0), [f"${k}" for k in range(classes)], Threat()))
+    )
     # The darkest blue of the map fills as many cells as there are classes, and the bar's end.
     dark = (picture[..., 2] > picture[..., 0] + 60) & (picture[..., 0] < 20)
     assert dark.sum() > classes * 20

@@ -11,13 +11,13 @@ from compressor.attack_report.norms import MinimalNorms
 from compressor.attack_report.page import page
 from compressor.core.types import Norm, Threat
 
-from .conftest import make_findings, make_report, standing
+from .conftest import make_findings, make_report, robust_so_far
 
 FAR = MinimalNorms("Linf", np.array([1.0, 1.0, 1.0]))
 
 
 def curves(norm: Norm, eps: str, n: int) -> tuple[Curve, ...]:
-    return (Curve(norm, (CurvePoint("0", standing(0)), CurvePoint(eps, standing(n)))),)
+    return (Curve(norm, (CurvePoint("0", robust_so_far(0)), CurvePoint(eps, robust_so_far(n)))),)
 
 
 # The sample is images 0, 2 and 5, of which the evaluation left 5 alone standing, at Linf 8/255.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from compressor.attack_report import refuse_unless_ours, write_folder
-from compressor.attack_report.findings import Findings
-from compressor.attack_report.folder import FILES, contents
+from compressor.attack_report import refuse_foreign_report, write_folder
+from compressor.attack_report.findings import ReportFindings
+from compressor.attack_report.folder import FILES, report_files
 from compressor.attack_report.page import page
 from compressor.attack_report.tables import tables
 from compressor.core.errors import UsageError, WriteError
@@ -35,7 +35,7 @@ def test_every_file_is_written_and_the_same_findings_give_the_same_bytes(tmp_pat
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files stand in for the figures, which take most of the time."""
 
-    def figures(findings: Findings) -> dict[str, bytes]:
+    def figures(findings: ReportFindings) -> dict[str, bytes]:
         return {"gallery.png": b"drawn"} if findings.examples else {}
 
     monkeypatch.setattr("compressor.attack_report.folder.figures", figures)
@@ -51,7 +51,7 @@ def test_an_earlier_report_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_report_goes_into_an_empty_folder(tmp_path: Path) -> None:
-    refuse_unless_ours(tmp_path / "absent")
+    refuse_foreign_report(tmp_path / "absent")
     write_folder(tmp_path, make_findings())
     assert (tmp_path / "report.md").is_file()
 
@@ -63,7 +63,7 @@ def test_nothing_else_is_written_over(tmp_path: Path, held: str) -> None:
         write_folder(tmp_path, make_findings())
     assert [path.name for path in tmp_path.iterdir()] == [held]
     with pytest.raises(UsageError, match="not a folder"):
-        refuse_unless_ours(tmp_path / held)
+        refuse_foreign_report(tmp_path / held)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -121,7 +121,7 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_json_holds_the_figures_data_and_no_infinity() -> None:
-    found = json.loads(contents(make_findings())["report.json"])
+    found = json.loads(report_files(make_findings())["report.json"])
     assert found["schema"] == "compress.attack-report/1"
     assert found["norms"]["Linf"] == {"median": 0.02, "distances": [0.0, 0.02, None]}
     assert found["norms"]["L2"]["median"] is None

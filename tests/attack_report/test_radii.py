@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from compressor.attack_report.radii import default_radii, length_text, parse_radii, shown, value_of
+from compressor.attack_report.radii import axis_label, default_radii, format_length, parse_radii, radius_value
 from compressor.core.errors import UsageError
 from compressor.core.types import Threat
 
@@ -28,7 +28,7 @@ def test_every_default_radius_is_one_that_a_threat_takes(eps: str, norm: str) ->
         values = [0.0, *(Threat(of, radius).radius for radius in radii[1:])]  # type: ignore[arg-type]
         assert radii[0] == "0"
         assert all(a < b for a, b in itertools.pairwise(values))
-        assert values == [value_of(radius) for radius in radii]
+        assert values == [radius_value(radius) for radius in radii]
         if of == norm:
             assert any(value == pytest.approx(threat.radius, rel=1e-9) for value in values)
 
@@ -36,7 +36,7 @@ def test_every_default_radius_is_one_that_a_threat_takes(eps: str, norm: str) ->
 def test_a_larger_image_has_larger_l2_radii() -> None:
     small, large = (default_radii(Threat(), "L2", 3 * side**2) for side in (32, 224))
     assert small == ("0", "0.125", "0.25", "0.5", "1", "2")
-    assert [value_of(b) / value_of(a) for a, b in zip(small[1:], large[1:], strict=True)] == pytest.approx(
+    assert [radius_value(b) / radius_value(a) for a, b in zip(small[1:], large[1:], strict=True)] == pytest.approx(
         [7.0] * 5, rel=1e-3
     )
 
@@ -53,7 +53,7 @@ def test_what_is_no_radius_is_refused(text: str) -> None:
 
 
 def test_radii_are_shown_in_the_units_of_their_norm() -> None:
-    assert shown(8 / 255, "Linf") == "8"
-    assert shown(0.125, "L2") == "0.125"
-    assert length_text(7.314 / 255, "Linf") == "7.31/255"
-    assert length_text(float("inf"), "L2") == "beyond what was found"
+    assert axis_label(8 / 255, "Linf") == "8"
+    assert axis_label(0.125, "L2") == "0.125"
+    assert format_length(7.314 / 255, "Linf") == "7.31/255"
+    assert format_length(float("inf"), "L2") == "beyond what was found"

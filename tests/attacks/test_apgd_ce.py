@@ -10,7 +10,7 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from compressor.attacks._apgd import climb, random_start
+from compressor.attacks._apgd import random_start, run_apgd
 from compressor.core.errors import UsageError
 from compressor.core.registry import ATTACKS
 from compressor.core.types import Threat
@@ -76,9 +76,9 @@ def targets(model: nn.Module, x: Tensor) -> Tensor:
 def our_run(name: str, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, start: Tensor, steps: int) -> Any:
     if name == "targeted_dlr":
         aims = targets(model, x)
-        return climb(model, x, y, threat, lambda z, i: losses.targeted_dlr(z, y[i], aims[i]), start, steps=steps)
+        return run_apgd(model, x, y, threat, lambda z, i: losses.targeted_dlr(z, y[i], aims[i]), start, steps=steps)
     loss = getattr(losses, name)
-    return climb(model, x, y, threat, lambda z, i: loss(z, y[i]), start, steps=steps)
+    return run_apgd(model, x, y, threat, lambda z, i: loss(z, y[i]), start, steps=steps)
 
 
 @pytest.mark.parametrize("threat", TINY, ids=str)

@@ -204,7 +204,7 @@ def test_a_surrogates_model_decides_and_is_asked_only_about_what_would_count() -
     y = model(x).argmax(1)
     same = y == y[0]
     x, y = x[same], y[same]
-    surrogate = Surrogate(model, Deaf(), doubt=0.0)
+    surrogate = Surrogate(model, Deaf(), uncertainty=0.0)
     threat = Threat("Linf", "0.02")
     _, broken = TargetedFab(8, 3)(surrogate, x, y, threat, make_generator(0))
     assert not broken.any()

@@ -26,14 +26,14 @@ def test_of_a_linear_model_it_ends_in_the_best_corner_for_its_target(linear_digi
     right = model(x).argmax(1) == y
     x, y = x[right], y[right]
     result = ATTACK(model, x, y, threat, make_generator(0))
-    standing = ~result.broken
+    robust_so_far = ~result.broken
     target = model(x).scatter(1, y.unsqueeze(1), float("-inf")).argmax(1)
     weight = model[1].weight.detach()
     towards = (weight[target] - weight[y]).reshape(x.shape)
     eps = np.float32(threat.radius)
     corner = torch.where(towards > 0, x + eps, x - eps).clamp(0, 1)
-    counts = (towards != 0) & standing.view(-1, 1, 1, 1)
-    assert standing.any()
+    counts = (towards != 0) & robust_so_far.view(-1, 1, 1, 1)
+    assert robust_so_far.any()
     assert torch.equal(result.x_adv[counts], corner[counts])
 
 

@@ -155,8 +155,8 @@ def test_no_images_and_no_standing_images_are_no_trouble(name: str) -> None:
     empty = member(name)(model, x[:0], y[:0], THREATS[0], make_generator(0))
     assert empty.x_adv.shape == (0, 3, 8, 8)
     assert empty.broken.shape == (0,)
-    fallen = member(name)(model, x[:2], y[:2], THREATS[0], make_generator(0))
-    assert fallen.broken.all()
+    misclassified = member(name)(model, x[:2], y[:2], THREATS[0], make_generator(0))
+    assert misclassified.broken.all()
 
 
 @everyone

@@ -137,19 +137,19 @@ def test_the_best_margin_only_grows_and_nothing_better_is_refused(linear_digits:
 @both_norms
 def test_a_query_is_a_forward_pass_and_the_fallen_make_no_more(linear_digits: Any, threat: Threat) -> None:
     x, y = linear_digits.x[:80], linear_digits.y[:80]
-    standing = int((linear_digits.model(x).argmax(1) == y).sum())
+    robust_so_far = int((linear_digits.model(x).argmax(1) == y).sum())
     watched = Watched(linear_digits.model)
     Square(queries=30)(watched, x, y, Threat(threat.norm, "0.0001"), make_generator(0))
     sizes = [len(images) for images in watched.seen]
     # The natural images, the start, the queries, and the last word.
-    assert sizes == [80, standing, *[standing] * 30, standing]
+    assert sizes == [80, robust_so_far, *[robust_so_far] * 30, robust_so_far]
 
     watched = Watched(linear_digits.model)
     _, broken = Square(queries=30)(watched, x, y, threat, make_generator(0))
     sizes = [len(images) for images in watched.seen]
     assert sizes[1:-1] == sorted(sizes[1:-1], reverse=True)
     # Who breaks at the last query of all was still there when it was made.
-    assert int((~broken).sum()) <= sizes[-2] < standing
+    assert int((~broken).sum()) <= sizes[-2] < robust_so_far
 
 
 @both_norms

@@ -16,7 +16,7 @@ from cli.output.comparison_formats import to_markdown
 from compressor.comparison import Comparison, FinishedRun, compare_runs, open_run
 from compressor.core.errors import MissingInputError, UnreadableRunError, UsageError
 from compressor.core.types import Threat
-from compressor.evaluation.record import EvaluationRecord, Measured, Which
+from compressor.evaluation.record import CheckpointName, EvaluationRecord, MeasuredCheckpoint
 from compressor.evaluation.report import Alarm, Report
 from compressor.numerics.statistics import holm, mcnemar, paired_t_interval, welch_t_interval
 from compressor.runs.recipe import Recipe, to_toml
@@ -50,17 +50,21 @@ def make_run(
     description = {**settings.to_dict(), "inputs": {"dataset": "digits", "train_sha256": "0" * 64, **(inputs or {})}}
     write_text(folder.recipe, to_toml(description))
     write_text(folder.metrics, "".join(json.dumps({"epoch": epoch}) + "\n" for epoch in (1, 2, 3)))
-    blocks: list[tuple[Which, Columns | None]] = [("best", best), ("last", last)]
+    blocks: list[tuple[CheckpointName, Columns | None]] = [("best", best), ("last", last)]
     for which, columns in blocks:
         if columns is not None:
             make_record(which, columns, **(terms or {})).write(folder.evaluation_of(which))
     return open_run(path)
 
 
-def make_record(which: Which, columns: Columns, suite: str = "paper@1", split: str = "validation") -> EvaluationRecord:
+def make_record(
+    which: CheckpointName, columns: Columns, suite: str = "paper@1", split: str = "validation"
+) -> EvaluationRecord:
     bits = {name: np.array(column, dtype=bool) for name, column in columns.items()}
     clean = bits.pop("clean")
-    measured = Measured(which, "ab" * 32, 1000, 3, {"split": split, "samples": 9}, "resnet18-0.25", 700_000, 35_000_000)
+    measured = MeasuredCheckpoint(
+        which, "ab" * 32, 1000, 3, {"split": split, "samples": 9}, "resnet18-0.25", 700_000, 35_000_000
+    )
     return EvaluationRecord(measured, "digits", "cd" * 32, Report(Threat(), suite, 0, "alone", clean, bits))
 
 

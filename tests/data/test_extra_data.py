@@ -19,7 +19,7 @@ from compressor.data import extra_data
 from compressor.data.datasets import watch_decoding
 from compressor.data.extra_data import ExtraData, check_extra_data, open_extra_data
 from compressor.system import npz
-from compressor.training.teaching.caches import entries, remove
+from compressor.training.teaching.caches import list_entries, remove_entries
 
 SIDE, N, CLASSES = 8, 50, 10
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, SIDE, SIDE, 3), dtype=np.uint8)
@@ -123,7 +123,7 @@ def test_a_changed_file_has_a_cache_of_its_own(tmp_path: Path) -> None:
     assert first.sha256 != second.sha256
     assert np.array_equal(first.images, IMAGES.transpose(0, 3, 1, 2))
     assert np.array_equal(second.images, changed.transpose(0, 3, 1, 2))
-    assert len(entries()) == 2
+    assert len(list_entries()) == 2
 
 
 def test_damage_to_the_cache_is_mended(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -137,9 +137,9 @@ def test_damage_to_the_cache_is_mended(tmp_path: Path, cache: Path, caplog: pyte
 
 def test_compress_cache_lists_and_removes_it(tmp_path: Path, cache: Path) -> None:
     opened(saved(tmp_path))
-    (entry,) = entries()
+    (entry,) = list_entries()
     assert (entry.kind, entry.holds, entry.fault) == ("decoded", f"extra: {N} pictures of {SIDE} pixels", None)
-    remove([entry])
+    remove_entries([entry])
     assert files(cache) == []
 
 

@@ -20,8 +20,8 @@ from torch import nn
 
 from compressor.core.types import Threat
 from compressor.evaluation.evaluate import Report, evaluate
-from compressor.evaluation.suites import Column, Suite
-from compressor.system.process_group import Team, leave
+from compressor.evaluation.suites import Suite, SuiteColumn
+from compressor.system.process_group import ProcessGroup, leave_process_group
 
 
 def killed(work: Callable[[], object], state: Path, kill: int) -> int:
@@ -72,7 +72,7 @@ def do(job: list[str]) -> dict[str, object]:
     parser.add_argument("--kill-after", type=int, default=0, help="batches, counted over all columns")
     parser.add_argument("--kills", type=int, default=0, help="how many children to start and kill first")
     given = parser.parse_args(job)
-    team = Team.current(torch.device("cpu"))
+    process_group = ProcessGroup.current(torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
@@ -88,7 +88,9 @@ def do(job: list[str]) -> dict[str, object]:
         labels = model(x).argmax(1).numpy()
     labels[::9] = (labels[::9] + 1) % 3
     weak = {"steps": 2, "step_size": "0.2eps", "decide": "first"}
-    suite = Suite("t", 1, "", (Column("A", "pgd-sat", weak), Column("B", "fgsm"), Column("C", "pgd-sat", weak)))
+    suite = Suite(
+        "t", 1, "", (SuiteColumn("A", "pgd-sat", weak), SuiteColumn("B", "fgsm"), SuiteColumn("C", "pgd-sat", weak))
+    )
     forwards = 0
 
     def count(_module: nn.Module, _inputs: object) -> None:
@@ -100,7 +102,7 @@ def do(job: list[str]) -> dict[str, object]:
 
     def on_progress(name: str, done: int, total: int) -> None:
         calls.append((name, done, total))
-        if given.kill_after and len(calls) > given.kill_after + team.rank:
+        if given.kill_after and len(calls) > given.kill_after + process_group.rank:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def work() -> Report:
@@ -116,7 +118,7 @@ def do(job: list[str]) -> dict[str, object]:
             soundness=given.soundness,
             state=given.state,
             model_digest="m",
-            team=team,
+            process_group=process_group,
             on_progress=on_progress,
         )
 
@@ -141,4 +143,4 @@ def do(job: list[str]) -> dict[str, object]:
 
 if __name__ == "__main__":
     main()
-    leave()
+    leave_process_group()

@@ -4,14 +4,19 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from compressor.evaluation.agreement import Agreement, agreement
+from compressor.evaluation.agreement import ReferenceAgreement, compare_with_reference
 
 
 def test_it_counts_image_by_image() -> None:
     ours = np.array([1, 1, 0, 0, 1, 0], dtype=bool)
     reference = np.array([1, 0, 1, 0, 0, 1], dtype=bool)
-    found = agreement(ours, reference)
-    assert (found.images, found.ours_alone, found.reference_alone, found.disagreements) == (6, 2, 2, 4)
+    found = compare_with_reference(ours, reference)
+    assert (found.images, found.broken_only_by_ours, found.broken_only_by_reference, found.disagreements) == (
+        6,
+        2,
+        2,
+        4,
+    )
     assert found.excess == 0
 
 
@@ -19,7 +24,7 @@ def test_it_counts_image_by_image() -> None:
 def test_the_p_value_is_that_of_a_fair_coin(ours: int, reference: int) -> None:
     total = ours + reference
     expected = binomtest(ours, total).pvalue if total else 1.0
-    assert Agreement(1000, ours, reference).p_value == pytest.approx(expected)
+    assert ReferenceAgreement(1000, ours, reference).p_value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -34,11 +39,11 @@ def test_the_p_value_is_that_of_a_fair_coin(ours: int, reference: int) -> None:
     ],
 )
 def test_it_holds_within_half_a_point_and_within_chance(images: int, ours: int, reference: int, holds: bool) -> None:
-    found = Agreement(images, ours, reference)
+    found = ReferenceAgreement(images, ours, reference)
     assert found.holds is holds
     assert found.to_json()["holds"] is holds
 
 
 def test_other_images_are_no_comparison() -> None:
     with pytest.raises(ValueError, match="same images"):
-        agreement(np.ones(3, dtype=bool), np.ones(4, dtype=bool))
+        compare_with_reference(np.ones(3, dtype=bool), np.ones(4, dtype=bool))

@@ -18,7 +18,7 @@ from compressor.core.errors import ClassMismatchError, UnreadableDataError, Usag
 from compressor.core.types import ModelSpec, Normalization, Threat
 from compressor.evaluation.evaluate import estimate_autoattack_seconds, evaluate
 from compressor.evaluation.report import Report
-from compressor.evaluation.suites import Column, Suite, describe, get_suite
+from compressor.evaluation.suites import Suite, SuiteColumn, describe_suite, get_suite
 from compressor.models.classifier import build_classifier
 from compressor.numerics.statistics import wilson_interval
 
@@ -149,7 +149,7 @@ def test_pixels_are_divided_as_a_verifier_divides_them() -> None:
 
 
 def test_the_seed_decides_the_noise_and_nothing_else_does(digits: Any) -> None:
-    suite = Suite("t", 1, "", (Column("A", "pgd-sat", {"steps": 1, "step_size": "0.02eps"}),))
+    suite = Suite("t", 1, "", (SuiteColumn("A", "pgd-sat", {"steps": 1, "step_size": "0.02eps"}),))
     threat = Threat("Linf", "0.4")
     first = run(digits, suite=suite, threat=threat)
     torch.manual_seed(1)
@@ -160,7 +160,7 @@ def test_the_seed_decides_the_noise_and_nothing_else_does(digits: Any) -> None:
 
 def test_columns_of_one_attack_draw_their_own_noise(digits: Any) -> None:
     weak = {"steps": 1, "step_size": "0.02eps"}
-    suite = Suite("t", 1, "", (Column("A", "pgd-sat", weak), Column("B", "pgd-sat", weak)))
+    suite = Suite("t", 1, "", (SuiteColumn("A", "pgd-sat", weak), SuiteColumn("B", "pgd-sat", weak)))
     report = run(digits, suite=suite, threat=Threat("Linf", "0.4"))
     assert not np.array_equal(report.attacks["A"], report.attacks["B"])
 
@@ -381,8 +381,8 @@ def test_autoattack_cost_grows_with_the_images_that_stand(digits: Any) -> None:
 
 def test_every_setting_of_the_suite_reaches_the_attack(digits: Any) -> None:
     suite = get_suite("default")
-    assert describe(suite)["attacks"][1]["settings"]["step_size"] == "0.25eps"
-    stronger = Suite("t", 1, "", (Column("A", "pgd-sat", {"step_size": "0.25eps", "decide": "first"}),))
+    assert describe_suite(suite)["attacks"][1]["settings"]["step_size"] == "0.25eps"
+    stronger = Suite("t", 1, "", (SuiteColumn("A", "pgd-sat", {"step_size": "0.25eps", "decide": "first"}),))
     assert run(digits, suite=stronger).accuracies["A"] <= run(digits).accuracies["PGD-20"]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from compressor.core.errors import UnreadableRunError
 from compressor.core.types import Threat
-from compressor.evaluation.record import EvaluationRecord, Measured, read_evaluation
+from compressor.evaluation.record import EvaluationRecord, MeasuredCheckpoint, read_evaluation
 from compressor.evaluation.report import Alarm, Report
 
 
@@ -29,7 +29,7 @@ def record() -> EvaluationRecord:
     )  # fmt: skip
     selection = {"split": "validation", "samples": 20, "clean_correct": 9, "robust_correct": 5}
     return EvaluationRecord(
-        Measured("last", "ab" * 32, 1234, 7, selection, "resnet18-0.25", 700_000, 35_000_000),
+        MeasuredCheckpoint("last", "ab" * 32, 1234, 7, selection, "resnet18-0.25", 700_000, 35_000_000),
         "digits",
         "cd" * 32,
         report,
@@ -74,7 +74,7 @@ def test_a_file_of_an_earlier_version_is_read(record: EvaluationRecord, tmp_path
     assert back.report.alarms == (Alarm("masked", "perhaps"),)
     value = back.to_json()
     assert value["classes"] is value["confusion"] is value["labels"] is None
-    assert value["unique"] == record.report.unique
+    assert value["unique"] == record.report.unique_successes
     back.write(path)
     assert read_evaluation(path).to_json() == value
 

@@ -17,13 +17,13 @@ from compressor.core.types import Threat
 from compressor.evaluation import soundness
 from compressor.evaluation.report import Report
 from compressor.evaluation.soundness import SAMPLE, check_soundness
-from compressor.evaluation.suites import Column, Suite, get_suite
+from compressor.evaluation.suites import Suite, SuiteColumn, get_suite
 from compressor.frozen import surrogate_of
 from compressor.numerics.randomness import make_generator
 
 THREAT = Threat("Linf", "0.1")
 QUICK = get_suite("quick")
-LONE = Suite("lone", 1, "", (Column("FGSM", "fgsm"),))
+LONE = Suite("lone", 1, "", (SuiteColumn("FGSM", "fgsm"),))
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_the_sample_is_small_and_even_over_the_classes(
 ) -> None:
     report = attacked(robust, digits[0][1000:1300], digits[1][1000:1300], LONE)
     seen: list[Any] = []
-    monkeypatch.setattr(soundness, "Examined", lambda *values: seen.append(values))
+    monkeypatch.setattr(soundness, "ExaminedEvaluation", lambda *values: seen.append(values))
     monkeypatch.setattr(type(ALARMS), "members", lambda self: {})
     check(robust, digits, report=report)
     _, _, x, y, index, *_ = seen[0]

@@ -11,12 +11,12 @@ import torch
 from pyautoattack import AutoAttack
 from torch import nn
 
-from compressor.attacks._search import errs
+from compressor.attacks._search import misclassifies
 from compressor.core.contracts import Ensemble
 from compressor.core.types import ModelSpec, Threat
 from compressor.evaluation.evaluate import evaluate
 from compressor.evaluation.report import Report
-from compressor.evaluation.suites import Column, Suite
+from compressor.evaluation.suites import Suite, SuiteColumn
 from compressor.frozen import surrogate_of
 from compressor.models.classifier import build_classifier
 from compressor.numerics.randomness import make_generator
@@ -24,7 +24,7 @@ from compressor.numerics.randomness import make_generator
 THREAT = Threat("Linf", "0.004")
 BATCH = 8
 SMALL = {"steps": 3, "targets": 2, "queries": 20}
-ENSEMBLE = Column("AA", "autoattack", SMALL)
+ENSEMBLE = SuiteColumn("AA", "autoattack", SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def labels(model: nn.Module, images: np.ndarray) -> np.ndarray:
     return answers
 
 
-def run(model: nn.Module, images: np.ndarray, labels: np.ndarray, *columns: Column, **changes: Any) -> Report:
+def run(model: nn.Module, images: np.ndarray, labels: np.ndarray, *columns: SuiteColumn, **changes: Any) -> Report:
     arguments = {"seed": 3, "batch_size": BATCH, "soundness": False} | changes
     return evaluate(model, images, labels, THREAT, Suite("t", 1, "", columns), **arguments)
 
@@ -66,20 +66,24 @@ def test_stages_are_run_in_order_each_on_what_stands(model: nn.Module, images: n
     assert isinstance(attack, Ensemble)
     x, y = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
     stand_in = surrogate_of(model, x[:8])
-    standing, broken_by, said = ~errs(model, x, y).numpy(), np.full(27, -1), report.predictions["clean"].copy()
+    robust_so_far, broken_by, said = (
+        ~misclassifies(model, x, y).numpy(),
+        np.full(27, -1),
+        report.predictions["clean"].copy(),
+    )
     for number, (name, stage) in enumerate(attack.stages):
-        index = np.flatnonzero(standing)
+        index = np.flatnonzero(robust_so_far)
         for start in range(0, len(index), BATCH):
             part = index[start : start + BATCH]
             found = stage(stand_in, x[part], y[part], THREAT, make_generator(3, "attack", "AA", name, start))
             with torch.no_grad():
                 said[part] = model(found.x_adv).argmax(1).numpy()
-            fallen = part[found.broken.numpy()]
-            standing[fallen], broken_by[fallen] = False, number
+            misclassified = part[found.broken.numpy()]
+            robust_so_far[misclassified], broken_by[misclassified] = False, number
     names, by = report.broken_by["AA"]
     assert names == ("apgd-ce", "apgd-t", "fab-t", "square")
     np.testing.assert_array_equal(by, broken_by)
-    np.testing.assert_array_equal(report.attacks["AA"], standing)
+    np.testing.assert_array_equal(report.attacks["AA"], robust_so_far)
     np.testing.assert_array_equal(report.predictions["AA"], said)
     assert len(set(by.tolist())) >= 3, "several stages broke something, and something stands"
     assert list(dict.fromkeys(calls)) == ["clean", *(f"AA: {name}" for name in names)]
@@ -91,18 +95,18 @@ def test_stages_are_run_in_order_each_on_what_stands(model: nn.Module, images: n
 def test_in_a_cascade_an_ensemble_begins_where_the_others_ended(
     model: nn.Module, images: np.ndarray, labels: np.ndarray
 ) -> None:
-    report = run(model, images, labels, Column("FGSM", "fgsm"), ENSEMBLE, mode="cascade")
+    report = run(model, images, labels, SuiteColumn("FGSM", "fgsm"), ENSEMBLE, mode="cascade")
     _, by = report.broken_by["AA"]
     fell_before = ~report.attacks["FGSM"]
     assert (report.clean & fell_before).any()
     assert (by[fell_before] == -1).all()
     np.testing.assert_array_equal(report.attacks["AA"], report.attacks["FGSM"] & (by == -1))
     np.testing.assert_array_equal(report.predictions["AA"][fell_before], report.predictions["FGSM"][fell_before])
-    assert sum(report.unique.values()) == report.clean.sum() - report.robust.sum()
+    assert sum(report.unique_successes.values()) == report.clean.sum() - report.robust.sum()
 
 
 def test_the_reference_is_a_plain_run_of_the_library(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> None:
-    column = Column("AA", "autoattack-reference", {"attacks": ("apgd-ce", "square"), "steps": 3, "queries": 20})
+    column = SuiteColumn("AA", "autoattack-reference", {"attacks": ("apgd-ce", "square"), "steps": 3, "queries": 20})
     report = run(model, images, labels, column)
     plain = AutoAttack(
         model, attacks=["apgd-ce", "square"], eps=THREAT.radius, norm="Linf", seed=3, version="custom", device="cpu"

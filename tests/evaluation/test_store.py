@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from compressor.core.errors import MissingInputError, UsageError
-from compressor.evaluation.store import EvaluationStore, Outcome, Place, adversarial_images, discard
+from compressor.evaluation.store import BatchOutcome, BatchPosition, EvaluationStore, adversarial_images, discard_state
 
 KEY, OTHER = "ab" * 32, "cd" * 32
 COLUMNS = ["clean", "PGD", "AA"]
@@ -24,15 +24,15 @@ def entered(folder: Path | None, key: str = KEY, *, replace: bool = False) -> Ev
     return EvaluationStore.enter(folder, key, columns=COLUMNS, samples=50, image_shape=SHAPE, replace=replace)
 
 
-def outcome(broken: list[bool]) -> Outcome:
+def outcome(broken: list[bool]) -> BatchOutcome:
     n = len(broken)
     pictures = RNG.random((sum(broken), *SHAPE), dtype=np.float32)
-    return Outcome(RNG.integers(-1, 9, n), np.array(broken), np.arange(n) == 0, pictures)
+    return BatchOutcome(RNG.integers(-1, 9, n), np.array(broken), np.arange(n) == 0, pictures)
 
 
 POSITIONS = np.array([4, 7, 11])
 OUTCOME = outcome([True, False, True])
-PLACE = Place(1, 0, 12)
+PLACE = BatchPosition(1, 0, 12)
 
 
 @pytest.fixture
@@ -184,9 +184,9 @@ def test_a_damaged_key_is_no_key(folder: Path, change: Callable[[dict[str, objec
 def test_adversarial_images_come_from_all_stages_in_the_order_of_the_images(folder: Path) -> None:
     store = entered(folder)
     first, second, none = outcome([False, True]), outcome([True]), outcome([False])
-    store.save(Place(2, 0, 0), np.array([20, 30]), first)
-    store.save(Place(2, 1, 0), np.array([20]), second)
-    store.save(Place(2, 1, 128), np.array([49]), none)
+    store.save(BatchPosition(2, 0, 0), np.array([20, 30]), first)
+    store.save(BatchPosition(2, 1, 0), np.array([20]), second)
+    store.save(BatchPosition(2, 1, 128), np.array([49]), none)
     positions, images = adversarial_images(folder, "AA")
     assert positions.tolist() == [20, 30]
     np.testing.assert_array_equal(images, np.concatenate([second.adversarial, first.adversarial]))
@@ -210,13 +210,13 @@ def test_a_column_takes_as_much_disk_as_the_module_says(folder: Path) -> None:
 
 def test_a_state_is_discarded_without_a_stranger(folder: Path) -> None:
     (folder / "mine.txt").write_text("")
-    discard(folder)
+    discard_state(folder)
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
     (folder / "mine.txt").unlink()
     entered(folder)
-    discard(folder)
+    discard_state(folder)
     assert not folder.exists()
-    discard(folder)
+    discard_state(folder)
 
 
 def test_in_memory_it_touches_no_file() -> None:

@@ -10,7 +10,7 @@ from compressor.attacks._gradient import step_length
 from compressor.core.errors import UnknownNameError
 from compressor.core.registry import ATTACKS
 from compressor.core.types import Threat
-from compressor.evaluation.suites import SUITES, Suite, describe, get_suite
+from compressor.evaluation.suites import SUITES, Suite, describe_suite, get_suite
 
 everyone = pytest.mark.parametrize("suite", SUITES, ids=str)
 
@@ -71,7 +71,7 @@ def test_names_and_columns_are_unique(suite: Suite) -> None:
 
 @everyone
 def test_a_description_survives_json_and_spells_every_default_out(suite: Suite) -> None:
-    description = describe(suite)
+    description = describe_suite(suite)
     assert json.loads(json.dumps(description)) == description
     assert f"{description['name']}@{description['version']}" == str(suite)
     for entry, (name, attack) in zip(description["attacks"], suite.attacks, strict=True):
@@ -80,8 +80,8 @@ def test_a_description_survives_json_and_spells_every_default_out(suite: Suite) 
 
 
 def test_another_setting_gives_another_description() -> None:
-    assert describe(get_suite("quick"))["attacks"][1]["settings"]["steps"] == 10
-    assert describe(get_suite("default"))["attacks"][1]["settings"]["steps"] == 20
+    assert describe_suite(get_suite("quick"))["attacks"][1]["settings"]["steps"] == 10
+    assert describe_suite(get_suite("default"))["attacks"][1]["settings"]["steps"] == 20
 
 
 def test_it_is_known_which_suites_cost_an_autoattack() -> None:

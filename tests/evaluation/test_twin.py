@@ -12,18 +12,20 @@ from torch import Tensor, nn
 from compressor.core.types import ModelSpec, Threat
 from compressor.evaluation.evaluate import evaluate
 from compressor.evaluation.report import Report
-from compressor.evaluation.suites import Column, Suite
+from compressor.evaluation.suites import Suite, SuiteColumn
 from compressor.frozen import FrozenPrecision, FrozenTwin, Surrogate, surrogate_of
 from compressor.models.classifier import build_classifier
 
 THREAT = Threat("Linf", "0.005")
 SAMPLE = 8  # images that a twin is checked with
-GRADIENT = Suite("t", 1, "", (Column("FGSM", "fgsm"), Column("PGD", "pgd-sat", {"steps": 4, "decide": "first"})))
+GRADIENT = Suite(
+    "t", 1, "", (SuiteColumn("FGSM", "fgsm"), SuiteColumn("PGD", "pgd-sat", {"steps": 4, "decide": "first"}))
+)
 LIBRARY = Suite(
     "t", 1, "",
     (
-        Column("APGD", "autoattack", {"attacks": ("apgd-ce", "fab-t"), "steps": 3, "targets": 2}),
-        Column("Square", "square", {"queries": 20}),
+        SuiteColumn("APGD", "autoattack", {"attacks": ("apgd-ce", "fab-t"), "steps": 3, "targets": 2}),
+        SuiteColumn("Square", "square", {"queries": 20}),
     ),
 )  # fmt: skip
 
@@ -112,7 +114,7 @@ def test_where_only_the_twin_falls_nothing_is_broken(model: nn.Module, images: n
         twins.append(Gullible(model, sample))
         return Surrogate(twins[0], model, 0.0)
 
-    suite = Suite("t", 1, "", (Column("PGD", "pgd-sat", {"steps": 4, "decide": "first"}),))
+    suite = Suite("t", 1, "", (SuiteColumn("PGD", "pgd-sat", {"steps": 4, "decide": "first"}),))
     honest = attack(model, images, labels, suite=suite)
     report = attack(model, images, labels, suite=suite, surrogate=surrogate)
     assert honest.attacks["PGD"].sum() < report.attacks["PGD"].sum() <= report.clean.sum()

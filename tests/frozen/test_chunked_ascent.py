@@ -26,18 +26,18 @@ def test_chunks_on_a_twin(chunk: int, settled: Any, pictures: Any) -> None:
     twin = FrozenTwin(model, x[:2])
     labels = twin(x).detach().argmax(1)
     at = cross_entropy(twin(x).detach(), labels)
-    fallen: set[int] = set()
+    misclassified: set[int] = set()
 
     def objective(x_adv: Tensor, index: Tensor) -> Tensor:
         gained = cross_entropy(twin(x_adv), labels[index]) - at[index]
         reached = gained > GOAL * index
-        fallen.update(index[reached].tolist())
+        misclassified.update(index[reached].tolist())
         return torch.where(reached, torch.inf, gained)
 
     def run(chunk: int | None) -> Tensor:
         return ascend(objective, x, THREAT, make_generator(0), steps=4, step_size=1 / 255, chunk=chunk)
 
     whole = run(None)
-    assert 0 < len(fallen) < len(x)
+    assert 0 < len(misclassified) < len(x)
     # A gradient within rounding of zero may change its sign: a few pixels then differ by whole steps.
     assert (run(chunk) - whole).abs().gt(1e-6).double().mean() < 0.01

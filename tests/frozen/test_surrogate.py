@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from compressor.core.registry import MODELS
 from compressor.core.types import ModelSpec
-from compressor.frozen import FrozenTwin, Surrogate, chunk_of, errs, surrogate_of
+from compressor.frozen import FrozenTwin, Surrogate, chunk_of, confirm_misclassified, surrogate_of
 from compressor.numerics.losses import is_wrong
 from compressor.numerics.randomness import make_generator
 
@@ -45,8 +45,8 @@ def network() -> nn.Module:
 
 def test_the_model_s_word_counts_and_it_is_asked_only_where_it_could_differ() -> None:
     decider = Fixed([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    surrogate = Surrogate(nn.Identity(), decider, doubt=0.02)
-    wrong = surrogate.errs(X, Y, torch.tensor(PROPOSED))
+    surrogate = Surrogate(nn.Identity(), decider, uncertainty=0.02)
+    wrong = surrogate.confirm_misclassified(X, Y, torch.tensor(PROPOSED))
     assert wrong.tolist() == [False, False, True, False, True]
     assert decider.asked == [1, 2, 3, 4]
 
@@ -54,13 +54,13 @@ def test_the_model_s_word_counts_and_it_is_asked_only_where_it_could_differ() ->
 def test_logits_that_are_not_finite_are_asked_about() -> None:
     decider = Fixed([[1.0, 0.0]] * 5)
     logits = torch.tensor([[torch.nan, 0.0], [torch.inf, 0.0], [-torch.inf, 0.0], [5.0, 0.0], [torch.inf, torch.inf]])
-    assert not Surrogate(nn.Identity(), decider, doubt=0.01).errs(X, Y, logits).any()
+    assert not Surrogate(nn.Identity(), decider, uncertainty=0.01).confirm_misclassified(X, Y, logits).any()
     assert set(decider.asked) >= {0, 2, 4}
 
 
 def test_without_a_surrogate_the_logits_at_hand_decide() -> None:
     logits = torch.tensor(PROPOSED)
-    assert torch.equal(errs(nn.Identity(), X, Y, logits), is_wrong(logits, Y))
+    assert torch.equal(confirm_misclassified(nn.Identity(), X, Y, logits), is_wrong(logits, Y))
 
 
 def test_of_a_network_it_is_the_folded_twin_with_the_network_behind_it() -> None:
@@ -70,12 +70,12 @@ def test_of_a_network_it_is_the_folded_twin_with_the_network_behind_it() -> None
     assert isinstance(surrogate, Surrogate)
     assert isinstance(surrogate.proposer, FrozenTwin)
     assert surrogate.decider is model
-    assert surrogate.doubt < 1e-4
+    assert surrogate.uncertainty < 1e-4
     assert chunk_of(surrogate) == surrogate.proposer.chunk is not None
     y = model(x).argmax(1)
     y[::2] = (y[::2] + 1) % 10
     with torch.no_grad():
-        assert errs(surrogate, x, y, surrogate(x)).tolist() == [True, False] * 8
+        assert confirm_misclassified(surrogate, x, y, surrogate(x)).tolist() == [True, False] * 8
 
 
 def test_in_bfloat16_the_doubt_covers_what_the_proposer_is_off_by() -> None:
@@ -83,13 +83,13 @@ def test_in_bfloat16_the_doubt_covers_what_the_proposer_is_off_by() -> None:
     x = torch.rand(64, 3, 8, 8, generator=make_generator(2))
     surrogate = surrogate_of(model, x[:8], "bf16")
     assert isinstance(surrogate, Surrogate)
-    assert 1e-3 < surrogate.doubt < 0.1
+    assert 1e-3 < surrogate.uncertainty < 0.1
     with torch.no_grad():
         exact, near = model(x), surrogate(x)
         spread = exact.amax(1) - exact.amin(1)
-        assert float(((near - exact).abs().amax(1) / spread).max()) < 2 * surrogate.doubt
+        assert float(((near - exact).abs().amax(1) / spread).max()) < 2 * surrogate.uncertainty
         for y in (exact.argmax(1), exact.topk(2).indices[:, 1]):
-            assert torch.equal(errs(surrogate, x, y, near), is_wrong(exact, y))
+            assert torch.equal(confirm_misclassified(surrogate, x, y, near), is_wrong(exact, y))
 
 
 def test_what_cannot_be_folded_is_attacked_as_it_is() -> None:

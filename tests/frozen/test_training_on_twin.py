@@ -13,7 +13,7 @@ from compressor.checkpoint import load_checkpoint
 from compressor.core.reporting import SilentReporter
 from compressor.core.types import DatasetSpec
 from compressor.data.datasets import open_dataset
-from compressor.evaluation.quick import Measurement, measure
+from compressor.evaluation.quick import QuickAccuracy, measure
 from compressor.runs.recipe import resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def robustness(folder: Path, *, precision: str, frozen_twin: bool) -> Measurement:
+def robustness(folder: Path, *, precision: str, frozen_twin: bool) -> QuickAccuracy:
     """Train a tiny student by adversarial training, and attack it on the test digits with PGD-20."""
     settings = SETTINGS | {"precision": precision, "frozen_twin": frozen_twin}
     dataset = open_dataset(DatasetSpec("digits"), image_size=settings["image_size"])

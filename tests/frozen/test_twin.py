@@ -33,7 +33,7 @@ def classifier(request: Any, settled: Callable[..., nn.Module]) -> nn.Module:
     """Each family's example behind a normalisation, in train mode, its BatchNorm as after training."""
     if request.param == "timm":
         pytest.importorskip("timm")
-    own_code.allow(MODELS.get(request.param).example)
+    own_code.allow_user_code(MODELS.get(request.param).example)
     spec = ModelSpec(MODELS.get(request.param).example, 10, normalization=NORMALIZATION)
     return settled(build_classifier(spec, seed=0))
 

@@ -13,7 +13,7 @@ from compressor.numerics.augment import (
     identity_variant,
     paste_variants,
     permutation,
-    to_float,
+    to_float_tensor,
     variant_count,
 )
 
@@ -102,7 +102,7 @@ def test_pasting_changes_the_crop_and_nothing_else(size: int) -> None:
 @pytest.mark.parametrize("size", [7, 8, 20, 28, 32, 224])
 def test_the_identity_variant_is_the_picture(size: int) -> None:
     images = pictures(2, size)
-    assert torch.equal(apply_variants(images, torch.tensor([identity_variant(size)] * 2)), to_float(images))
+    assert torch.equal(apply_variants(images, torch.tensor([identity_variant(size)] * 2)), to_float_tensor(images))
 
 
 def test_grey_pictures_and_empty_batches() -> None:
@@ -114,7 +114,7 @@ def test_grey_pictures_and_empty_batches() -> None:
 def test_to_float_is_the_nearest_float32_to_the_quotient() -> None:
     # In float64 the quotient is exact to far more digits than float32 has.
     expected = (np.arange(256, dtype=np.float64) / 255).astype(np.float32)
-    assert np.array_equal(to_float(torch.arange(256, dtype=torch.uint8)).numpy(), expected)
+    assert np.array_equal(to_float_tensor(torch.arange(256, dtype=torch.uint8)).numpy(), expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

@@ -18,7 +18,7 @@ from compressor.runs.recipe import Recipe, resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system import launch
 from compressor.system.interruption import StopRequest
-from compressor.system.process_group import leave
+from compressor.system.process_group import leave_process_group
 from compressor.training.session import TrainingRequest, train, training_images
 
 MODEL = "wideresnet-10-1"
@@ -111,4 +111,4 @@ def main(folder: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     main(Path(sys.argv[1]))
-    leave()
+    leave_process_group()

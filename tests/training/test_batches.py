@@ -13,12 +13,12 @@ from compressor.core.errors import UsageError
 from compressor.data.extra_data import ExtraData
 from compressor.numerics.augment import apply_variants, choose_variants, permutation
 from compressor.runs.recipe import Recipe
-from compressor.system.process_group import Team
-from compressor.training.batches import Feeder, Share
+from compressor.system.process_group import ProcessGroup
+from compressor.training.batches import BatchLoader, Share
 from compressor.training.mixture import NO_LABEL, check_mixture
 from compressor.training.teaching.label_cache import LabelView, open_label_cache
 from compressor.training.teaching.label_file import LabelKey
-from compressor.training.teaching.soft_labels import NOWHERE, SoftLabels
+from compressor.training.teaching.soft_labels import NOT_CACHED, SoftLabels
 from compressor.training.teaching.teacher import FrozenTeacher
 from compressor.training.timing import Stopwatch
 
@@ -34,7 +34,7 @@ def split() -> Split:
 def make(
     batch: int = 8, accumulation: int = 1, rank: int = 0, size: int = 1, labels: SoftLabels | None = None,
     augmentation: str = "crop-flip", fraction: float = 0.0, extra: ExtraData | None = None,
-) -> Feeder:  # fmt: skip
+) -> BatchLoader:  # fmt: skip
     recipe = Recipe.from_dict(
         {
             "method": "natural", "model": "wideresnet-10-1", "image_size": SIDE, "batch_size": batch,
@@ -42,16 +42,16 @@ def make(
             "extra_fraction": fraction,
         }
     )  # fmt: skip
-    return Feeder(recipe, split(), CPU, Team(rank, size), labels, Stopwatch(CPU, wait=False), extra)
+    return BatchLoader(recipe, split(), CPU, ProcessGroup(rank, size), labels, Stopwatch(CPU, wait=False), extra)
 
 
 def test_an_epoch_shows_every_image_once_in_the_order_of_its_permutation() -> None:
-    feeder = make()
-    shares = list(feeder.shares(2, 0))
+    batch_loader = make()
+    shares = list(batch_loader.shares(2, 0))
     assert torch.equal(torch.cat([share.index for share in shares]), torch.from_numpy(permutation(3, 2, N)))
-    assert [share.step for share in shares] == list(range(feeder.steps)) == [0, 1, 2, 3, 4]
+    assert [share.step for share in shares] == list(range(batch_loader.steps)) == [0, 1, 2, 3, 4]
     assert all(share.is_first and share.is_last for share in shares)
-    assert feeder.images_per_epoch == N
+    assert batch_loader.images_per_epoch == N
 
 
 def test_a_share_holds_its_images_augmented_by_their_variants() -> None:
@@ -111,10 +111,10 @@ def test_without_augmentation_images_are_as_they_are() -> None:
 
 
 def test_errors_in_the_second_thread_reach_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    feeder = make()
-    monkeypatch.setattr(Feeder, "_variants", lambda *_: 1 / 0)
+    batch_loader = make()
+    monkeypatch.setattr(BatchLoader, "_variants", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        next(feeder.shares(0, 0))
+        next(batch_loader.shares(0, 0))
 
 
 def test_the_teacher_is_asked_about_the_augmented_images() -> None:
@@ -138,17 +138,17 @@ def generated(labelled: bool = True) -> ExtraData:
     return ExtraData(images, (np.arange(M) % 3).astype(np.uint8) if labelled else None, "0" * 64)
 
 
-def mixed(**settings: object) -> Feeder:
+def mixed(**settings: object) -> BatchLoader:
     return make(**{"fraction": FRACTION, "extra": generated(), "augmentation": "none"} | settings)  # type: ignore[arg-type]
 
 
 def real(share: Share) -> list[int]:
-    return [i for i in share.index.tolist() if i != NOWHERE]
+    return [i for i in share.index.tolist() if i != NOT_CACHED]
 
 
 def drawn(share: Share) -> list[int]:
     """Which generated images a share shows, read off their pixels (without augmentation)."""
-    pixels = (share.batch.x[share.index == NOWHERE, :2, 0, 0] * 255).round().long()
+    pixels = (share.batch.x[share.index == NOT_CACHED, :2, 0, 0] * 255).round().long()
     return (pixels[:, 0] * 256 + pixels[:, 1]).tolist()
 
 
@@ -157,27 +157,27 @@ def drawn(share: Share) -> list[int]:
 def test_every_share_has_the_same_mixture(batch: int, size: int, accumulation: int, fraction: float) -> None:
     feeders = [mixed(batch=batch, size=size, rank=r, accumulation=accumulation, fraction=fraction) for r in range(size)]
     assert feeders[0].steps == make(batch, accumulation, 0, size).steps, "an epoch keeps its steps"
-    for share in (share for feeder in feeders for share in feeder.shares(0, 0)):
+    for share in (share for batch_loader in feeders for share in batch_loader.shares(0, 0)):
         in_all = len(share.index)
         assert in_all == feeders[0].images_in(share.step) // (size * accumulation)
         assert len(drawn(share)) == min(round(fraction * in_all), in_all - 1)
-        assert share.index.tolist() == real(share) + [NOWHERE] * len(drawn(share))
+        assert share.index.tolist() == real(share) + [NOT_CACHED] * len(drawn(share))
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_real_images_go_through_one_permutation_after_the_other(accumulation: int) -> None:
-    feeder = mixed(batch=8 * accumulation, accumulation=accumulation)
-    shown = [i for epoch in range(9) for share in feeder.shares(epoch, 0) for i in real(share)]
+    batch_loader = mixed(batch=8 * accumulation, accumulation=accumulation)
+    shown = [i for epoch in range(9) for share in batch_loader.shares(epoch, 0) for i in real(share)]
     laps = np.concatenate([permutation(3, lap, N) for lap in range(9)])
     assert len(shown) > 2 * N
     assert shown == laps[: len(shown)].tolist()
 
 
 def test_a_lap_shows_real_images_as_an_epoch_without_extra_data_does() -> None:
-    feeder, alone = mixed(augmentation="crop-flip"), make()
-    shares = [share for epoch in range(9) for share in feeder.shares(epoch, 0)]
-    x = torch.cat([share.batch.x[share.index != NOWHERE] for share in shares])
-    y = torch.cat([share.batch.y[share.index != NOWHERE] for share in shares])
+    batch_loader, alone = mixed(augmentation="crop-flip"), make()
+    shares = [share for epoch in range(9) for share in batch_loader.shares(epoch, 0)]
+    x = torch.cat([share.batch.x[share.index != NOT_CACHED] for share in shares])
+    y = torch.cat([share.batch.y[share.index != NOT_CACHED] for share in shares])
     expected = [share.batch for lap in range(9) for share in alone.shares(lap, 0)]
     assert torch.equal(x, torch.cat([batch.x for batch in expected])[: len(x)])
     assert torch.equal(y, torch.cat([batch.y for batch in expected])[: len(y)])
@@ -185,15 +185,15 @@ def test_a_lap_shows_real_images_as_an_epoch_without_extra_data_does() -> None:
 
 def test_extra_images_come_with_their_labels_or_with_none() -> None:
     for share in mixed().shares(0, 0):
-        assert share.batch.y[share.index == NOWHERE].tolist() == [i % 3 for i in drawn(share)]
-        assert share.batch.y[share.index != NOWHERE].tolist() == [i % 3 for i in real(share)]
+        assert share.batch.y[share.index == NOT_CACHED].tolist() == [i % 3 for i in drawn(share)]
+        assert share.batch.y[share.index != NOT_CACHED].tolist() == [i % 3 for i in real(share)]
     for share in mixed(extra=generated(labelled=False)).shares(0, 0):
-        assert set(share.batch.y[share.index == NOWHERE].tolist()) == {NO_LABEL}
+        assert set(share.batch.y[share.index == NOT_CACHED].tolist()) == {NO_LABEL}
 
 
 def test_extra_images_are_drawn_evenly_from_the_whole_set_and_anew_each_time() -> None:
-    feeder = mixed(batch=32, fraction=0.9)
-    epochs = [[i for share in feeder.shares(epoch, 0) for i in drawn(share)] for epoch in range(300)]
+    batch_loader = mixed(batch=32, fraction=0.9)
+    epochs = [[i for share in batch_loader.shares(epoch, 0) for i in drawn(share)] for epoch in range(300)]
     counts = np.bincount(np.concatenate(epochs), minlength=M)
     assert len(counts) == M
     # A Poisson mean of about 20 is never 0; a chi-square over 499 degrees of freedom has a deviation of 32.
@@ -212,7 +212,7 @@ def test_every_share_of_every_step_draws_for_itself() -> None:
 
 def test_extra_images_are_augmented_like_real_ones() -> None:
     share = next(mixed(augmentation="crop-flip", batch=32).shares(0, 0))
-    rows = share.index == NOWHERE
+    rows = share.index == NOT_CACHED
     assert len(set(share.variants[rows].tolist())) > 10
     padded = share.batch.x[rows][:, :2].amax(dim=(2, 3)) * 255  # a crop of a plain picture: its colour, and black
     pictures = torch.stack([padded[:, 0], padded[:, 1], torch.zeros(len(padded))], 1).round().to(torch.uint8)
@@ -263,16 +263,16 @@ def test_extra_images_never_touch_the_label_cache(tmp_path: Path) -> None:
     cache.write(index, variant, np.full((len(index), 3), 9, dtype=np.float16))
     labels = SoftLabels(FrozenTeacher(teacher), cache, LabelView.fresh(cache))
     before = cache.read(index, variant)
-    feeder = mixed(augmentation="crop-flip", labels=labels)
-    for share in feeder.shares(0, 0):
-        rows, logits = share.index == NOWHERE, share.batch.teacher_logits
+    batch_loader = mixed(augmentation="crop-flip", labels=labels)
+    for share in batch_loader.shares(0, 0):
+        rows, logits = share.index == NOT_CACHED, share.batch.teacher_logits
         assert logits is not None
         asked, extra = teacher.asked.pop(), share.batch.x[rows]
         assert torch.equal(asked[: len(extra)], extra)
         assert (asked[len(extra) :] == extra[-1]).all(), "about nothing else; a part of a batch is filled up"
         assert torch.equal(logits[rows], Recording()(extra).half().float())
         assert (logits[~rows] == 9).all()
-    feeder.end_epoch(0)
+    batch_loader.end_epoch(0)
     assert all(np.array_equal(a, b) for a, b in zip(before, cache.read(index, variant), strict=True))
 
 
@@ -281,16 +281,16 @@ def test_only_real_images_are_kept_in_the_label_cache(tmp_path: Path) -> None:
     cache = open_label_cache(key, limit=10**8, folder=tmp_path)
     assert cache is not None
     view = LabelView.fresh(cache)
-    feeder = mixed(augmentation="crop-flip", labels=SoftLabels(FrozenTeacher(Recording()), cache, view))
+    batch_loader = mixed(augmentation="crop-flip", labels=SoftLabels(FrozenTeacher(Recording()), cache, view))
     for epoch in range(5):
         shown = {
             (int(split().origin[i]), v)
-            for share in feeder.shares(epoch, 0)
+            for share in batch_loader.shares(epoch, 0)
             for i, v in zip(share.index.tolist(), share.variants.tolist(), strict=True)
-            if i != NOWHERE
+            if i != NOT_CACHED
         }
         before = set(zip(*np.nonzero(view.known), strict=True))
-        feeder.end_epoch(epoch)
+        batch_loader.end_epoch(epoch)
         assert set(zip(*np.nonzero(view.known), strict=True)) == before | shown
         assert set(zip(*np.nonzero(cache.valid()), strict=True)) == before | shown
 

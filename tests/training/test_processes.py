@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compressor.system.process_group import Team
-from compressor.training.batches import Feeder
+from compressor.system.process_group import ProcessGroup
+from compressor.training.batches import BatchLoader
 from compressor.training.timing import Stopwatch
 
 _SCRIPT = Path(__file__).parent / "processes_script.py"
@@ -74,8 +74,8 @@ def test_running_statistics_are_the_mean_of_the_processes(two: Path, script: Mod
     for rank in range(2):
         student = script.build_classifier(script.ModelSpec(script.MODEL, 10, 16), seed=0).train()
         cpu = torch.device("cpu")
-        feeder = Feeder(recipe, training, cpu, Team(rank, 2), None, Stopwatch(cpu, wait=False))
-        (share,) = feeder.shares(0, 0)
+        batch_loader = BatchLoader(recipe, training, cpu, ProcessGroup(rank, 2), None, Stopwatch(cpu, wait=False))
+        (share,) = batch_loader.shares(0, 0)
         student(share.batch.x)
         expected.append(student.network.state_dict())
     names = [name for name in together if "running" in name]

@@ -7,12 +7,12 @@ from compressor.attack_report.figures.confusion import draw_confusion
 from compressor.attack_report.figures.curves import draw_curves
 from compressor.attack_report.figures.gallery import draw_gallery
 from compressor.attack_report.figures.norms import draw_norms
-from compressor.attack_report.findings import Findings
+from compressor.attack_report.findings import ReportFindings
 
 __all__ = ["figures", "require_matplotlib"]
 
 
-def figures(findings: Findings) -> dict[str, bytes]:
+def figures(findings: ReportFindings) -> dict[str, bytes]:
     """File names with PNG files; what there is no data for is left out."""
     made = {
         "curve.png": draw_curves(findings.curves, findings.report.threat),

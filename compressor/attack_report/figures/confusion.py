@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compressor.attack_report.classes import Confusion
+from compressor.attack_report.classes import ConfusionMatrix
 from compressor.attack_report.figures.canvas import short, to_png
-from compressor.attack_report.radii import threat_text
+from compressor.attack_report.radii import format_threat
 from compressor.core.types import Threat
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _GAMMA = 0.5
 _WHITE_ABOVE = 0.35
 
 
-def draw_confusion(found: Confusion, names: Sequence[str], threat: Threat) -> bytes:
+def draw_confusion(found: ConfusionMatrix, names: Sequence[str], threat: Threat) -> bytes:
     """A PNG with rows of right classes and columns of answers; colours are fractions of a row, numbers are images.
 
     Args:
@@ -45,7 +45,7 @@ def draw_confusion(found: Confusion, names: Sequence[str], threat: Threat) -> by
         bar.set_label("of the class's images, %")
         bar.outline.set_visible(False)
         axes.spines[:].set_visible(False)
-        axes.set_title(f"{threat_text(threat)}, worst case")
+        axes.set_title(f"{format_threat(threat)}, worst case")
         axes.set_xlabel("what the model says")
         axes.set_ylabel("right class")
         _name(axes, names)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from compressor.attack_report.curve import Curve
 from compressor.attack_report.figures.canvas import BLUE, legend_below, mark_radius, percent_axis, to_png
-from compressor.attack_report.radii import shown, threat_text, unit
+from compressor.attack_report.radii import axis_label, axis_unit, format_threat
 from compressor.core.types import Threat
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def draw_curves(curves: Sequence[Curve], threat: Threat) -> bytes:
                 radii, accuracies, color=BLUE, marker="o", markersize=4, label="accuracy under PGD-20", clip_on=False
             )
             if curve.norm == threat.norm:
-                mark_radius(axes, threat.radius, f"evaluated at {threat_text(threat)}")
-            labels = {radius: shown(radius, curve.norm) for radius in radii}
+                mark_radius(axes, threat.radius, f"evaluated at {format_threat(threat)}")
+            labels = {radius: axis_label(radius, curve.norm) for radius in radii}
             ticks = _apart(labels)
             axes.set_xticks(ticks, labels=[labels[radius] for radius in ticks])
             axes.set_xlim(0, max(radii))
-            axes.set_xlabel(unit(curve.norm))
+            axes.set_xlabel(axis_unit(curve.norm))
             percent_axis(axes, "")
         panels[0].set_ylabel("accuracy, %")
         legend_below(figure)

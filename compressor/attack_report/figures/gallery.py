@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.attack_report.figures.canvas import INK, short, to_png
-from compressor.attack_report.gallery import Answer, Example, largest_change
-from compressor.attack_report.radii import threat_text
+from compressor.attack_report.gallery import Example, Prediction, largest_change
+from compressor.attack_report.radii import format_threat
 from compressor.core.types import Threat
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def draw_gallery(examples: tuple[Example, ...], names: Sequence[str], threat: Th
     scale = _MID_GREY / (largest_change(examples) or 1.0)
 
     widths = [_TEXT_INCHES, *[_IMAGE_INCHES] * 3, _TEXT_INCHES]
-    titles = ("natural", f"perturbation\n× {scale:.3g}, on grey", f"adversarial\n{threat_text(threat)}")
+    titles = ("natural", f"perturbation\n× {scale:.3g}, on grey", f"adversarial\n{format_threat(threat)}")
 
     def paint(figure: Figure) -> None:
         rows = figure.subplots(len(examples), len(widths), squeeze=False, width_ratios=widths)
@@ -49,7 +49,7 @@ def draw_gallery(examples: tuple[Example, ...], names: Sequence[str], threat: Th
     return to_png(paint, sum(widths) + 4 * _GAP_INCHES, _HEAD_INCHES + (_IMAGE_INCHES + _GAP_INCHES) * len(examples))
 
 
-def _says(answer: Answer, names: Sequence[str]) -> str:
+def _says(answer: Prediction, names: Sequence[str]) -> str:
     return f"the model says\n{short(names[answer.label])}, {100 * answer.confidence:.0f} %"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from compressor.attack_report.figures.canvas import BLUE, GREY, legend_below, mark_radius, percent_axis, to_png
 from compressor.attack_report.norms import MinimalNorms
-from compressor.attack_report.radii import length_text, shown, threat_text, unit
+from compressor.attack_report.radii import axis_label, axis_unit, format_length, format_threat
 from compressor.core.types import Norm, Threat
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def draw_norms(measured: Sequence[MinimalNorms], threat: Threat) -> bytes:
             )
             if isfinite(norms.median):
                 axes.plot([0, norms.median, norms.median], [0.5, 0.5, 0], color=GREY, linewidth=0.9, label="median")
-            axes.set_title(f"median {length_text(norms.median, norms.norm)}", fontsize=9)
+            axes.set_title(f"median {format_length(norms.median, norms.norm)}", fontsize=9)
             if norms.norm == threat.norm:
-                mark_radius(axes, threat.radius, f"evaluated at {threat_text(threat)}")
+                mark_radius(axes, threat.radius, f"evaluated at {format_threat(threat)}")
             axes.set_xlim(0, end)
             if norms.norm == "Linf":
-                axes.xaxis.set_major_formatter(lambda radius, _: shown(radius, "Linf"))
+                axes.xaxis.set_major_formatter(lambda radius, _: axis_label(radius, "Linf"))
                 axes.set_xticks(_ticks(255 * end) / 255)
-            axes.set_xlabel(unit(norms.norm).replace("radius", "length"))
+            axes.set_xlabel(axis_unit(norms.norm).replace("radius", "length"))
             percent_axis(axes, "")
         panels[0].set_ylabel("images, %")
         legend_below(figure)

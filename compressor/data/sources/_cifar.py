@@ -18,7 +18,7 @@ from compressor.core.errors import MissingDataError, UnreadableDataError, WriteE
 from compressor.data.sources._cache import cached_images
 from compressor.data.sources._dataset import LazyDataset, refuse_argument
 from compressor.data.sources._decoding import resize_arrays
-from compressor.data.sources._pictures import Pixels, shown
+from compressor.data.sources._pictures import Pixels, printable_path
 
 _DEFAULT_DATA_DIR = Path("data")
 _OWN_SIZE = 32
@@ -49,7 +49,7 @@ def open_cifar(
         _make_available(reader, name, root, download)
     except OSError as error:
         raise MissingDataError(
-            f"{name} cannot be read in {shown(root)}: {(error.strerror or 'unknown reason').lower()}.",
+            f"{name} cannot be read in {printable_path(root)}: {(error.strerror or 'unknown reason').lower()}.",
             "Name another folder with --data-dir DIR.",
         ) from error
     test = _read(reader, root, train=False)
@@ -72,11 +72,11 @@ def _make_available(reader: Any, name: str, root: Path, download: bool) -> None:
         return
     if archive.is_file() and not check_integrity(archive, reader.tgz_md5):
         raise UnreadableDataError(
-            f"the archive {shown(archive)} is damaged: its checksum is wrong.", "Delete it and fetch it again."
+            f"the archive {printable_path(archive)} is damaged: its checksum is wrong.", "Delete it and fetch it again."
         )
     if not archive.is_file() and not download:
         raise MissingDataError(
-            f"{name} is not in {shown(root)}.",
+            f"{name} is not in {printable_path(root)}.",
             f"Add --download to fetch it, or --data-dir DIR for the folder that holds {reader.base_folder}.",
         )
     _fetch(reader, name, root)
@@ -88,7 +88,7 @@ def _check_files(reader: Any, name: str, folder: Path) -> None:
         if not check_integrity(folder / file_name, md5):
             reason = "is damaged: its checksum is wrong" if (folder / file_name).is_file() else "is missing"
             raise UnreadableDataError(
-                f"the file {shown(folder / file_name)} of {name} {reason}.",
+                f"the file {printable_path(folder / file_name)} of {name} {reason}.",
                 f"Delete the folder {reader.base_folder} and fetch it again with --download.",
             )
 
@@ -102,12 +102,12 @@ def _fetch(reader: Any, name: str, root: Path) -> None:
     except (RuntimeError, OSError) as error:
         if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno and error.filename):
             raise WriteError(
-                f"cannot write {name} to {shown(root)}: {(error.strerror or str(error)).lower()}.",
+                f"cannot write {name} to {printable_path(root)}: {(error.strerror or str(error)).lower()}.",
                 "Choose another folder with --data-dir DIR.",
             ) from error
         raise MissingDataError(
             f"{name} could not be fetched: {str(error).strip().rstrip('.')}.",
-            f"Check the network, or put {reader.filename} into {shown(root)} by hand.",
+            f"Check the network, or put {reader.filename} into {printable_path(root)} by hand.",
         ) from error
 
 

@@ -55,7 +55,7 @@ def read_picture(path: Path, size: int) -> Pixels:
             square = fit(to_rgb(_upright(image)), size)
     except Exception as error:  # decoders raise errors of almost any kind on damaged bytes
         raise UnreadableDataError(
-            f"the picture {shown(path)} cannot be used: {_reason(error)}.", "Repair or remove this file."
+            f"the picture {printable_path(path)} cannot be used: {_reason(error)}.", "Repair or remove this file."
         ) from error
     return to_pixels(square)
 
@@ -86,7 +86,7 @@ def to_pixels(image: Image.Image) -> Pixels:
     return np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)
 
 
-def shown(path: Path) -> str:
+def printable_path(path: Path) -> str:
     """A path as text that any terminal and any JSON can hold, whatever bytes are in its name."""
     return str(path).encode("utf-8", "backslashreplace").decode()
 

@@ -17,7 +17,7 @@ _TEST_SAMPLES = 500
 _WHITE = 16
 
 
-def open_dataset(argument: str, *, data_dir: Path | None, download: bool, image_size: int) -> Dataset:
+def open_digits(argument: str, *, data_dir: Path | None, download: bool, image_size: int) -> Dataset:
     """Open the digits: 1,297 for training and 500 for the test, the same and class-balanced on every machine.
 
     Values 0 to 16 become 0 to 255, in three equal channels; bilinear enlargement. The pictures come with
@@ -48,4 +48,4 @@ def open_dataset(argument: str, *, data_dir: Path | None, download: bool, image_
     return LazyDataset("digits", names, image_size, {"train": partial(load, ~test), "test": partial(load, test)})
 
 
-DATASET: OpenDataset = open_dataset
+DATASET: OpenDataset = open_digits

@@ -17,7 +17,7 @@ from compressor.core.errors import MissingDataError, UnreadableDataError, UsageE
 from compressor.data.sources._cache import cached_images
 from compressor.data.sources._dataset import LazyDataset
 from compressor.data.sources._decoding import decode_files
-from compressor.data.sources._pictures import SUFFIXES, shown
+from compressor.data.sources._pictures import SUFFIXES, printable_path
 
 _DECODE_VERSION = 1
 _FOLDERS: dict[SplitName, tuple[str, ...]] = {
@@ -36,7 +36,7 @@ class _Listing:
     by_class: dict[str, list[Path]]
 
 
-def open_dataset(argument: str, *, data_dir: Path | None, download: bool, image_size: int) -> Dataset:
+def open_imagefolder(argument: str, *, data_dir: Path | None, download: bool, image_size: int) -> Dataset:
     """Open the folder ``argument``, taken from ``data_dir`` where that is given and ``argument`` is relative.
 
     Class indices are the sorted class folders of ``train`` (of ``test`` where there is no ``train``), and hold for
@@ -54,7 +54,7 @@ def open_dataset(argument: str, *, data_dir: Path | None, download: bool, image_
     try:
         listings = {split: _list(folder) for split, folder in _split_folders(root).items()}
     except OSError as error:
-        name = shown(Path(error.filename or root))
+        name = printable_path(Path(error.filename or root))
         raise UnreadableDataError(
             f"the folder {name} cannot be listed: {(error.strerror or 'unknown reason').lower()}.",
             "Check its permissions.",
@@ -63,7 +63,7 @@ def open_dataset(argument: str, *, data_dir: Path | None, download: bool, image_
     for listing in listings.values():
         _check(listing, class_names)
     loaders = {split: partial(_load, listing, class_names, image_size) for split, listing in listings.items()}
-    return LazyDataset("imagefolder", class_names, image_size, loaders, f"{shown(root)}: {_LAYOUT}")
+    return LazyDataset("imagefolder", class_names, image_size, loaders, f"{printable_path(root)}: {_LAYOUT}")
 
 
 def _find(argument: str, data_dir: Path | None) -> Path:
@@ -77,7 +77,9 @@ def _find(argument: str, data_dir: Path | None) -> Path:
         fault = f"cannot be opened: {(error.strerror or 'unknown reason').lower()}"
     except RuntimeError:
         fault = "begins with a user who does not exist"
-    raise MissingDataError(f"the picture folder {shown(root)} {fault}.", "Give its path: --data imagefolder:DIR.")
+    raise MissingDataError(
+        f"the picture folder {printable_path(root)} {fault}.", "Give its path: --data imagefolder:DIR."
+    )
 
 
 def _split_folders(root: Path) -> dict[SplitName, Path]:
@@ -86,12 +88,13 @@ def _split_folders(root: Path) -> dict[SplitName, Path]:
         present = [name for name in names if (root / name).is_dir()]
         if len(present) > 1:
             raise UnreadableDataError(
-                f"the folder {shown(root)} has both {present[0]} and {present[1]}, two {split} splits.", "Keep one."
+                f"the folder {printable_path(root)} has both {present[0]} and {present[1]}, two {split} splits.",
+                "Keep one.",
             )
         if present:
             folders[split] = root / present[0]
     if "train" not in folders and "test" not in folders:
-        raise UnreadableDataError(f"the folder {shown(root)} has neither train nor test in it.", _LAYOUT)
+        raise UnreadableDataError(f"the folder {printable_path(root)} has neither train nor test in it.", _LAYOUT)
     return folders
 
 
@@ -117,19 +120,20 @@ def _class_names(root: Path, listings: dict[SplitName, _Listing]) -> tuple[str, 
     listing = listings.get("train") or listings["test"]
     names = tuple(listing.by_class)
     if not names:
-        raise UnreadableDataError(f"the folder {shown(listing.folder)} holds no class folders.", _LAYOUT)
+        raise UnreadableDataError(f"the folder {printable_path(listing.folder)} holds no class folders.", _LAYOUT)
     if len(names) < 2:
         raise UnreadableDataError(
-            f"the folder {shown(listing.folder)} has one class only, {names[0]!r}.", "A classifier needs two or more."
+            f"the folder {printable_path(listing.folder)} has one class only, {names[0]!r}.",
+            "A classifier needs two or more.",
         )
     for name in names:
         if not name.isprintable():
             raise UnreadableDataError(
-                f"the class folder {name!r} in {shown(root)} has a name that is not plain text.", "Rename it."
+                f"the class folder {name!r} in {printable_path(root)} has a name that is not plain text.", "Rename it."
             )
         if "train" in listings and not listing.by_class[name]:
             raise UnreadableDataError(
-                f"the class folder {shown(listing.folder / name)} holds no pictures.",
+                f"the class folder {printable_path(listing.folder / name)} holds no pictures.",
                 f"Known endings: {' '.join(sorted(SUFFIXES))}.",
             )
     return names
@@ -139,12 +143,13 @@ def _check(listing: _Listing, class_names: tuple[str, ...]) -> None:
     for name in listing.by_class:
         if name not in class_names:
             raise UnreadableDataError(
-                f"the class {name!r} in {shown(listing.folder)} is not among the {len(class_names)} training classes.",
+                f"the class {name!r} in {printable_path(listing.folder)} is not among the {len(class_names)} training "
+                "classes.",
                 "Class folders must have the names that they have in train.",
             )
     if not any(listing.by_class.values()):
         raise UnreadableDataError(
-            f"the folder {shown(listing.folder)} holds no pictures.",
+            f"the folder {printable_path(listing.folder)} holds no pictures.",
             f"Known endings: {' '.join(sorted(SUFFIXES))}. {_LAYOUT}",
         )
 
@@ -169,7 +174,7 @@ def _cache_key(folder: Path, paths: list[Path], image_size: int) -> str:
             status = path.stat()
         except OSError as error:
             raise UnreadableDataError(
-                f"the picture {shown(path)} cannot be used: {(error.strerror or 'unknown reason').lower()}.",
+                f"the picture {printable_path(path)} cannot be used: {(error.strerror or 'unknown reason').lower()}.",
                 "Repair or remove this file.",
             ) from error
         digest.update(os.fsencode(path.relative_to(folder)) + b"\0")
@@ -177,4 +182,4 @@ def _cache_key(folder: Path, paths: list[Path], image_size: int) -> str:
     return digest.hexdigest()[:40]
 
 
-DATASET: OpenDataset = open_dataset
+DATASET: OpenDataset = open_imagefolder

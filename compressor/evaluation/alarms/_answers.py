@@ -11,7 +11,7 @@ _OF_THE_RANGE = 1e-4
 _ROUNDING = 1e-5
 
 
-def differ(first: Tensor, second: Tensor) -> Tensor:
+def logits_differ(first: Tensor, second: Tensor) -> Tensor:
     """Which images got two answers, bool ``[B]``.
 
     A logit may differ by 1e-4 of its image's range of logits and 1e-5 of its own size: kernels for other batch sizes

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from compressor.numerics.statistics import binomial_tail, clopper_pearson
 
-UPSET_ALLOWED = 0.005
+WEAKER_ADVANTAGE_ALLOWED = 0.005
 """The part of the images by which a weaker attack may beat a stronger one; the verifier's protocol allows the same."""
 
 _LEVEL = 0.01
 
 
-def exceeds(count: int, n: int, allowed: float) -> bool:
+def rate_exceeds(count: int, n: int, allowed: float) -> bool:
     """Whether ``count`` of ``n`` images shows a rate above ``allowed``: its lower 95 % Clopper-Pearson bound does."""
     return clopper_pearson(count, n, 0.95, "lower")[0] > allowed
 
 
-def is_upset(weaker_only: int, stronger_only: int, n: int) -> bool:
+def weaker_attack_wins(weaker_only: int, stronger_only: int, n: int) -> bool:
     """Whether the weaker of two attacks broke more of the same images, beyond chance and beyond what is allowed.
 
     Args:
@@ -28,4 +28,4 @@ def is_upset(weaker_only: int, stronger_only: int, n: int) -> bool:
     """
     excess = weaker_only - stronger_only
     surprise = binomial_tail(weaker_only, weaker_only + stronger_only, 0.5)
-    return excess > 0 and surprise < _LEVEL and exceeds(excess, n, UPSET_ALLOWED)
+    return excess > 0 and surprise < _LEVEL and rate_exceeds(excess, n, WEAKER_ADVANTAGE_ALLOWED)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from compressor.evaluation.alarms._contract import Examined
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
 from compressor.numerics.randomness import make_generator
 
 
-def answers_one_class(examined: Examined) -> bool:
+def predicts_one_class(examined: ExaminedEvaluation) -> bool:
     """Whether the model gives one class to the sample, to extreme changes of it, to noise, and to grey.
 
     Where most of the sample is of that class the answers show little, and it is no.

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compressor.core.types import Threat
-from compressor.evaluation.alarms._answers import differ
+from compressor.evaluation.alarms._answers import logits_differ
 from compressor.evaluation.report import Bits, Report
 from compressor.evaluation.suites import Suite
 from compressor.numerics.losses import is_wrong
 
 
 @dataclass(frozen=True, eq=False)
-class Examined:
+class ExaminedEvaluation:
     """An evaluation under examination; what several checks need is computed once, when first asked for.
 
     Attributes:
@@ -52,9 +52,9 @@ class Examined:
         return self.ask(self.x)
 
     @cached_property
-    def varies(self) -> Tensor:
+    def is_randomised(self) -> Tensor:
         """Which images of the sample get another answer when they are asked for again, twice, bool ``[n]``."""
-        return differ(self.logits, self.ask(self.x)) | differ(self.logits, self.ask(self.x))
+        return logits_differ(self.logits, self.ask(self.x)) | logits_differ(self.logits, self.ask(self.x))
 
     @cached_property
     def right(self) -> Tensor:
@@ -62,7 +62,7 @@ class Examined:
         return ~is_wrong(self.logits, self.y)
 
     @cached_property
-    def standing(self) -> Bits:
+    def robust(self) -> Bits:
         """Which images of the sample no attack of the suite broke, bool ``[n]``."""
         bits: Bits = self.report.robust[self.index]
         return bits
@@ -79,7 +79,7 @@ class Examined:
         return torch.cat([self.model(part) for part in torch.split(x, self.batch_size)])
 
 
-class Check(Protocol):
+class AlarmCheck(Protocol):
     """A sign that a figure may be better than the model; its name is its file's, underscores as hyphens.
 
     Attributes:
@@ -88,6 +88,6 @@ class Check(Protocol):
 
     meaning: ClassVar[str]
 
-    def __call__(self, examined: Examined) -> str | None:
+    def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """What was found, with its counts; ``None`` where there is nothing to find."""
         ...

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from compressor.core.types import Threat
-from compressor.evaluation.alarms._contract import Examined
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
 from compressor.evaluation.report import Bits
-from compressor.evaluation.suites import Column
+from compressor.evaluation.suites import SuiteColumn
 from compressor.numerics.randomness import make_generator
 
 _SMALLEST = 1e-15  # what a radius can be written with
 
 
-def withstands(
-    examined: Examined, threat: Threat, attack: str, settings: Mapping[str, Any], *, among: Bits | None = None
+def robust_against(
+    examined: ExaminedEvaluation, threat: Threat, attack: str, settings: Mapping[str, Any], *, among: Bits | None = None
 ) -> Bits:
     """Which images of the sample the model gets right, and still does after an attack, bool ``[n]``.
 
@@ -29,21 +29,21 @@ def withstands(
         settings: its fields.
         among: bool ``[n]``: the only images to attack; all others count as broken.
     """
-    search = Column(attack, attack, settings).build()
-    stands = examined.right.cpu().numpy().copy()
+    search = SuiteColumn(attack, attack, settings).build()
+    robust = examined.right.cpu().numpy().copy()
     if among is not None:
-        stands &= among
-    places = np.flatnonzero(stands)
+        robust &= among
+    places = np.flatnonzero(robust)
     for start in range(0, len(places), examined.batch_size):
         part = places[start : start + examined.batch_size]
         rows = torch.from_numpy(part).to(examined.x.device)
         generator = make_generator(examined.seed, "alarm", attack, start)
         found = search(examined.attacked, examined.x[rows], examined.y[rows], threat, generator)
-        stands[part] = ~found.broken.cpu().numpy()
-    return stands
+        robust[part] = ~found.broken.cpu().numpy()
+    return robust
 
 
-def scaled(threat: Threat, factor: float) -> Threat:
+def scaled_threat(threat: Threat, factor: float) -> Threat:
     """A ball of ``factor`` times the radius; for Linf at most 1, which holds every image."""
     radius = max(_SMALLEST, threat.radius * factor)
     return Threat(threat.norm, f"{min(1.0, radius) if threat.norm == 'Linf' else min(1000.0, radius):.15f}")

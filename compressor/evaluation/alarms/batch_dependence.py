@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from compressor.evaluation.alarms._answers import differ
-from compressor.evaluation.alarms._contract import Examined
+from compressor.evaluation.alarms._answers import logits_differ
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
 from compressor.numerics.randomness import derive_seed
 from compressor.numerics.sampling import random_order
 
@@ -34,18 +34,18 @@ class BatchDependence:
     copies: int = 4
     few: int = 4
 
-    def __call__(self, examined: Examined) -> str | None:
+    def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """Count the images that get another answer, in the first company where any does."""
-        if bool(examined.varies.any()):
+        if bool(examined.is_randomised.any()):
             return None
         for company, rows, logits in self._asked(examined):
-            count = int(differ(examined.logits[rows], logits).sum())
+            count = int(logits_differ(examined.logits[rows], logits).sum())
             if count:
                 return f"{count} of {len(rows)} images get other logits {company} than in the batch of the sample"
         return None
 
     @torch.no_grad()
-    def _asked(self, examined: Examined) -> Iterator[tuple[str, Tensor, Tensor]]:
+    def _asked(self, examined: ExaminedEvaluation) -> Iterator[tuple[str, Tensor, Tensor]]:
         x, size = examined.x, examined.batch_size
         order = torch.from_numpy(random_order(derive_seed(examined.seed, "alarm", "order"), len(x))).to(x.device)
         few = order[: self.few]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from compressor.core.types import Threat
-from compressor.evaluation.alarms._contract import Examined
-from compressor.evaluation.alarms._probing import withstands
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
+from compressor.evaluation.alarms._probing import robust_against
 from compressor.numerics.ascent import project
 from compressor.numerics.losses import is_wrong
 
@@ -38,7 +38,7 @@ class HalfRange:
 
     images: int = 16
 
-    def __call__(self, examined: Examined) -> str | None:
+    def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """Count the survivors that have a witness."""
         if not examined.is_differentiable:
             return None
@@ -47,13 +47,13 @@ class HalfRange:
         chosen = np.zeros(len(examined.x), dtype=bool)
         right = np.flatnonzero(examined.right.cpu().numpy())
         chosen[right[:: max(1, -(-len(right) // self.images))]] = True
-        survive = chosen
+        robust = chosen
         for loss, steps in (("cw_margin", 20), ("cross_entropy", 20), ("cw_margin", 40)):
             settings = {"steps": steps, "step_size": "0.1eps", "loss": loss, "decide": "first"}
-            survive = withstands(examined, threat, "pgd-sat", settings, among=survive)
-            if not survive.any():
+            robust = robust_against(examined, threat, "pgd-sat", settings, among=robust)
+            if not robust.any():
                 return None
-        missed = sum(_has_witness(examined, int(row), threat) for row in np.flatnonzero(survive))
+        missed = sum(_has_witness(examined, int(row), threat) for row in np.flatnonzero(robust))
         if not missed:
             return None
         return (
@@ -62,7 +62,7 @@ class HalfRange:
         )
 
 
-def _half_of_the_range(examined: Examined) -> Threat:
+def _half_of_the_range(examined: ExaminedEvaluation) -> Threat:
     """The ball that holds the grey picture, whatever its centre."""
     if examined.threat.norm == "Linf":
         return Threat("Linf", "0.5")
@@ -70,12 +70,12 @@ def _half_of_the_range(examined: Examined) -> Threat:
     return Threat("L2", f"{min(_LARGEST_L2, 0.5 * sqrt(examined.x[0].numel()) + 1e-6):.6f}")
 
 
-def _has_witness(examined: Examined, row: int, threat: Threat) -> bool:
+def _has_witness(examined: ExaminedEvaluation, row: int, threat: Threat) -> bool:
     pictures = _pictures_around(examined, examined.x[row : row + 1], threat)
     return bool(is_wrong(examined.ask(pictures), examined.y[row].expand(len(pictures))).any())
 
 
-def _pictures_around(examined: Examined, x: Tensor, threat: Threat) -> Tensor:
+def _pictures_around(examined: ExaminedEvaluation, x: Tensor, threat: Threat) -> Tensor:
     """Grey and the sample's images, brought into the ball of ``x`` ``[1, C, H, W]``."""
     return project(torch.cat([torch.full_like(x, 0.5), examined.x]), x, threat)
 

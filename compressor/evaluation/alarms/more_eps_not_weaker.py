@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-from compressor.evaluation.alarms._chance import is_upset
-from compressor.evaluation.alarms._contract import Examined
-from compressor.evaluation.alarms._probing import scaled, withstands
+from compressor.evaluation.alarms._chance import weaker_attack_wins
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
+from compressor.evaluation.alarms._probing import robust_against, scaled_threat
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,16 @@ class MoreEpsNotWeaker:
     factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     steps: int = 5
 
-    def __call__(self, examined: Examined) -> str | None:
+    def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """Compare every two radii that follow each other."""
         if not examined.is_differentiable:
             return None
         settings = {"steps": self.steps, "step_size": "0.5eps", "decide": "first"}
-        balls = [scaled(examined.threat, factor) for factor in self.factors]
-        stands = [withstands(examined, ball, "pgd-sat", settings) for ball in balls]
-        for (small, few), (large, many) in pairwise(zip(balls, stands, strict=True)):
+        balls = [scaled_threat(examined.threat, factor) for factor in self.factors]
+        robust = [robust_against(examined, ball, "pgd-sat", settings) for ball in balls]
+        for (small, few), (large, many) in pairwise(zip(balls, robust, strict=True)):
             only_small, only_large = int((many & ~few).sum()), int((few & ~many).sum())
-            if is_upset(only_small, only_large, len(few)):
+            if weaker_attack_wins(only_small, only_large, len(few)):
                 return (
                     f"{int(many.sum())} of {len(few)} images withstand eps {large.radius:.4g}, and "
                     f"{int(few.sum())} withstand {small.radius:.4g}"

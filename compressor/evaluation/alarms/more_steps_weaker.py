@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import ClassVar
 
-from compressor.evaluation.alarms._chance import is_upset
-from compressor.evaluation.alarms._contract import Examined
-from compressor.evaluation.alarms._probing import withstands
+from compressor.evaluation.alarms._chance import weaker_attack_wins
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
+from compressor.evaluation.alarms._probing import robust_against
 from compressor.evaluation.report import Bits
-from compressor.evaluation.suites import describe
+from compressor.evaluation.suites import describe_suite
 
 _LADDER = (
     {"steps": 1, "step_size": "1eps", "start": "none"},
@@ -29,14 +29,14 @@ class MoreStepsWeaker:
         "steps too short for this radius; try other step sizes, and attacks that need no gradient."
     )
 
-    def __call__(self, examined: Examined) -> str | None:
+    def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """Name each pair that is the wrong way round."""
         pairs = list(_pairs_of_the_suite(examined))
         if not pairs and examined.is_differentiable:
             pairs = list(_pairs_of_the_ladder(examined))
         found = []
         for few, some, many, more in pairs:
-            if is_upset(int((more & ~some).sum()), int((some & ~more).sum()), len(some)):
+            if weaker_attack_wins(int((more & ~some).sum()), int((some & ~more).sum()), len(some)):
                 excess = int(more.sum()) - int(some.sum())
                 found.append(f"{few} broke {excess} images more than {many}")
         return "; ".join(found) or None
@@ -45,12 +45,12 @@ class MoreStepsWeaker:
 _Pair = tuple[str, Bits, str, Bits]
 
 
-def _pairs_of_the_suite(examined: Examined) -> Iterator[_Pair]:
+def _pairs_of_the_suite(examined: ExaminedEvaluation) -> Iterator[_Pair]:
     """Two columns with one loss and unlike numbers of steps; a cascade's bits are cumulative and tell nothing."""
     if examined.report.mode != "alone":
         return
     right = examined.report.attacks
-    settings = {entry["column"]: entry["settings"] for entry in describe(examined.suite)["attacks"]}
+    settings = {entry["column"]: entry["settings"] for entry in describe_suite(examined.suite)["attacks"]}
     ladder = {name: chosen for name, chosen in settings.items() if {"steps", "loss"} <= set(chosen) and name in right}
     for few, fewer in ladder.items():
         for many, more in ladder.items():
@@ -58,12 +58,12 @@ def _pairs_of_the_suite(examined: Examined) -> Iterator[_Pair]:
                 yield f"{few} ({fewer['steps']} steps)", right[few], f"{many} ({more['steps']} steps)", right[many]
 
 
-def _pairs_of_the_ladder(examined: Examined) -> Iterator[_Pair]:
-    stands = {}
+def _pairs_of_the_ladder(examined: ExaminedEvaluation) -> Iterator[_Pair]:
+    robust = {}
     for rung in _LADDER:
-        bits = withstands(examined, examined.threat, "pgd-sat", rung | {"decide": "first"})
-        stands[f"PGD with {rung['steps']} step(s)"] = bits
-    for (few, some), (many, more) in combinations(stands.items(), 2):
+        bits = robust_against(examined, examined.threat, "pgd-sat", rung | {"decide": "first"})
+        robust[f"PGD with {rung['steps']} step(s)"] = bits
+    for (few, some), (many, more) in combinations(robust.items(), 2):
         yield few, some, f"{many} on the sample", more
 
 

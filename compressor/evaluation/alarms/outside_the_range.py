@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from compressor.evaluation.alarms._contract import Examined
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class OutsideTheRange:
         "measured less than it should: leave it out, and report it."
     )
 
-    def __call__(self, examined: Examined) -> str | None:
+    def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """Name the attacks and their counts."""
         found = [f"{name} {count}" for name, count in examined.report.outside.items() if count]
         return f"images outside the ball, outside [0, 1] or not finite: {', '.join(found)}" if found else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from compressor.evaluation.alarms._contract import Examined
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class RandomisedOutput:
         "the average over many draws (EOT), or evaluate with the randomness switched off."
     )
 
-    def __call__(self, examined: Examined) -> str | None:
+    def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """Count the images that get another answer."""
-        count, n = int(examined.varies.sum()), len(examined.x)
+        count, n = int(examined.is_randomised.sum()), len(examined.x)
         return f"{count} of {n} images get other logits when they are asked for again" if count else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from compressor.evaluation.alarms._contract import Examined
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class SoftmaxOutput:
 
     tolerance: float = 1e-3
 
-    def __call__(self, examined: Examined) -> str | None:
+    def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """Look at the logits of the sample."""
         logits = examined.logits.double()
         probabilities = (logits >= 0).all() and ((logits.sum(1) - 1).abs() < self.tolerance).all()

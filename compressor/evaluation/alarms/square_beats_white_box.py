@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from compressor.evaluation.alarms._chance import UPSET_ALLOWED, exceeds
-from compressor.evaluation.alarms._contract import Examined
-from compressor.evaluation.alarms._probing import withstands
+from compressor.evaluation.alarms._chance import WEAKER_ADVANTAGE_ALLOWED, rate_exceeds
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
+from compressor.evaluation.alarms._probing import robust_against
 from compressor.evaluation.report import Bits
 
 QUERY_ONLY = frozenset({"square"})
@@ -34,7 +34,7 @@ class SquareBeatsWhiteBox:
 
     queries: int = 100
 
-    def __call__(self, examined: Examined) -> str | None:
+    def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """Count the images that only Square broke."""
         if not any(column.attack not in QUERY_ONLY for column in examined.suite.columns):
             return None
@@ -45,19 +45,21 @@ class SquareBeatsWhiteBox:
         else:
             count, n = counted, examined.report.samples
             found = f"Square broke {count} of {n} images"
-        return f"{found} that no attack with gradients broke" if exceeds(count, n, UPSET_ALLOWED) else None
+        return (
+            f"{found} that no attack with gradients broke" if rate_exceeds(count, n, WEAKER_ADVANTAGE_ALLOWED) else None
+        )
 
-    def _on_the_sample(self, examined: Examined) -> int:
-        before = examined.standing & examined.right.cpu().numpy()
-        after = withstands(examined, examined.threat, "square", {"queries": self.queries}, among=before)
-        fallen = before & ~after
-        if not fallen.any() or not examined.is_differentiable:
-            return int(fallen.sum())
+    def _on_the_sample(self, examined: ExaminedEvaluation) -> int:
+        before = examined.robust & examined.right.cpu().numpy()
+        after = robust_against(examined, examined.threat, "square", {"queries": self.queries}, among=before)
+        misclassified = before & ~after
+        if not misclassified.any() or not examined.is_differentiable:
+            return int(misclassified.sum())
         settings = {"steps": 40, "step_size": "0.1eps", "decide": "first"}
-        return int(withstands(examined, examined.threat, "cw-inf", settings, among=fallen).sum())
+        return int(robust_against(examined, examined.threat, "cw-inf", settings, among=misclassified).sum())
 
 
-def _in_the_report(examined: Examined) -> int | None:
+def _in_the_report(examined: ExaminedEvaluation) -> int | None:
     """How many images queries alone broke, of all; ``None`` where no attack of the suite is of that kind."""
     report = examined.report
     by_queries, by_gradients = np.zeros_like(report.clean), np.zeros_like(report.clean)

@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from compressor.evaluation.alarms._chance import exceeds
-from compressor.evaluation.alarms._constant import answers_one_class
-from compressor.evaluation.alarms._contract import Examined
+from compressor.evaluation.alarms._chance import rate_exceeds
+from compressor.evaluation.alarms._constant import predicts_one_class
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
 from compressor.numerics.losses import cross_entropy, cw_margin
 
 
@@ -32,7 +32,7 @@ class ZeroGradients:
 
     allowed: float = 0.05
 
-    def __call__(self, examined: Examined) -> str | None:
+    def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """Count the images without a gradient, for each loss."""
         places = torch.nonzero(examined.right).squeeze(1)
         if len(places) == 0 or not examined.is_differentiable:
@@ -42,9 +42,9 @@ class ZeroGradients:
         found = [
             f"{count} ({name})"
             for name, count in zip(losses, useless, strict=True)
-            if exceeds(count, len(places), self.allowed)
+            if rate_exceeds(count, len(places), self.allowed)
         ]
-        if not found or answers_one_class(examined):
+        if not found or predicts_one_class(examined):
             return None
         return (
             f"of {len(places)} images that the model gets right, the gradient is zero or not a number on "
@@ -52,7 +52,9 @@ class ZeroGradients:
         )
 
 
-def _useless(examined: Examined, places: Tensor, losses: list[Callable[[Tensor, Tensor], Tensor]]) -> list[int]:
+def _useless(
+    examined: ExaminedEvaluation, places: Tensor, losses: list[Callable[[Tensor, Tensor], Tensor]]
+) -> list[int]:
     """How many of the images at ``places`` have no gradient, by loss; one forward pass serves all."""
     counts = [0] * len(losses)
     for part in torch.split(places, examined.batch_size):

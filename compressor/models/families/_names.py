@@ -54,7 +54,7 @@ def depth_and_width(name: str, family: str) -> tuple[int, int]:
     return depth, width
 
 
-def scaled(channels: int, multiplier: float) -> int:
+def scaled_channels(channels: int, multiplier: float) -> int:
     """``channels * multiplier`` as a multiple of 8: the nearest, but at least 8 and never more than 10 % below.
 
     Multiples of 8 keep narrow members fast on mobile hardware; the rule is that of the MobileNet papers' code.

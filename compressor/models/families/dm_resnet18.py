@@ -11,7 +11,7 @@ from compressor.core.contracts import ModelFamily, Recognition
 from compressor.core.types import ModelSpec
 from compressor.models.families._keys import block_count, rows
 from compressor.models.families._layers import activation, conv3x3, pad_same, pooled
-from compressor.models.families._names import scaled, width_multiplier, with_width
+from compressor.models.families._names import scaled_channels, width_multiplier, with_width
 
 NAME = "dm-resnet18"
 
@@ -72,7 +72,7 @@ def _stage(in_channels: int, channels: int, stride: int, spec: ModelSpec) -> nn.
 
 
 def _build(spec: ModelSpec) -> nn.Module:
-    return DeepMindResNet18(scaled(64, width_multiplier(spec.name, NAME)), spec)
+    return DeepMindResNet18(scaled_channels(64, width_multiplier(spec.name, NAME)), spec)
 
 
 def _recognise(state: Mapping[str, Tensor]) -> Recognition | None:

@@ -12,7 +12,7 @@ from compressor.core.contracts import ModelFamily, Recognition
 from compressor.core.types import ModelSpec
 from compressor.models.families._keys import block_count, rows
 from compressor.models.families._layers import conv3x3, pooled, require_relu
-from compressor.models.families._names import scaled, width_multiplier, with_width
+from compressor.models.families._names import scaled_channels, width_multiplier, with_width
 
 NAME = "mobilenetv2"
 
@@ -97,8 +97,8 @@ def channels_of(multiplier: float) -> tuple[int, ...]:
 
     Source: Sandler et al. 2018, section 4: multipliers below 1 spare the last convolution.
     """
-    groups = (scaled(channels, multiplier) for _, channels, _, _ in _GROUPS)
-    return (scaled(_STEM, multiplier), *groups, scaled(_LAST, max(1.0, multiplier)))
+    groups = (scaled_channels(channels, multiplier) for _, channels, _, _ in _GROUPS)
+    return (scaled_channels(_STEM, multiplier), *groups, scaled_channels(_LAST, max(1.0, multiplier)))
 
 
 def _build(spec: ModelSpec) -> nn.Module:

@@ -14,7 +14,7 @@ from compressor.core.errors import UnknownArchitectureError, UsageError
 from compressor.core.types import ModelSpec
 from compressor.models.families._foreign import recognise_nothing, require_logits
 from compressor.models.families._layers import require_relu
-from compressor.models.user_code import load_own_code
+from compressor.models.user_code import load_user_code
 
 
 def _build(spec: ModelSpec) -> nn.Module:
@@ -22,11 +22,11 @@ def _build(spec: ModelSpec) -> nn.Module:
 
     Raises:
         UsageError: the factory fails, or what it returns is no network of images to logits.
-        UnsafeCheckpointError: see ``load_own_code``.
+        UnsafeCheckpointError: see ``load_user_code``.
         UnknownArchitectureError: the spec records another source than the module's.
     """
     require_relu(spec)
-    code = load_own_code(spec.name)
+    code = load_user_code(spec.name)
     if spec.source_sha256 not in (None, code.sha256):
         raise UnknownArchitectureError(
             f"{spec.name} is not the code that the checkpoint was made with: its source file has SHA-256 "

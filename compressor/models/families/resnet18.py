@@ -12,7 +12,7 @@ from compressor.core.contracts import ModelFamily, Recognition
 from compressor.core.types import ModelSpec
 from compressor.models.families._keys import block_count, rows
 from compressor.models.families._layers import conv3x3, pooled, require_relu
-from compressor.models.families._names import scaled, width_multiplier, with_width
+from compressor.models.families._names import scaled_channels, width_multiplier, with_width
 
 NAME = "resnet18"
 
@@ -72,7 +72,7 @@ def _stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
 
 def _build(spec: ModelSpec) -> nn.Module:
     require_relu(spec)
-    return ResNet18(scaled(64, width_multiplier(spec.name, NAME)), spec.classes)
+    return ResNet18(scaled_channels(64, width_multiplier(spec.name, NAME)), spec.classes)
 
 
 def _recognise(state: Mapping[str, Tensor]) -> Recognition | None:

@@ -14,7 +14,7 @@ import torch
 from compressor.core.contracts import Progress
 from compressor.models.classifier import Classifier
 from compressor.runs.recipe import Recipe
-from compressor.system.process_group import Team
+from compressor.system.process_group import ProcessGroup
 from compressor.training.step.batch_statistics import estimate_statistics
 
 
@@ -112,16 +112,20 @@ class StochasticAverage:
         student: on its device; copied.
         recipe: its ``swa_start`` says which epoch is the first that counts, at the latest the last.
         images: an epoch's training images, augmented, ``[B, C, H, W]`` at a time: this process's share of them.
-        team: the processes, whose statistics are averaged.
+        process_group: the processes, whose statistics are averaged.
     """
 
     def __init__(
-        self, student: Classifier, recipe: Recipe, images: Callable[[int], Iterable[torch.Tensor]], team: Team
+        self,
+        student: Classifier,
+        recipe: Recipe,
+        images: Callable[[int], Iterable[torch.Tensor]],
+        process_group: ProcessGroup,
     ) -> None:
         self._student, self._average = student, _copy(student)
         self._first = min(round(recipe.swa_start * recipe.epochs), recipe.epochs - 1)
         self._count = 0
-        self._images, self._team = images, team
+        self._images, self._process_group = images, process_group
 
     @property
     def model(self) -> Classifier:
@@ -138,7 +142,7 @@ class StochasticAverage:
         if self._count == epoch - self._first:  # else an interruption came after it was taken in
             approach(self._average, self._student, 1 / (self._count + 1))
             self._count += 1
-        estimate_statistics(self._average, self._images(epoch), self._team, on_batch)
+        estimate_statistics(self._average, self._images(epoch), self._process_group, on_batch)
 
     def state_dict(self) -> dict[str, Any]:
         """The average, and of how many epochs."""
@@ -180,13 +184,13 @@ def approach(average: torch.nn.Module, student: torch.nn.Module, weight: float) 
 
 
 def make_average(
-    student: Classifier, recipe: Recipe, images: Callable[[int], Iterable[torch.Tensor]], team: Team
+    student: Classifier, recipe: Recipe, images: Callable[[int], Iterable[torch.Tensor]], process_group: ProcessGroup
 ) -> Average:
     """What the recipe's ``weight_average`` names; for the arguments see ``StochasticAverage``."""
     if recipe.weight_average == "ema":
         return ExponentialAverage(student, recipe)
     if recipe.weight_average == "swa":
-        return StochasticAverage(student, recipe, images, team)
+        return StochasticAverage(student, recipe, images, process_group)
     return NoAverage(student)
 
 

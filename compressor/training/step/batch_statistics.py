@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compressor.models.modes import module_mode
-from compressor.system.process_group import Team
+from compressor.system.process_group import ProcessGroup
 
 
 @torch.no_grad()
 def estimate_statistics(
-    model: nn.Module, images: Iterable[Tensor], team: Team, on_batch: Callable[[], None] = lambda: None
+    model: nn.Module, images: Iterable[Tensor], process_group: ProcessGroup, on_batch: Callable[[], None] = lambda: None
 ) -> None:
     """Set every running mean and variance to the mean, over batches, of what the batches have.
 
@@ -24,7 +24,7 @@ def estimate_statistics(
     Args:
         model: on its device; modes and momenta are left as they were, and nothing else of it changes.
         images: ``[B, C, H, W]`` in [0, 1], this process's; not read where there is no BatchNorm.
-        team: the processes; all get the mean of their statistics.
+        process_group: the processes; all get the mean of their statistics.
         on_batch: called before each batch; may raise to stop, which leaves the statistics half made.
 
     Source: Izmailov et al. 2018, section 3.2.
@@ -45,4 +45,4 @@ def estimate_statistics(
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
-    team.average_([buffer for layer in layers for buffer in layer.buffers() if buffer.is_floating_point()])
+    process_group.average_([buffer for layer in layers for buffer in layer.buffers() if buffer.is_floating_point()])

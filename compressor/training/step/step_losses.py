@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from compressor.system.process_group import Team
+from compressor.system.process_group import ProcessGroup
 
 
 class StepLosses:
@@ -22,8 +22,8 @@ class StepLosses:
         self._names = list(terms)
         self._passes.append(torch.stack([value.detach().float() for value in terms.values()]))
 
-    def means(self, team: Team) -> dict[str, float]:
+    def means(self, process_group: ProcessGroup) -> dict[str, float]:
         """Each term's mean over the passes and over all processes: the shares of a step are of one size."""
         sums = torch.stack(self._passes).double().sum(0).tolist()
-        count = len(self._passes) * team.size
-        return dict(zip(self._names, (total / count for total in team.sum(sums)), strict=True))
+        count = len(self._passes) * process_group.size
+        return dict(zip(self._names, (total / count for total in process_group.sum(sums)), strict=True))

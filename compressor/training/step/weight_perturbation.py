@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 
-class Untouched(nn.Module):
+class FixedBatchStatistics(nn.Module):
     """A student whose forwards leave its BatchNorm statistics alone: they move copies.
 
     Args:
@@ -59,7 +59,7 @@ def weight_perturbations(weights: Sequence[Tensor], loss: Tensor, gamma: float) 
 
 
 @contextmanager
-def moved(weights: Sequence[Tensor], perturbations: Sequence[Tensor]) -> Iterator[None]:
+def weights_moved(weights: Sequence[Tensor], perturbations: Sequence[Tensor]) -> Iterator[None]:
     """Move the weights inside the block, in place; they come back to the bit."""
     before = [weight.detach().clone() for weight in weights]
     with torch.no_grad():
@@ -84,6 +84,6 @@ def perturbed_weights(student: nn.Module, loss_of: Callable[[nn.Module], Tensor]
         gamma: the size of a perturbation, relative to its weights.
     """
     weights = perturbed_tensors(student)
-    perturbations = weight_perturbations(weights, loss_of(Untouched(student)), gamma)
-    with moved(weights, perturbations):
+    perturbations = weight_perturbations(weights, loss_of(FixedBatchStatistics(student)), gamma)
+    with weights_moved(weights, perturbations):
         yield

@@ -42,7 +42,7 @@ class CacheEntry:
     """Why no run can use it."""
 
 
-def entries(*, kind: Kind | None = None, folder: Path | None = None) -> list[CacheEntry]:
+def list_entries(*, kind: Kind | None = None, folder: Path | None = None) -> list[CacheEntry]:
     """List the cache's files, the least recently used first.
 
     Temporary files count too, as leftovers of a run that was killed, once nothing was written to them for a day.
@@ -91,7 +91,7 @@ def drop_damage(entry: CacheEntry) -> int:
         ) from error
 
 
-def choose(
+def choose_removals(
     found: Iterable[CacheEntry], *, now: float, older_than_days: float | None = None, to_size: int | None = None
 ) -> list[CacheEntry]:
     """Choose what to remove: what is too old, then the least recently used of the rest until the rest is small enough.
@@ -118,7 +118,7 @@ def choose(
     return chosen
 
 
-def remove(chosen: Sequence[CacheEntry]) -> None:
+def remove_entries(chosen: Sequence[CacheEntry]) -> None:
     """Remove files. A run that has one open keeps it, and its space, until it ends.
 
     Raises:

@@ -13,12 +13,12 @@ from compressor.training.teaching.label_cache import LabelCache, LabelView, roun
 from compressor.training.teaching.label_file import Logits, Mask
 from compressor.training.teaching.teacher import FrozenTeacher
 
-NOWHERE = -1
+NOT_CACHED = -1
 """The index of an image that is none of the dataset's: the teacher is asked about it each time, nothing is kept."""
 
 
 @dataclass(frozen=True)
-class Found:
+class CachedLabels:
     """What the cache had for a batch: float16 ``[B, K]``, and bool ``[B]``, which rows of it count."""
 
     logits: Logits
@@ -38,22 +38,22 @@ class SoftLabels:
         self._teacher, self._cache, self._view = teacher, cache, view
         self.asked = self.answered = 0
 
-    def look_up(self, index: Indices, variants: Indices) -> Found | None:
+    def look_up(self, index: Indices, variants: Indices) -> CachedLabels | None:
         """What the cache has for these images; reads the disk, and may run beside the computation.
 
         Args:
-            index: ``[B]``, positions in the dataset's whole training split, or ``NOWHERE``.
+            index: ``[B]``, positions in the dataset's whole training split, or ``NOT_CACHED``.
             variants: ``[B]``.
         """
         if self._cache is None or self._view is None:
             return None
-        kept = np.flatnonzero(index != NOWHERE)
+        kept = np.flatnonzero(index != NOT_CACHED)
         answers, there = self._cache.read(index[kept], variants[kept])
         logits, known = np.zeros((len(index), answers.shape[1]), answers.dtype), np.zeros(len(index), np.bool_)
         logits[kept], known[kept] = answers, there & self._view.knows(index[kept], variants[kept])
-        return Found(logits, known)
+        return CachedLabels(logits, known)
 
-    def answer(self, x: Tensor, index: Indices, variants: Indices, found: Found | None) -> Tensor:
+    def answer(self, x: Tensor, index: Indices, variants: Indices, found: CachedLabels | None) -> Tensor:
         """Logits ``[B, K]`` of natural images ``[B, C, H, W]``, float32, rounded alike whether kept or new."""
         self.asked += len(x)
         if found is None:
@@ -66,7 +66,7 @@ class SoftLabels:
             new = round_labels(self._teacher.soft_labels(x[rows]))
             logits[rows] = new
             if self._cache is not None:
-                keep = index[missing] != NOWHERE
+                keep = index[missing] != NOT_CACHED
                 kept = missing[keep]
                 self._cache.write(index[kept], variants[kept], new.cpu().numpy()[keep].astype(np.float16))
         return logits

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from compressor.evaluation.quick import Measurement
+from compressor.evaluation.quick import QuickAccuracy
 from compressor.frozen import chunk_of, in_chunks
 from compressor.numerics.statistics import wilson_interval
 
@@ -56,7 +56,7 @@ def _own_precision(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def teacher_warnings(measurement: Measurement, classes: int) -> tuple[str, ...]:
+def teacher_warnings(measurement: QuickAccuracy, classes: int) -> tuple[str, ...]:
     """What should worry the user: a teacher that knows little, resists little, or is too sure of itself to teach.
 
     Args:

@@ -13,7 +13,7 @@ from exporters.differentiable.operators._sizes import bounded, listed
 from exporters.differentiable.registry import Node, Operation, operator
 
 
-@operator("ConstantOfShape", 9, 20, 21, 23, 24, 25, severs=True)
+@operator("ConstantOfShape", 9, 20, 21, 23, 24, 25, blocks_gradient=True)
 def constant_of_shape(node: Node) -> Operation:
     """One number, zero unless it is given, in every cell of a shape."""
     value = to_tensor("value", node.tensor("value", helper.make_tensor("", TensorProto.FLOAT, [1], [0.0])))
@@ -21,7 +21,7 @@ def constant_of_shape(node: Node) -> Operation:
     return lambda shape: value.reshape(()).to(shape.device).expand(bounded(listed(shape)))
 
 
-@operator("Range", 11, severs=True)
+@operator("Range", 11, blocks_gradient=True)
 def range_(node: Node) -> Operation:
     """``start, start + step, ...`` up to, and without, the limit."""
 

@@ -12,73 +12,73 @@ from exporters.differentiable.operators._types import alike
 from exporters.differentiable.registry import Node, Operation, operator
 
 
-@operator("Equal", 11, 13, 19, severs=True)
+@operator("Equal", 11, 13, 19, blocks_gradient=True)
 def equal(node: Node) -> Operation:
     """``a = b``."""
     return _compared(torch.eq)
 
 
-@operator("Greater", 9, 13, severs=True)
+@operator("Greater", 9, 13, blocks_gradient=True)
 def greater(node: Node) -> Operation:
     """``a > b``."""
     return _compared(torch.gt)
 
 
-@operator("GreaterOrEqual", 12, 16, severs=True)
+@operator("GreaterOrEqual", 12, 16, blocks_gradient=True)
 def greater_or_equal(node: Node) -> Operation:
     """``a >= b``."""
     return _compared(torch.ge)
 
 
-@operator("Less", 9, 13, severs=True)
+@operator("Less", 9, 13, blocks_gradient=True)
 def less(node: Node) -> Operation:
     """``a < b``."""
     return _compared(torch.lt)
 
 
-@operator("LessOrEqual", 12, 16, severs=True)
+@operator("LessOrEqual", 12, 16, blocks_gradient=True)
 def less_or_equal(node: Node) -> Operation:
     """``a <= b``."""
     return _compared(torch.le)
 
 
-@operator("And", 7, severs=True)
+@operator("And", 7, blocks_gradient=True)
 def and_(node: Node) -> Operation:
     """Both."""
     return torch.logical_and
 
 
-@operator("Or", 7, severs=True)
+@operator("Or", 7, blocks_gradient=True)
 def or_(node: Node) -> Operation:
     """At least one."""
     return torch.logical_or
 
 
-@operator("Xor", 7, severs=True)
+@operator("Xor", 7, blocks_gradient=True)
 def xor(node: Node) -> Operation:
     """Exactly one."""
     return torch.logical_xor
 
 
-@operator("Not", 1, severs=True)
+@operator("Not", 1, blocks_gradient=True)
 def not_(node: Node) -> Operation:
     """The other one."""
     return torch.logical_not
 
 
-@operator("IsNaN", 9, 13, 20, severs=True)
+@operator("IsNaN", 9, 13, 20, blocks_gradient=True)
 def is_nan(node: Node) -> Operation:
     """Whether x is not a number."""
     return torch.isnan
 
 
-@operator("ArgMax", 11, 12, 13, severs=True)
+@operator("ArgMax", 11, 12, 13, blocks_gradient=True)
 def arg_max(node: Node) -> Operation:
     """The first position of the largest value along one axis."""
     return _position(node, torch.argmax)
 
 
-@operator("ArgMin", 11, 12, 13, severs=True)
+@operator("ArgMin", 11, 12, 13, blocks_gradient=True)
 def arg_min(node: Node) -> Operation:
     """The first position of the smallest value along one axis."""
     return _position(node, torch.argmin)

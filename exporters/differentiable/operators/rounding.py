@@ -70,7 +70,7 @@ def cast(node: Node) -> Operation:
             return straight_through(x, x.half().to(x.dtype)) if node.rounds else x
         if target == TensorProto.BOOL:
             return x != 0
-        return x.to(_FLOATS[target]) if target in _FLOATS else _as_integer(x, _INTEGERS[target], node.moves)
+        return x.to(_FLOATS[target]) if target in _FLOATS else _as_integer(x, _INTEGERS[target], node.depends_on_input)
 
     return run
 
@@ -83,13 +83,13 @@ def cast_like(node: Node) -> Operation:
     def run(x: Tensor, like: Tensor) -> Tensor:
         if like.dtype == torch.bool:
             return x != 0
-        return x.to(like.dtype) if like.is_floating_point() else _as_integer(x, like.dtype, node.moves)
+        return x.to(like.dtype) if like.is_floating_point() else _as_integer(x, like.dtype, node.depends_on_input)
 
     return run
 
 
-def _as_integer(x: Tensor, dtype: torch.dtype, moves: bool) -> Tensor:
-    return straight_through(x, torch.trunc(x)) if moves and x.is_floating_point() else x.to(dtype)
+def _as_integer(x: Tensor, dtype: torch.dtype, depends_on_input: bool) -> Tensor:
+    return straight_through(x, torch.trunc(x)) if depends_on_input and x.is_floating_point() else x.to(dtype)
 
 
 def _ignore_eight_bit_floats(node: Node) -> None:

@@ -97,7 +97,7 @@ def concat(node: Node) -> Operation:
     return lambda *parts: torch.cat(alike(*parts), axis)
 
 
-@operator("Shape", 1, 13, 15, 19, 21, 23, 24, 25, severs=True)
+@operator("Shape", 1, 13, 15, 19, 21, 23, 24, 25, blocks_gradient=True)
 def shape_(node: Node) -> Operation:
     """The sizes of a tensor, or a slice of them."""
     start = node.integer("start", 0) if node.version >= 15 else 0
@@ -105,7 +105,7 @@ def shape_(node: Node) -> Operation:
     return lambda x: torch.tensor(list(x.shape)[start:end], dtype=torch.int64, device=x.device)
 
 
-@operator("Size", 1, 13, 19, 21, 23, 24, 25, severs=True)
+@operator("Size", 1, 13, 19, 21, 23, 24, 25, blocks_gradient=True)
 def size_(node: Node) -> Operation:
     """How many numbers a tensor has."""
     return lambda x: torch.tensor(x.numel(), dtype=torch.int64, device=x.device)

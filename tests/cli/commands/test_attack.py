@@ -15,7 +15,7 @@ import pytest
 from cli.main import main
 from cli.stages.evaluation import default_samples
 from compressor.checkpoint import load_checkpoint
-from exporters.claim.claim import serialise
+from exporters.claim.claim import model_bytes
 from exporters.writing.onnx import export_onnx
 
 ROOT = Path(__file__).parents[3]
@@ -28,7 +28,7 @@ def place(digits_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A folder with a network that knows the digits, and its file."""
     folder = tmp_path_factory.mktemp("models")
     shutil.copy(digits_student, folder / "model.safetensors")
-    (folder / "model.onnx").write_bytes(serialise(export_onnx(load_checkpoint(digits_student).classifier, 8)))
+    (folder / "model.onnx").write_bytes(model_bytes(export_onnx(load_checkpoint(digits_student).classifier, 8)))
     return folder
 
 

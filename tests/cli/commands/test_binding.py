@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cli.main import main
-from exporters.claim.claim import read_claim, serialise, with_claim
+from exporters.claim.claim import model_bytes, read_claim, with_claim
 from exporters.claim.evidence import Evidence, parse_evidence
 
 DATA = ["--data", "digits"]
@@ -94,7 +94,7 @@ def reseal(model: Path, change: Callable[[Evidence], Evidence]) -> None:
     counts = {"samples": len(changed), "clean_correct": int(changed.clean.sum()), "robust": int(changed.robust.sum())}
     model.with_suffix(".evidence.npz").write_bytes(data)
     sealed = replace(claim, evidence=sha256(data).hexdigest(), **counts).sealed()
-    model.write_bytes(serialise(with_claim(message, sealed)))
+    model.write_bytes(model_bytes(with_claim(message, sealed)))
 
 
 def only_robust(evidence: Evidence) -> Evidence:

@@ -11,11 +11,11 @@ import pytest
 
 from cli.output.console import Output
 from cli.output.tables import artifact_json, show_report, show_verdict
-from cli.stages.grid import Outcome, show_outcomes
+from cli.stages.grid import RunOutcome, show_outcomes
 from compressor.core.types import Threat
 from compressor.evaluation.report import Alarm, Report
 from exporters.artifact.artifact import ExportSettings
-from exporters.artifact.exported import Exported
+from exporters.artifact.exported import ExportedFile
 from exporters.verification.verdict import Check, PolicyResult, PolicyStatus, Verdict
 
 ALARMS = (
@@ -60,7 +60,7 @@ def test_a_grids_line_says_it_too(capsys: pytest.CaptureFixture[str], alarms: tu
     )  # fmt: skip
     done = SimpleNamespace(report=report(alarms, "FGSM"), verdict=SimpleNamespace(answer="holds"))
     with Output() as output:
-        show_outcomes([Outcome(cast(Any, plan), cast(Any, done))], output)
+        show_outcomes([RunOutcome(cast(Any, plan), cast(Any, done))], output)
     assert ("40.0 %, NOT TRUSTWORTHY" in capsys.readouterr().out) == bool(alarms)
 
 
@@ -70,7 +70,7 @@ def test_the_json_of_an_export_says_what_its_claim_confesses(tmp_path: Path) -> 
     claim = {"samples": 4, "clean_correct": 3, "robust": 2, "alarms": ["half-range"]}
     for said, expected in ((claim, ["half-range"]), (None, [])):
         verdict = SimpleNamespace(claim=said, answer="undecided")
-        exported = Exported(path, "fp32", ExportSettings(), cast(Any, verdict), None)
+        exported = ExportedFile(path, "fp32", ExportSettings(), cast(Any, verdict), None)
         assert artifact_json(exported)["alarms"] == expected
 
 

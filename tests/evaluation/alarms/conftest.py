@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from compressor.core.types import Threat
-from compressor.evaluation.alarms._contract import Examined
+from compressor.evaluation.alarms._contract import ExaminedEvaluation
 from compressor.evaluation.report import Report
 from compressor.evaluation.suites import Suite, get_suite
 from compressor.numerics.randomness import make_generator
@@ -110,13 +110,13 @@ def attack(held_out: Any) -> Callable[..., Report]:
 
 
 @pytest.fixture(scope="session")
-def examine(held_out: Any, attack: Callable[..., Report]) -> Callable[..., Examined]:
+def examine(held_out: Any, attack: Callable[..., Report]) -> Callable[..., ExaminedEvaluation]:
     """What the checks are shown of a model after an attack on the held-out digits; fields by name replace its own."""
 
     known: dict[Any, Report] = {}
 
     def make(model: nn.Module, *, threat: Threat = THREAT, suite: Suite | None = None,
-             report: Report | None = None, **changes: Any) -> Examined:  # fmt: skip
+             report: Report | None = None, **changes: Any) -> ExaminedEvaluation:  # fmt: skip
         suite = suite or get_suite("quick")
         index = balanced_indices(held_out[1], 64, 0)
         x, y = to_tensors(held_out[0][index], held_out[1][index])
@@ -125,7 +125,7 @@ def examine(held_out: Any, attack: Callable[..., Report]) -> Callable[..., Exami
             if key not in known:
                 known[key] = attack(model, threat=threat, suite=suite)
             report = known[key]
-        return replace(Examined(model, model, x, y, index, threat, suite, report, 0, 50), **changes)
+        return replace(ExaminedEvaluation(model, model, x, y, index, threat, suite, report, 0, 50), **changes)
 
     return make
 

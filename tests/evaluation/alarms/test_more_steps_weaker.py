@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from compressor.core.types import Threat
 from compressor.evaluation.alarms.more_steps_weaker import CHECK
-from compressor.evaluation.suites import Column, Suite
+from compressor.evaluation.suites import Suite, SuiteColumn
 
-FAR = Column("far", "fgsm")
-SHORT = Column("short", "pgd-sat", {"steps": 3, "step_size": "0.01eps", "start": "none"})
+FAR = SuiteColumn("far", "fgsm")
+SHORT = SuiteColumn("short", "pgd-sat", {"steps": 3, "step_size": "0.01eps", "start": "none"})
 LONE = Suite("lone", 1, "", (FAR,))
 
 
@@ -26,7 +26,7 @@ def test_steps_that_are_too_short_ring_with_their_counts(robust: nn.Module, exam
 
 
 def test_another_loss_and_a_cascade_are_not_compared(robust: nn.Module, examine: Any) -> None:
-    margin = Column("short", "cw-inf", {"steps": 3, "step_size": "0.01eps", "start": "none"})
+    margin = SuiteColumn("short", "cw-inf", {"steps": 3, "step_size": "0.01eps", "start": "none"})
     assert CHECK(examine(robust, suite=Suite("t", 1, "", (FAR, margin)))) is None
     pair = examine(robust, suite=Suite("t", 1, "", (FAR, SHORT)))
     assert CHECK(pair) is not None

@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from compressor.core.types import Threat
 from compressor.evaluation.alarms.square_beats_white_box import CHECK
 from compressor.evaluation.report import Report
-from compressor.evaluation.suites import Column, Suite
+from compressor.evaluation.suites import Suite, SuiteColumn
 
 N = 1000
 THREAT = Threat("Linf", "0.1")
-GRADIENT, QUERIES, ENSEMBLE = Column("PGD", "pgd-sat"), Column("Square", "square"), Column("AA", "autoattack")
+GRADIENT, QUERIES, ENSEMBLE = (
+    SuiteColumn("PGD", "pgd-sat"),
+    SuiteColumn("Square", "square"),
+    SuiteColumn("AA", "autoattack"),
+)
 BOTH = Suite("both", 1, "", (GRADIENT, QUERIES))
 STAGES = ("apgd-ce", "square")
 
@@ -79,7 +83,7 @@ def test_a_short_square_rings_for_masked_models(robust: nn.Module, examine: Any,
         assert found.startswith("100 queries of Square broke")
 
 
-@pytest.mark.parametrize("columns", [(Column("FGSM", "fgsm"),), (GRADIENT,)], ids=["FGSM", "PGD"])
+@pytest.mark.parametrize("columns", [(SuiteColumn("FGSM", "fgsm"),), (GRADIENT,)], ids=["FGSM", "PGD"])
 @pytest.mark.parametrize("threat", [THREAT, Threat("L2", "0.5")], ids=str)
 def test_healthy_models_stay_silent(healthy: dict[str, nn.Module], examine: Any, columns: Any, threat: Threat) -> None:
     suite = Suite("t", 1, "", columns)

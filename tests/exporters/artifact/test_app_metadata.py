@@ -13,9 +13,9 @@ from exporters.artifact.app_metadata import (
     CLASSES_KEY,
     MAX_CHARACTERS,
     PREPROCESSING_KEY,
-    AppNotes,
-    add_app_notes,
-    read_app_notes,
+    AppMetadata,
+    add_app_metadata,
+    read_app_metadata,
 )
 from exporters.claim.claim import model_digest
 from exporters.writing.onnx import get_metadata, set_metadata
@@ -30,18 +30,18 @@ def model() -> onnx.ModelProto:
 
 
 def test_an_app_reads_plain_json_without_our_code(model: onnx.ModelProto) -> None:
-    add_app_notes(model, ["kočka", "dog"], 8)
+    add_app_metadata(model, ["kočka", "dog"], 8)
     entries = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert entries[CLASSES_KEY] == ["kočka", "dog"]
     said = entries[PREPROCESSING_KEY]
     assert (said["input"], said["output"], said["batch"]) == ("input", "logits", "any")
     assert (said["height"], said["width"], said["layout"], said["channel_order"]) == (8, 8, "NCHW", "RGB")
     assert (said["range"], said["type"], said["normalization"]) == ([0, 1], "float32", "inside the file")
-    assert read_app_notes(model) == AppNotes(("kočka", "dog"), said)
+    assert read_app_metadata(model) == AppMetadata(("kočka", "dog"), said)
 
 
 def test_the_model_digest_covers_them(model: onnx.ModelProto) -> None:
-    add_app_notes(model, ["cat", "dog"], 8)
+    add_app_metadata(model, ["cat", "dog"], 8)
     before = model_digest(model)
     set_metadata(model, CLASSES_KEY, '["dog","cat"]')
     assert model_digest(model) != before
@@ -49,8 +49,8 @@ def test_the_model_digest_covers_them(model: onnx.ModelProto) -> None:
 
 def test_a_fixed_batch_is_said(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
-    add_app_notes(model, ["cat", "dog"], 8)
-    notes = read_app_notes(model)
+    add_app_metadata(model, ["cat", "dog"], 8)
+    notes = read_app_metadata(model)
     assert notes.preprocessing is not None
     assert notes.preprocessing["batch"] == 4
 
@@ -58,18 +58,18 @@ def test_a_fixed_batch_is_said(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize("name", ["cat\x1b[2J", "line\nbreak", "\u202etac", "\udcff", "x" * 201])
 def test_names_that_are_no_plain_text_are_not_written(name: str, model: onnx.ModelProto) -> None:
     with pytest.raises(UsageError, match="class name") as caught:
-        add_app_notes(model, ["dog", name], 8)
+        add_app_metadata(model, ["dog", name], 8)
     assert caught.value.message.isprintable()
     assert not model.metadata_props
 
 
 def test_names_without_end_are_not_written(model: onnx.ModelProto) -> None:
     with pytest.raises(UsageError, match="together"):
-        add_app_notes(model, ["x" * 200] * (MAX_CHARACTERS // 200), 8)
+        add_app_metadata(model, ["x" * 200] * (MAX_CHARACTERS // 200), 8)
 
 
 def test_a_file_that_says_nothing_is_no_error(model: onnx.ModelProto) -> None:
-    assert read_app_notes(model) == AppNotes(None, None)
+    assert read_app_metadata(model) == AppMetadata(None, None)
 
 
 @pytest.mark.parametrize(
@@ -91,5 +91,5 @@ def test_a_file_that_says_nothing_is_no_error(model: onnx.ModelProto) -> None:
 def test_anything_else_is_unreadable(key: str, value: str, model: onnx.ModelProto) -> None:
     set_metadata(model, key, value)
     with pytest.raises(UnreadableModelError, match=key):
-        read_app_notes(model)
+        read_app_metadata(model)
     assert get_metadata(model, key) == value

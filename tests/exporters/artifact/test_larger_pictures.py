@@ -14,10 +14,10 @@ from compressor.checkpoint import load_checkpoint, save_checkpoint
 from compressor.core.types import DatasetSpec, ModelSpec, Threat
 from compressor.data.datasets import open_dataset
 from compressor.models.classifier import build_classifier
-from exporters.artifact.app_metadata import read_app_notes
-from exporters.artifact.artifact import ExportSettings, Workshop
-from exporters.model_file.structure import form_of
-from exporters.verification import HeldData, verify
+from exporters.artifact.app_metadata import read_app_metadata
+from exporters.artifact.artifact import Exporter, ExportSettings
+from exporters.model_file.structure import declared_layout_of
+from exporters.verification import VerifierData, verify
 
 SAMPLES = 4
 
@@ -51,18 +51,18 @@ def test_larger_pictures_go_the_whole_way(side: int, tmp_path: Path, monkeypatch
     save_checkpoint(tmp_path / "student.safetensors", classifier.eval(), {})
 
     settings = ExportSettings(samples=SAMPLES, threads=1, opset=17, fixed_batch=2)
-    workshop = Workshop(load_checkpoint(tmp_path / "student.safetensors"), dataset, Threat("Linf", "1/255"), settings)
-    artifact = workshop.make("fp32", tmp_path / "model.onnx")
+    exporter = Exporter(load_checkpoint(tmp_path / "student.safetensors"), dataset, Threat("Linf", "1/255"), settings)
+    artifact = exporter.make("fp32", tmp_path / "model.onnx")
     model = onnx.load(artifact.path)
-    form = form_of(model)
+    form = declared_layout_of(model)
     assert (form.channels, form.height, form.width, form.batch, form.classes) == (3, side, side, 2, 2)
-    notes = read_app_notes(model)
+    notes = read_app_metadata(model)
     assert notes.preprocessing is not None
     assert (notes.class_names, notes.preprocessing["height"]) == (("across", "along"), side)
     assert artifact.parity.max_relative_error < 1e-4
     assert artifact.claim.preprocessing["image_size"] == side
 
-    verdict = verify(artifact.path, data=HeldData(dataset), seed=1, threads=1)
+    verdict = verify(artifact.path, data=VerifierData(dataset), seed=1, threads=1)
     checks = {check.name: check.status for check in verdict.checks}
     assert verdict.samples == SAMPLES
     assert {checks[name] for name in ("digests", "replay", "determinism", "gate", "attacks")} == {"passed"}

@@ -17,7 +17,7 @@ from compressor.numerics.ball import inside_ball
 from compressor.system.files import sha256_bytes
 from exporters.artifact.sealing import Provenance, Sealed, seal
 from exporters.claim.claim import read_claim
-from exporters.claim.evidence import evidence_path, parse_evidence, to_float
+from exporters.claim.evidence import evidence_path, parse_evidence, to_float_array
 from exporters.model_file.runtime import open_session
 from exporters.verification.verifier_data import draw_images
 
@@ -85,7 +85,7 @@ def sealed() -> Sealed:
 
 def test_robust_images_are_those_that_no_attack_can_break(sealed: Sealed) -> None:
     evidence = parse_evidence(sealed.evidence)
-    images = to_float(evidence.images).astype(np.float64)
+    images = to_float_array(evidence.images).astype(np.float64)
     clean, worst = worst_leads(images, evidence.labels, 0.0), worst_leads(images, evidence.labels, THREAT.radius)
     assert 30 < sealed.claim.robust < 98  # neither all nor nothing, or this shows nothing
     np.testing.assert_array_equal(evidence.clean, clean > 0)
@@ -156,7 +156,7 @@ def test_an_honest_model_has_nothing_to_confess(sealed: Sealed) -> None:
 
 def test_a_model_that_blinds_the_attacks_confesses_it() -> None:
     # Saturated outputs, shifted so that of most pictures one class alone is on the upper side.
-    images = to_float(Blobs().load("test").images).reshape(300, -1)
+    images = to_float_array(Blobs().load("test").images).reshape(300, -1)
     second, first = np.sort(images @ WEIGHTS.T + BIAS, axis=1)[:, 1:].T
     model = make_model("out", helper.make_node("Sigmoid", ["logits"], ["out"]))
     for tensor, values in zip(model.graph.initializer, (WEIGHTS, BIAS - np.median((first + second) / 2)), strict=True):

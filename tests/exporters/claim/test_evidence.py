@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from compressor.core.errors import MissingInputError, UnreadableEvidenceError
 from exporters.claim.evidence import (
     Evidence,
-    contradiction,
     evidence_path,
+    find_contradiction,
     parse_evidence,
     read_evidence_bytes,
-    to_float,
+    to_float_array,
 )
 
 
@@ -27,16 +27,16 @@ def make_evidence(n: int = 6) -> Evidence:
     rng = np.random.default_rng(0)
     clean = np.arange(n) % 3 != 2
     robust = np.arange(n) % 3 == 0
-    fallen = np.flatnonzero(clean & ~robust)
+    misclassified = np.flatnonzero(clean & ~robust)
     return Evidence(
         images=rng.integers(0, 256, (n, 3, 4, 4), dtype=np.uint8),
         labels=np.arange(n) % 4,
         clean=clean,
         robust=robust,
-        adversarial_u8=rng.integers(0, 256, (len(fallen[:1]), 3, 4, 4), dtype=np.uint8),
-        adversarial_u8_index=fallen[:1],
-        adversarial_f32=rng.random((len(fallen[1:]), 3, 4, 4), dtype=np.float32),
-        adversarial_f32_index=fallen[1:],
+        adversarial_u8=rng.integers(0, 256, (len(misclassified[:1]), 3, 4, 4), dtype=np.uint8),
+        adversarial_u8_index=misclassified[:1],
+        adversarial_f32=rng.random((len(misclassified[1:]), 3, 4, 4), dtype=np.float32),
+        adversarial_f32_index=misclassified[1:],
     )
 
 
@@ -124,10 +124,10 @@ def test_arrays_that_do_not_belong_together_are_unreadable(change: dict[str, np.
 
 def test_contradictions_are_named() -> None:
     honest = make_evidence()
-    assert contradiction(honest, classes=4) is None
-    assert "label" in str(contradiction(honest, classes=3))
-    assert "robust" in str(contradiction(replace(honest, clean=np.zeros(6, bool)), 4))
-    assert "adversarial" in str(contradiction(replace(honest, robust=np.zeros(6, bool)), 4))
+    assert find_contradiction(honest, classes=4) is None
+    assert "label" in str(find_contradiction(honest, classes=3))
+    assert "robust" in str(find_contradiction(replace(honest, clean=np.zeros(6, bool)), 4))
+    assert "adversarial" in str(find_contradiction(replace(honest, robust=np.zeros(6, bool)), 4))
 
 
 def test_files(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_files(tmp_path: Path) -> None:
 def test_all_bytes_become_the_float_that_the_model_takes() -> None:
     levels = np.arange(256, dtype=np.uint8)
     expected = (levels.astype(np.float64) / 255).astype(np.float32)
-    np.testing.assert_array_equal(to_float(levels), expected)
+    np.testing.assert_array_equal(to_float_array(levels), expected)
 
 
 def test_more_images_than_a_verifier_reads_are_refused() -> None:

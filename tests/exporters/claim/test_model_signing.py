@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from exporters.claim.signing import BadSignatureError, check_signature, key_hint, sign
+from exporters.claim.signing import BadSignatureError, check_signature, key_hint, sign_files
 
 FILES = {"model.onnx": b"model", "model.evidence.npz": b"evidence"}
 DIGESTS = {name: sha256(data).hexdigest() for name, data in FILES.items()}
@@ -94,7 +94,7 @@ def test_a_signature_of_ours_has_the_same_shape() -> None:
             return {name: shape(member) for name, member in value.items() if name != "payload"}
         return [shape(value[0])] if isinstance(value, list) and value else type(value)
 
-    ours = json.loads(sign(DIGESTS, "tiny", ec.generate_private_key(ec.SECP256R1())))
+    ours = json.loads(sign_files(DIGESTS, "tiny", ec.generate_private_key(ec.SECP256R1())))
     assert shape(ours) == shape(json.loads(recorded()))
     statement = json.loads(base64.b64decode(ours["dsseEnvelope"]["payload"]))
     statement["predicate"]["serialization"]["ignore_paths"] = [".git"]
@@ -128,7 +128,7 @@ def key(request: pytest.FixtureRequest, tmp_path: Path) -> ec.EllipticCurvePriva
 
 @with_model_signing
 def test_model_signing_accepts_ours_and_finds_a_changed_byte(key: ec.EllipticCurvePrivateKey, tmp_path: Path) -> None:
-    (tmp_path / "model" / "model.sig").write_bytes(sign(DIGESTS, "model", key))
+    (tmp_path / "model" / "model.sig").write_bytes(sign_files(DIGESTS, "model", key))
     words = ["verify", "key", "model", "--signature", "model/model.sig", "--public_key", "key.pub"]
     assert model_signing(*words, folder=tmp_path) == 0
     (tmp_path / "model" / "model.evidence.npz").write_bytes(b"Evidence")

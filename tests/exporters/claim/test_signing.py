@@ -22,7 +22,7 @@ from exporters.claim.signing import (
     read_private_key,
     read_public_key,
     read_signature,
-    sign,
+    sign_files,
     signature_path,
 )
 
@@ -43,7 +43,7 @@ def write_keys(folder: Path, key: Any = KEY, password: bytes | None = None) -> t
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
 def test_what_was_signed_is_vouched_for(curve: ec.EllipticCurve, tmp_path: Path) -> None:
     private, public = write_keys(tmp_path, ec.generate_private_key(curve))
-    bundle = sign(FILES, "model", read_private_key(private))
+    bundle = sign_files(FILES, "model", read_private_key(private))
     signed = check_signature(bundle, read_public_key(public))
     assert signed.digests == FILES
     assert signed.covers(FILES["model.onnx"])
@@ -53,12 +53,12 @@ def test_what_was_signed_is_vouched_for(curve: ec.EllipticCurve, tmp_path: Path)
 def test_another_key_did_not_sign_it() -> None:
     other = ec.generate_private_key(ec.SECP256R1())
     with pytest.raises(BadSignatureError, match="not made by this key"):
-        check_signature(sign(FILES, "model", KEY), other.public_key())
+        check_signature(sign_files(FILES, "model", KEY), other.public_key())
 
 
 def test_the_signature_is_dsse_over_the_statement() -> None:
     """By the text of the DSSE protocol and of model-signing's predicate, with another hand than the code's."""
-    bundle = json.loads(sign(FILES, "model", KEY))
+    bundle = json.loads(sign_files(FILES, "model", KEY))
     envelope = bundle["dsseEnvelope"]
     payload = base64.b64decode(envelope["payload"])
     signed = b"DSSEv1 28 application/vnd.in-toto+json " + str(len(payload)).encode() + b" " + payload
@@ -78,7 +78,7 @@ def _sha256() -> Any:
 
 def resigned(change: Callable[[dict[str, Any]], object]) -> bytes:
     """A signature by the right key over a statement that was changed before it was signed."""
-    bundle = json.loads(sign(FILES, "model", KEY))
+    bundle = json.loads(sign_files(FILES, "model", KEY))
     statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
     change(statement)
     payload = json.dumps(statement).encode()
@@ -110,7 +110,7 @@ def test_a_statement_of_another_kind_is_refused_although_it_is_signed(change: Ca
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
-    bundle: dict[str, Any] = json.loads(sign(FILES, "model", KEY))
+    bundle: dict[str, Any] = json.loads(sign_files(FILES, "model", KEY))
     change(bundle["dsseEnvelope"])
     return json.dumps(bundle).encode()
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from compressor.core.errors import UntrustedGradientsError
 from compressor.core.registry import ATTACKS
 from compressor.core.types import Threat
-from compressor.frozen import errs
+from compressor.frozen import confirm_misclassified
 from compressor.numerics.randomness import make_generator
-from exporters.claim.claim import serialise
+from exporters.claim.claim import model_bytes
 from exporters.differentiable import open_attackable
 from exporters.model_file.runtime import Session, SessionModule, open_session
 from exporters.writing.onnx import export_onnx
@@ -44,7 +44,7 @@ def proto(model: nn.Module) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def session(proto: onnx.ModelProto) -> Session:
-    return open_session(serialise(proto), threads=1)
+    return open_session(model_bytes(proto), threads=1)
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def test_onnxruntime_decides_and_the_graph_has_the_checkpoint_s_gradient(
         leaf = x.clone().requires_grad_()
         gradients.append(torch.autograd.grad(nn.functional.cross_entropy(module(leaf), y), leaf)[0])
     torch.testing.assert_close(gradients[1].contiguous(), gradients[0], rtol=1e-4, atol=1e-6)
-    assert not errs(surrogate, x, y, surrogate(x)).any()
-    assert errs(surrogate, x, (y + 1) % 5, surrogate(x)).all()
+    assert not confirm_misclassified(surrogate, x, y, surrogate(x)).any()
+    assert confirm_misclassified(surrogate, x, (y + 1) % 5, surrogate(x)).all()
 
 
 @pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "fab-t", "square"])

@@ -16,7 +16,7 @@ from torch import nn
 from compressor.core.errors import UnreadableModelError, UnsupportedOperatorError
 from compressor.core.types import ModelSpec, Normalization
 from compressor.models.classifier import build_classifier
-from exporters.differentiable import FileModel, agreement, compare_logits, import_graph
+from exporters.differentiable import FileModel, compare_logits, compare_with_onnxruntime, import_graph
 from exporters.differentiable.registry import known_operators, operator
 from exporters.model_file.runtime import open_session
 from exporters.writing.onnx import export_onnx, serialise
@@ -509,7 +509,7 @@ def test_a_network_keeps_its_logits_and_input_gradients(name):
     x = x.double()
     exact, imported = copy.deepcopy(model).double(), import_graph(proto).double()
     assert_gradients_agree(input_gradient(imported, x, labels), input_gradient(exact, x, labels))
-    result = agreement(session, graph, pictures(5).numpy())
+    result = compare_with_onnxruntime(session, graph, pictures(5).numpy())
     assert result.passed
     assert result.argmax_agreement == 1.0
 
@@ -551,12 +551,12 @@ def test_the_gate_refuses_an_importer_of_other_weights(file_model):
             bias = numpy_helper.to_array(tensor).copy()
             bias[2] += 1e-2
             tensor.CopyFrom(numpy_helper.from_array(bias, tensor.name))
-    result = agreement(file_model.decider.session, import_graph(proto), pictures(5).numpy())
+    result = compare_with_onnxruntime(file_model.decider.session, import_graph(proto), pictures(5).numpy())
     assert not result.passed
 
 
 def test_no_images_do_not_pass_the_gate(file_model):
-    assert not agreement(file_model.decider.session, file_model.graph, pictures(0).numpy()).passed
+    assert not compare_with_onnxruntime(file_model.decider.session, file_model.graph, pictures(0).numpy()).passed
 
 
 def test_a_constant_added_to_all_logits_cannot_hide_a_difference():

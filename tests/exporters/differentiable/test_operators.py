@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compressor.core.errors import UnreadableModelError, UnsupportedOperatorError
 from exporters.differentiable import import_graph
 from exporters.differentiable.operators import _sizes
-from exporters.differentiable.registry import operators_with_gradients, saturates, severs
+from exporters.differentiable.registry import blocks_gradient, operators_with_gradients, saturates
 
 VERSIONS = {operator.name: operator.versions for operator in operators_with_gradients()}
 X = object()
@@ -323,7 +323,10 @@ WITHOUT_A_TRUE_GRADIENT = {"Round", "Floor", "Ceil", "Sign", "Cast", "CastLike"}
 SMOOTH = [
     one
     for one in CASES
-    if one.x.dtype == np.float32 and not severs(one.op) and one.op not in WITHOUT_A_TRUE_GRADIENT and one.x.size > 1
+    if one.x.dtype == np.float32
+    and not blocks_gradient(one.op)
+    and one.op not in WITHOUT_A_TRUE_GRADIENT
+    and one.x.size > 1
 ]
 
 

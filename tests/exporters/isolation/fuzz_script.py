@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 
 from compressor.system.files import sha256_bytes
-from exporters.claim.claim import model_digest, read_claim, serialise, with_claim
+from exporters.claim.claim import model_bytes, model_digest, read_claim, with_claim
 from exporters.claim.evidence import evidence_path
 from exporters.isolation.memory_limit import limit_memory
 from exporters.verification import verify
@@ -139,7 +139,7 @@ def damaged(model: bytes, evidence: bytes, rng: random.Random) -> tuple[str, byt
         change = rng.choice(BYTES)
         evidence = change(evidence, rng)
         sealed = with_claim(message, replace(claim, evidence=sha256_bytes(evidence)).sealed())
-        return f"resealed {change.__name__} evidence", serialise(sealed), evidence
+        return f"resealed {change.__name__} evidence", model_bytes(sealed), evidence
     names = []
     for _ in range(rng.choice((1, 1, 2, 3))):
         altered = rng.choice(MESSAGE)
@@ -147,9 +147,9 @@ def damaged(model: bytes, evidence: bytes, rng: random.Random) -> tuple[str, byt
             altered(message, rng)
         names.append(altered.__name__)
     if kind < 8:
-        return " ".join(names), serialise(message), evidence
+        return " ".join(names), model_bytes(message), evidence
     sealed = with_claim(message, replace(claim, model=model_digest(message)).sealed())
-    return f"resealed {' '.join(names)}", serialise(sealed), evidence
+    return f"resealed {' '.join(names)}", model_bytes(sealed), evidence
 
 
 def main(source: Path, folder: Path, seed: int, count: int, *, at_once: bool) -> None:

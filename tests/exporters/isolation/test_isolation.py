@@ -21,11 +21,11 @@ from onnx import helper, numpy_helper
 
 from compressor.core.errors import CompressError, MissingInputError, UnknownNameError, UsageError
 from compressor.core.types import DatasetSpec
-from exporters.claim.claim import model_digest, read_claim, serialise, with_claim
+from exporters.claim.claim import model_bytes, model_digest, read_claim, with_claim
 from exporters.claim.evidence import evidence_path
 from exporters.isolation import Listener, isolated, messages, verify_isolated
 from exporters.isolation.messages import MalformedMessageError
-from exporters.verification import Broken, HeldData, Policies, Verdict, examination, verify
+from exporters.verification import BrokenImage, Policies, Verdict, VerifierData, examination, verify
 from exporters.verification.request import Request
 
 ROOT = Path(__file__).parents[3]
@@ -54,7 +54,7 @@ def reseal(path: Path, model: onnx.ModelProto, **changes: Any) -> Path:
     claim = read_claim(onnx.ModelProto.FromString(path.read_bytes()))
     assert claim is not None
     claim = replace(claim, **{"model": model_digest(model)} | changes).sealed()
-    path.write_bytes(serialise(with_claim(model, claim)))
+    path.write_bytes(model_bytes(with_claim(model, claim)))
     return path
 
 
@@ -128,8 +128,8 @@ def test_broken_images_come_back_to_the_bit(linear: Path, tmp_path: Path) -> Non
         {"suite": "quik"},
         {"evidence": Path("absent.npz")},
         {"manifest": Path("absent.txt")},
-        {"data": HeldData(DatasetSpec("digits"))},
-        {"data": HeldData(DatasetSpec("imagefolder", "absent"))},
+        {"data": VerifierData(DatasetSpec("digits"))},
+        {"data": VerifierData(DatasetSpec("imagefolder", "absent"))},
     ],
 )
 def test_the_callers_errors_are_the_same(changes: dict[str, Any], linear: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_callers_errors_are_the_same(changes: dict[str, Any], linear: Path) 
 
 def test_a_dataset_that_is_open_stays_here(linear: Path) -> None:
     with pytest.raises(TypeError, match="opened dataset"):
-        verify_isolated(request_for(linear, data=HeldData(source=object())))  # type: ignore[arg-type]
+        verify_isolated(request_for(linear, data=VerifierData(source=object())))  # type: ignore[arg-type]
 
 
 def test_a_memory_limit_that_makes_no_sense(linear: Path) -> None:
@@ -355,14 +355,14 @@ def a_verdict() -> dict[str, Any]:
     return messages.verdict_to_json(isolated._nothing_known(Request(Path("m.onnx"), seed=1)))
 
 
-def a_broken_image() -> Broken:
+def a_broken_image() -> BrokenImage:
     natural = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
-    return Broken(5, 1, 2, natural, natural.astype(np.float32) / np.float32(255), "Square")
+    return BrokenImage(5, 1, 2, natural, natural.astype(np.float32) / np.float32(255), "Square")
 
 
 def test_a_request_is_what_it_was() -> None:
     path = Path("a") / os.fsdecode(b"\xff.onnx")
-    data = HeldData(DatasetSpec("imagefolder", "a b"), Path("d"), download=True)
+    data = VerifierData(DatasetSpec("imagefolder", "a b"), Path("d"), download=True)
     request = Request(path, data=data, policies=Policies(min_robust_accuracy=0.1), time_limit=1.5, signature=Path("s"))
     line = messages.encode("request", {"request": messages.request_to_json(request)})
     assert messages.request_from_json(messages.decode(line)["request"]) == request

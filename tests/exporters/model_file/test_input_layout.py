@@ -13,9 +13,9 @@ from torch import Tensor
 
 from compressor.core.errors import UnreadableModelError, UsageError
 from compressor.core.types import Normalization
-from exporters.claim.claim import serialise
-from exporters.differentiable import FileModel, agreement, open_graph
-from exporters.model_file.input_layout import Form, Presentation, read_form
+from exporters.claim.claim import model_bytes
+from exporters.differentiable import FileModel, compare_with_onnxruntime, open_graph
+from exporters.model_file.input_layout import DeclaredLayout, InputLayout, read_declared_layout
 from exporters.model_file.preprocessing import Preprocessing, parse_normalization
 from exporters.model_file.runtime import Session, open_session
 
@@ -74,7 +74,7 @@ def images(count: int, side: int = SIDE) -> Tensor:
 
 
 def opened(model: onnx.ModelProto, **given: Any) -> Session:
-    return open_session(serialise(model), threads=1, preprocessing=Preprocessing(**given))
+    return open_session(model_bytes(model), threads=1, preprocessing=Preprocessing(**given))
 
 
 FORMS: list[dict[str, Any]] = [
@@ -111,8 +111,8 @@ def test_every_form_gives_the_logits_of_the_network(
 def test_every_form_can_be_climbed(form: dict[str, Any]) -> None:
     model = network(**form)
     session = opened(model, normalization=IMAGENET)
-    graph = open_graph(model, session.presentation)
-    assert agreement(session, graph, images(7).numpy()).passed
+    graph = open_graph(model, session.input_layout)
+    assert compare_with_onnxruntime(session, graph, images(7).numpy()).passed
     leaf, plain = images(7).requires_grad_(), images(7).double().requires_grad_()
     y = torch.arange(7) % CLASSES
     (found,) = torch.autograd.grad(FileModel(session, graph)(leaf)[range(7), y].sum(), leaf)
@@ -152,11 +152,13 @@ def test_open_sides_are_the_callers_to_say() -> None:
 
 
 def test_channels_are_where_there_are_one_or_three() -> None:
-    assert read_form([None, 3, 32, 32], [None, 10]) == Form(3, 32, 32, 10, channels_last=False, batch=None)
-    assert read_form([8, 32, 32, 1], [8, 10]) == Form(1, 32, 32, 10, channels_last=True, batch=8)
+    assert read_declared_layout([None, 3, 32, 32], [None, 10]) == DeclaredLayout(
+        3, 32, 32, 10, channels_last=False, batch=None
+    )
+    assert read_declared_layout([8, 32, 32, 1], [8, 10]) == DeclaredLayout(1, 32, 32, 10, channels_last=True, batch=8)
     # Three pixels and three channels: the layout that torch writes.
-    assert not read_form([None, 3, 3, 3], [None, 10]).channels_last
-    assert str(read_form([1, None, None, 3], [1, 10])) == "images of ?x?x3, 1 at once"
+    assert not read_declared_layout([None, 3, 3, 3], [None, 10]).channels_last
+    assert str(read_declared_layout([1, None, None, 3], [1, 10])) == "images of ?x?x3, 1 at once"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_channels_are_where_there_are_one_or_three() -> None:
 )
 def test_what_is_no_image_classifier_is_refused(image: list[int | None], logits: list[int | None]) -> None:
     with pytest.raises(UnreadableModelError):
-        read_form(image, logits)
+        read_declared_layout(image, logits)
 
 
 def test_numbers_of_the_command_line() -> None:
@@ -207,6 +209,6 @@ def test_one_number_stands_for_all_channels_and_two_for_none() -> None:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_arrays_and_tensors_are_presented_alike_to_the_bit(channels_last: bool) -> None:
-    presentation = Presentation((3, SIDE, SIDE), CLASSES, channels_last, None, IMAGENET)
+    input_layout = InputLayout((3, SIDE, SIDE), CLASSES, channels_last, None, IMAGENET)
     x = images(3)
-    assert presentation.of_array(x.numpy()).tobytes() == presentation.of_tensor(x).contiguous().numpy().tobytes()
+    assert input_layout.of_array(x.numpy()).tobytes() == input_layout.of_tensor(x).contiguous().numpy().tobytes()

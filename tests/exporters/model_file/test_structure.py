@@ -89,12 +89,12 @@ def test_a_decoder_without_memory_says_nothing_of_the_file(monkeypatch):
 
     monkeypatch.setattr(structure, "onnx", SimpleNamespace(ModelProto=SimpleNamespace(FromString=decode)))
     with pytest.raises(MemoryError):
-        structure.parse(b"anything")
+        structure.parse_model(b"anything")
 
 
 def test_a_file_beyond_the_size_limit_is_not_read(write, monkeypatch):
     path = write(honest())
-    monkeypatch.setattr("exporters.model_file.structure.parse", lambda data: pytest.fail("it was parsed"))
+    monkeypatch.setattr("exporters.model_file.structure.parse_model", lambda data: pytest.fail("it was parsed"))
     with pytest.raises(UnreadableModelError, match="larger than the limit"):
         load_untrusted(path, Limits(file_bytes=100))
 

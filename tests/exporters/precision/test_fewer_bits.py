@@ -20,20 +20,20 @@ from compressor.numerics.losses import cross_entropy
 from compressor.numerics.randomness import make_generator
 from compressor.system.files import sha256_bytes
 from exporters.artifact.sealing import Provenance, Sealed, seal
-from exporters.claim.claim import model_digest, serialise, with_claim
+from exporters.claim.claim import model_bytes, model_digest, with_claim
 from exporters.claim.evidence import parse_evidence
 from exporters.differentiable import import_graph
 from exporters.differentiable.arithmetic import arithmetic_of, output_step
 from exporters.differentiable.gate import compare_predictions
-from exporters.file_attacks.replay import unsteady
-from exporters.file_attacks.target import open_target
+from exporters.file_attacks.replay import find_nondeterministic
+from exporters.file_attacks.target import open_file_target
 from exporters.model_file.runtime import open_session
 from exporters.precision import (
     Int8Settings,
     calibration_images,
+    robust_under_attack,
     search_images,
     search_int8,
-    standing_under_attack,
     to_half,
     to_int8,
 )
@@ -168,7 +168,7 @@ def inflated(sealed: Sealed, model: onnx.ModelProto) -> Sealed:
         evidence=sha256_bytes(data),
         model=model_digest(model),
     ).sealed()
-    return replace(sealed, claim=claim, model=serialise(with_claim(model, claim)), evidence=data)
+    return replace(sealed, claim=claim, model=model_bytes(with_claim(model, claim)), evidence=data)
 
 
 # What a file's arithmetic is.
@@ -208,7 +208,7 @@ def test_the_step_of_the_logits_is_read_from_the_graph_too(int8: onnx.ModelProto
 
 def test_our_int8_files_do_not_round_their_logits(int8: onnx.ModelProto) -> None:
     assert not {node.op_type for node in int8.graph.node if "logits" in node.output} & {"DequantizeLinear"}
-    logits = open_session(serialise(int8), threads=1)(natural()[0])
+    logits = open_session(model_bytes(int8), threads=1)(natural()[0])
     assert len(np.unique(logits)) > 256
 
 
@@ -258,7 +258,7 @@ def test_an_honest_float16_file_holds(fp32: onnx.ModelProto, calibration: np.nda
 
 
 def test_logits_of_eight_bits_tie_and_still_hold(int8: onnx.ModelProto, tmp_path: Path) -> None:
-    logits = open_session(serialise(int8), threads=1)(natural()[0])
+    logits = open_session(model_bytes(int8), threads=1)(natural()[0])
     step = 1.1 * float(np.abs(logits).max()) / 127
     verdict = check(seal_as(rounded_logits(int8, step), "int8"), tmp_path)
     assert verdict.exit_code == 0, without(verdict)
@@ -271,11 +271,11 @@ def test_one_seed_gives_one_outcome(sealed_int8: Sealed, int8: onnx.ModelProto) 
 
 def test_another_machine_may_be_a_quantum_off(sealed_int8: Sealed, int8: onnx.ModelProto) -> None:
     x, _ = natural()
-    target = open_target(open_session(serialise(int8), threads=1), x, int8)
+    target = open_file_target(open_session(model_bytes(int8), threads=1), x, int8)
     scale = float(np.median(np.ptp(target.session(x), axis=1)))
     assert target.slack == pytest.approx(scale / 128)
     assert target.tolerance < target.slack / 10
-    assert unsteady(x, target, seed=0) == ()
+    assert find_nondeterministic(x, target, seed=0) == ()
 
 
 # Liars.
@@ -333,7 +333,7 @@ def test_an_int8_file_that_masks_its_gradients_is_refuted(
 
 def test_coarse_logits_are_no_format_but_a_mask(int8: onnx.ModelProto, tmp_path: Path) -> None:
     x, _ = natural()
-    scale = float(np.median(np.ptp(open_session(serialise(int8), threads=1)(x), axis=1)))
+    scale = float(np.median(np.ptp(open_session(model_bytes(int8), threads=1)(x), axis=1)))
     verdict = check(seal_as(rounded_logits(int8, scale / 4), "int8"), tmp_path)
     assert verdict.exit_code == 3
     assert any("tie" in alarm for alarm in verdict.alarms)
@@ -353,7 +353,7 @@ def test_the_search_images_were_not_calibrated_on(network: nn.Module) -> None:
 def test_without_a_loss_only_the_defaults_are_tried(fp32: onnx.ModelProto, calibration: np.ndarray) -> None:
     images, labels = search_images(DATA, count=64, skip=64)
     search = search_int8(
-        fp32, calibration, lambda model: standing_under_attack(model, images, labels, THREAT, seed=0, threads=1)
+        fp32, calibration, lambda model: robust_under_attack(model, images, labels, THREAT, seed=0, threads=1)
     )
     assert [candidate.settings for candidate in search.candidates] == [Int8Settings()]
     assert search.best is search.candidates[0]
@@ -413,11 +413,11 @@ def test_every_setting_makes_another_file_that_works(
 ) -> None:
     model = to_int8(fp32, calibration, settings)
     if settings.calibration != "entropy":  # which may find that the whole range loses least
-        assert serialise(model) != serialise(int8)
+        assert model_bytes(model) != model_bytes(int8)
     assert capsys.readouterr().out == ""
     x, y = natural()
-    correct = (open_session(serialise(model), threads=1)(x).argmax(1) == y).mean()
-    assert correct > 0.9 * (open_session(serialise(fp32), threads=1)(x).argmax(1) == y).mean()
+    correct = (open_session(model_bytes(model), threads=1)(x).argmax(1) == y).mean()
+    assert correct > 0.9 * (open_session(model_bytes(fp32), threads=1)(x).argmax(1) == y).mean()
 
 
 def test_operators_that_are_left_out_keep_their_weights(fp32: onnx.ModelProto, calibration: np.ndarray) -> None:

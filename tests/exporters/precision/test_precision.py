@@ -13,9 +13,9 @@ from compressor.core.contracts import Split
 from compressor.core.errors import ExportError, UsageError
 from compressor.core.types import Threat
 from compressor.numerics.ball import inside_ball
-from exporters.differentiable import agreement, compare_logits, import_graph
+from exporters.differentiable import compare_logits, compare_with_onnxruntime, import_graph
 from exporters.model_file.runtime import open_session
-from exporters.model_file.structure import Limits, check_structure, count_parameters
+from exporters.model_file.structure import Limits, check_structure, count_model_parameters
 from exporters.precision import HALF_LIMIT, calibration_images, to_half, to_int8
 from exporters.precision._checking import library_call
 from exporters.writing.onnx import export_onnx, serialise, set_metadata
@@ -147,9 +147,9 @@ def test_an_int8_file_has_eight_bit_weights_with_one_scale_a_channel(fp32):
 
 def test_fewer_bits_are_as_many_parameters(fp32):
     count = sum(tensor.numel() for name, tensor in Net().named_parameters() if not name.startswith("norm"))
-    assert count_parameters(fp32) == count
-    assert count_parameters(to_half(fp32, pictures(4)).model) == count
-    assert count_parameters(to_int8(fp32, pictures(16))) == count
+    assert count_model_parameters(fp32) == count
+    assert count_model_parameters(to_half(fp32, pictures(4)).model) == count
+    assert count_model_parameters(to_int8(fp32, pictures(16))) == count
 
 
 def test_scales_follow_the_calibration_images(fp32):
@@ -162,8 +162,8 @@ def test_scales_follow_the_calibration_images(fp32):
 def test_the_importer_agrees_with_onnxruntime_on_both(fp32):
     x = pictures(200, seed=6)
     half, quantised = to_half(fp32, pictures(64)).model, to_int8(fp32, pictures(64))
-    assert agreement(open_session(serialise(half), threads=1), import_graph(half), x).passed
-    found = agreement(open_session(serialise(quantised), threads=1), import_graph(quantised), x)
+    assert compare_with_onnxruntime(open_session(serialise(half), threads=1), import_graph(half), x).passed
+    found = compare_with_onnxruntime(open_session(serialise(quantised), threads=1), import_graph(quantised), x)
     assert found.argmax_agreement >= 0.99
 
 

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torchvision import models
 
-from exporters.differentiable import FileModel, agreement, import_graph, open_graph
+from exporters.differentiable import FileModel, compare_with_onnxruntime, import_graph, open_graph
 from exporters.model_file.runtime import open_session
 from exporters.precision._checking import finished
 
@@ -168,11 +168,11 @@ def by_the_newer_exporter(model: nn.Module, size: int, opset: int) -> onnx.Model
 def assert_attackable(proto: onnx.ModelProto, model: nn.Module, size: int) -> None:
     """The gate passes, in batches of any size, and the gradients are torch's."""
     session = open_session(proto.SerializeToString(), threads=1)
-    graph = open_graph(proto, session.presentation)
+    graph = open_graph(proto, session.input_layout)
     x = pictures(7, size)
-    assert agreement(session, graph, x.numpy()).passed
+    assert compare_with_onnxruntime(session, graph, x.numpy()).passed
     for part in (x[:1], x[:3]):
-        assert agreement(session, graph, part.numpy()).passed
+        assert compare_with_onnxruntime(session, graph, part.numpy()).passed
     through = import_graph(proto, straight_through=True)
     gradients = []
     for one in (model, FileModel(session, graph), through):
@@ -277,10 +277,10 @@ def test_a_channels_last_file_is_attacked_by_its_gradients(opset):
             return torch.softmax(x @ w["dense"] + w["bias"], 1)
 
     session = open_session(proto.SerializeToString(), threads=1)
-    graph = open_graph(proto, session.presentation)
+    graph = open_graph(proto, session.input_layout)
     assert graph.saturates
     x = pictures(5)
-    assert agreement(session, graph, x.numpy()).passed
+    assert compare_with_onnxruntime(session, graph, x.numpy()).passed
     gradients = []
     for one in (graph, Same()):
         leaf = x.clone().requires_grad_()
@@ -316,7 +316,7 @@ def test_the_gate_passes_on_a_file_that_onnxruntime_s_quantiser_made(name, per_c
     session, graph = open_session(proto.SerializeToString(), threads=1), import_graph(proto)
     assert (graph.arithmetic, graph.saturates) == ("int8", True)
     x = pictures(64, size)
-    result = agreement(session, graph, x.numpy())
+    result = compare_with_onnxruntime(session, graph, x.numpy())
     assert result.passed
     assert result.scale > 0
     leaf = x[:8].clone().requires_grad_()
@@ -336,4 +336,4 @@ def test_the_gate_passes_on_a_foreign_file_in_float16(name):
         proto = finished(convert_float_to_float16(source, keep_io_types=True), source, "float16")
     session, graph = open_session(proto.SerializeToString(), threads=1), import_graph(proto)
     assert graph.arithmetic == "fp16"
-    assert agreement(session, graph, pictures(16, size).numpy()).passed
+    assert compare_with_onnxruntime(session, graph, pictures(16, size).numpy()).passed

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.core.errors import MissingInputError, UnreadableModelError
-from exporters.claim.claim import model_digest, read_claim, serialise, with_claim
+from exporters.claim.claim import model_bytes, model_digest, read_claim, with_claim
 from exporters.claim.evidence import evidence_path
 from exporters.isolation import verify_isolated
 from exporters.model_file.structure import Limits, check_structure, load_untrusted
@@ -38,7 +38,7 @@ def reseal(path: Path, change: Change) -> None:
     claim = read_claim(model)
     assert claim is not None
     change(model)
-    path.write_bytes(serialise(with_claim(model, replace(claim, model=model_digest(model)).sealed())))
+    path.write_bytes(model_bytes(with_claim(model, replace(claim, model=model_digest(model)).sealed())))
 
 
 def weights(model: onnx.ModelProto) -> TensorProto:

@@ -12,8 +12,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.system.files import sha256_bytes
-from exporters.claim.claim import Claim, model_digest, serialise, with_claim
-from exporters.claim.evidence import Evidence, evidence_path, to_float
+from exporters.claim.claim import Claim, model_bytes, model_digest, with_claim
+from exporters.claim.evidence import Evidence, evidence_path, to_float_array
 from exporters.differentiable import GraphModule
 from exporters.verification import Policies, Verdict, opening, verify
 
@@ -69,7 +69,7 @@ CONSTANTS: dict[str, Any] = {
 def draw(n: int, seed: int = 0) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Images near the middle grey, and the linear model's own answers as their labels."""
     images = np.random.default_rng(seed).integers(88, 168, (n, 1, SIDE, SIDE)).astype(np.uint8)
-    return images, ((to_float(images).reshape(n, -1) - 0.5) @ WEIGHTS).argmax(1)
+    return images, ((to_float_array(images).reshape(n, -1) - 0.5) @ WEIGHTS).argmax(1)
 
 
 def make_model(nodes: list[onnx.NodeProto], classes: int = CLASSES, **constants: Any) -> onnx.ModelProto:
@@ -132,7 +132,7 @@ def write(
         model=model_digest(model),
     ).sealed()
     evidence_path(path).write_bytes(evidence)
-    path.write_bytes(serialise(with_claim(model, claim)))
+    path.write_bytes(model_bytes(with_claim(model, claim)))
     return path
 
 
@@ -186,7 +186,7 @@ def test_errors_by_less_than_the_tolerance_are_ties(path: Path) -> None:
     ]
     w = WEIGHTS[:, :1] - WEIGHTS[:, 1:2]
     images, _ = draw(600)
-    kept = ((to_float(images).reshape(600, -1) - 0.5) @ w)[:, 0] > 1
+    kept = ((to_float_array(images).reshape(600, -1) - 0.5) @ w)[:, 0] > 1
     images = images[kept][:64]
     model = make_model(
         nodes,
@@ -228,7 +228,7 @@ def test_logits_of_few_bits_do_not_excuse_a_tie_on_every_image(path: Path, step:
     nodes.append(node("DequantizeLinear", ["levels", "step"], ["y"]))
     w = WEIGHTS[:, :1] - WEIGHTS[:, 1:2]
     images, _ = draw(600)
-    images = images[((to_float(images).reshape(600, -1) - 0.5) @ w)[:, 0] > 1][:64]
+    images = images[((to_float_array(images).reshape(600, -1) - 0.5) @ w)[:, 0] > 1][:64]
     model = make_model(
         nodes,
         w=w,
@@ -334,7 +334,7 @@ def test_a_decoy_does_not_hide_that_the_output_is_saturated(path: Path, strength
         node("MatMul", ["lead", "pair"], ["y"]),
     ]
     images = rng.integers(88, 168, (2000, 1, SIDE, SIDE)).astype(np.uint8)
-    m = ((to_float(images).reshape(2000, -1) - 0.5) @ w)[:, 0]
+    m = ((to_float_array(images).reshape(2000, -1) - 0.5) @ w)[:, 0]
     kept = np.argsort(-np.abs(m))[:96]
     model = make_model(
         nodes, 2, w=w, decoy=decoy, slope=np.float32(1e3), pair=np.array([[1, -1]], np.float32)
@@ -399,7 +399,7 @@ def test_a_single_image_that_is_broken_never_holds(path: Path) -> None:
 def test_a_few_attacked_images_do_not_make_a_threshold_certain(path: Path) -> None:
     # At the median of the distances half of the images fall, which 3 attacked ones often do not show.
     images, labels = draw(128)
-    scores = (to_float(images).reshape(128, -1) - 0.5) @ WEIGHTS
+    scores = (to_float_array(images).reshape(128, -1) - 0.5) @ WEIGHTS
     rows = np.arange(128)
     gaps = (scores[rows, labels][:, None] - scores) / np.maximum(
         np.abs(WEIGHTS.T[labels] - WEIGHTS.T[:, None]).sum(2).T, 1e-9

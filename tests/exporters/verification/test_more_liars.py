@@ -16,8 +16,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.core.types import Threat
-from exporters.claim.claim import serialise
-from exporters.claim.evidence import to_float
+from exporters.claim.claim import model_bytes
+from exporters.claim.evidence import to_float_array
 from exporters.file_attacks.gradients import is_softmax
 from exporters.model_file.runtime import open_session
 from exporters.verification import Verdict, verify
@@ -99,9 +99,9 @@ def robust(model: onnx.ModelProto) -> float:
     """The part of the images that stands when the faint pattern is turned against them."""
     images, labels = draw()
     change = np.float32(0.999 * THREAT.radius) * np.where(labels == 0, 1, -1)[:, None] * FAINT_SIGNS
-    x = (to_float(images) - change.reshape(images.shape)).clip(0, 1).astype(np.float32)
-    session = open_session(serialise(model), threads=1)
-    assert (session(to_float(images)).argmax(1) == labels).all()
+    x = (to_float_array(images) - change.reshape(images.shape)).clip(0, 1).astype(np.float32)
+    session = open_session(model_bytes(model), threads=1)
+    assert (session(to_float_array(images)).argmax(1) == labels).all()
     return float((session(x).argmax(1) == labels).mean())
 
 
@@ -230,7 +230,7 @@ def test_a_softmax_on_natural_images_alone_is_none(tmp_path: Path) -> None:
         ]
     )
     images, _ = draw()
-    answers = open_session(serialise(model), threads=1)(to_float(images))
+    answers = open_session(model_bytes(model), threads=1)(to_float_array(images))
     assert is_softmax(answers)
     verdict = check(model, tmp_path)
     (gate,) = [check for check in verdict.checks if check.name == "gate"]

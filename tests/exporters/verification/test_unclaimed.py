@@ -19,10 +19,10 @@ from compressor.core.errors import ClassMismatchError, UsageError
 from compressor.core.types import DatasetSpec, Normalization, Threat
 from compressor.data.datasets import draw
 from exporters.artifact.sealing import seal
-from exporters.claim.claim import serialise
+from exporters.claim.claim import model_bytes
 from exporters.model_file.preprocessing import Preprocessing
-from exporters.reports import Subject, account_of_verdict, attestation, junit, markdown
-from exporters.verification import HeldData, Policies, Verdict, verify
+from exporters.reports import ReportSubject, account_of_verdict, attestation, junit, markdown
+from exporters.verification import Policies, Verdict, VerifierData, verify
 from exporters.verification.request import Request, command_of
 from exporters.verification.unclaimed import SAMPLES
 
@@ -99,8 +99,8 @@ def linear(
 
 def check(model: onnx.ModelProto, folder: Path, *, least: float | None = 0.2, **options: Any) -> Verdict:
     path = folder / "other.onnx"
-    path.write_bytes(serialise(model))
-    options = {"data": HeldData(Patterns()), "threat": THREAT, "seed": 1, "threads": 1} | options
+    path.write_bytes(model_bytes(model))
+    options = {"data": VerifierData(Patterns()), "threat": THREAT, "seed": 1, "threads": 1} | options
     return verify(path, policies=Policies(min_robust_accuracy=least), **options)
 
 
@@ -158,11 +158,11 @@ def test_what_is_required_decides(tmp_path: Path) -> None:
 
 def test_a_weaker_norm_is_not_the_one_that_is_required(tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
-    path.write_bytes(serialise(linear()))
+    path.write_bytes(model_bytes(linear()))
     policies = Policies(min_robust_accuracy=0.2, require_eps="8/255")
     for threat, code in ((THREAT, 0), (Threat("L2", "0.06"), 1), (Threat("Linf", "0.02"), 1)):
         verdict = verify(
-            path, data=HeldData(Patterns()), threat=threat, policies=policies, seed=1, threads=1, samples=64
+            path, data=VerifierData(Patterns()), threat=threat, policies=policies, seed=1, threads=1, samples=64
         )
         assert verdict.exit_code == code, threat
 
@@ -177,7 +177,7 @@ def test_nothing_is_answered_before_enough_was_said(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             check(linear(), tmp_path, **wrong)
     with pytest.raises(ClassMismatchError):
-        check(linear(), tmp_path, data=HeldData(Patterns(classes=5)))
+        check(linear(), tmp_path, data=VerifierData(Patterns(classes=5)))
 
 
 def test_a_claim_says_under_which_threat_it_was_made(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_the_command_repeats_the_run() -> None:
     request = Request(
         path=Path("other.onnx"),
         evidence=None,
-        data=HeldData(DatasetSpec("digits")),
+        data=VerifierData(DatasetSpec("digits")),
         suite=None,
         latest=False,
         seed=7,
@@ -241,7 +241,7 @@ def test_the_command_repeats_the_run() -> None:
 
 def test_the_reports_say_what_was_measured_and_on_what(tmp_path: Path) -> None:
     verdict = check(linear(), tmp_path, samples=64)
-    account = account_of_verdict(verdict, Subject(tmp_path / "other.onnx", tmp_path / "none.npz", {}))
+    account = account_of_verdict(verdict, ReportSubject(tmp_path / "other.onnx", tmp_path / "none.npz", {}))
     assert "correct images" in markdown(account)
     assert "Linf" in markdown(account)
     assert "<testsuites" in junit(account)
@@ -271,7 +271,9 @@ def test_the_older_exporter_of_torch(opset: int, tmp_path: Path) -> None:
             output_names=["prob"],
         )
     policies = Policies(min_robust_accuracy=0.9)
-    verdict = verify(path, data=HeldData(Patterns()), threat=THREAT, policies=policies, seed=1, threads=1, samples=16)
+    verdict = verify(
+        path, data=VerifierData(Patterns()), threat=THREAT, policies=policies, seed=1, threads=1, samples=16
+    )
     assert verdict.exit_code in (1, 3)
     assert status(verdict)["gate"] == "passed"
     assert verdict.policy[0].status == "unmet"

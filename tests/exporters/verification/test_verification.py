@@ -38,12 +38,12 @@ from compressor.numerics.randomness import make_generator
 from compressor.system.files import sha256_bytes
 from exporters import verification
 from exporters.artifact.sealing import Sealed, seal
-from exporters.claim.claim import model_digest, read_claim, serialise, with_claim
+from exporters.claim.claim import model_bytes, model_digest, read_claim, with_claim
 from exporters.claim.evidence import DigestEvidence, Evidence, evidence_path, parse_evidence
-from exporters.claim.signing import sign, signature_path
-from exporters.file_attacks.target import lead, open_target
+from exporters.claim.signing import sign_files, signature_path
+from exporters.file_attacks.target import lead, open_file_target
 from exporters.model_file.runtime import open_session
-from exporters.verification import HeldData, Policies, Verdict, opening, verify, write_failures
+from exporters.verification import Policies, Verdict, VerifierData, opening, verify, write_failures
 from exporters.verification.decision import is_refuted, robust_estimate
 from exporters.verification.manifest import make_manifest, read_manifest
 from exporters.writing.onnx import export_onnx
@@ -138,7 +138,7 @@ class Files:
         digests = {"evidence": sha256_bytes(data), "model": model_digest(model)}
         claim = replace(claim, **counts | digests | claim_changes).sealed()
         evidence_path(self.path).write_bytes(data)
-        self.path.write_bytes(serialise(with_claim(model, claim)))
+        self.path.write_bytes(model_bytes(with_claim(model, claim)))
         return self
 
 
@@ -470,7 +470,7 @@ def test_a_missing_model_is_the_callers_mistake(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_claim(files: Files, network: nn.Module) -> None:
-    files.path.write_bytes(serialise(export_onnx(network, SIDE)))
+    files.path.write_bytes(model_bytes(export_onnx(network, SIDE)))
     verdict = check(files)
     assert (verdict.answer, verdict.exit_code, verdict.claim) == ("undecided", 3, None)
     assert "no claim" in verdict.checks[-1].detail
@@ -571,7 +571,7 @@ def test_new_images_are_under_the_limit_too(files: Files, monkeypatch: pytest.Mo
             turns.append(name)
             clock.now += 100 * (len(turns) > 1)
 
-    verdict = check(files, time_limit=60, data=HeldData(Blobs("mine", seed=5)), on_progress=second_time)
+    verdict = check(files, time_limit=60, data=VerifierData(Blobs("mine", seed=5)), on_progress=second_time)
     assert (verdict.exit_code, verdict.checks[-1].name) == (3, "independent data")
     assert status(verdict)["decision"] == "passed"
 
@@ -603,7 +603,7 @@ def test_the_command_that_repeats_it_has_the_policies(files: Files) -> None:
 
 
 def test_the_claims_own_data_bind_the_evidence(files: Files) -> None:
-    verdict = check(files, data=HeldData(Blobs()), policies=Policies(require_assurance="dataset-bound"))
+    verdict = check(files, data=VerifierData(Blobs()), policies=Policies(require_assurance="dataset-bound"))
     assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
     without = check(files, policies=Policies(require_assurance="dataset-bound"))
     assert without.exit_code == 1
@@ -612,12 +612,12 @@ def test_the_claims_own_data_bind_the_evidence(files: Files) -> None:
 def test_chosen_images_are_not_the_draw(files: Files) -> None:
     files.rewrite(only_robust(files.evidence))
     assert check(files).exit_code == 0
-    verdict = check(files, data=HeldData(Blobs()))
+    verdict = check(files, data=VerifierData(Blobs()))
     assert (verdict.exit_code, status(verdict)["data"]) == (1, "failed")
 
 
 def test_other_data_of_the_same_kind_confirm(files: Files) -> None:
-    verdict = check(files, data=HeldData(Blobs("mine", seed=5)))
+    verdict = check(files, data=VerifierData(Blobs("mine", seed=5)))
     assert (verdict.exit_code, verdict.assurance) == (0, "self-consistent")
     assert status(verdict)["independent data"] == "passed"
 
@@ -627,7 +627,7 @@ def test_a_claim_of_easy_images_is_refuted_by_other_data(network: nn.Module, tmp
     sealed.write(tmp_path / "model.onnx")
     files = Files(tmp_path / "model.onnx")
     assert check(files).exit_code == 0
-    verdict = check(files, data=HeldData(Blobs("mine", seed=5)))
+    verdict = check(files, data=VerifierData(Blobs("mine", seed=5)))
     assert (verdict.exit_code, status(verdict)["independent data"]) == (1, "failed")
 
 
@@ -636,14 +636,14 @@ def test_data_with_other_classes_are_the_callers_mistake(files: Files) -> None:
     for names in (("a", "b"), ("x", "y", "z"), ("b", "a", "c")):
         data.class_names = names
         with pytest.raises(ClassMismatchError):
-            check(files, data=HeldData(data))
+            check(files, data=VerifierData(data))
 
 
 def test_few_claimed_images_do_not_make_the_test_by_other_data_weak(files: Files) -> None:
     few = files.rewrite(take(files.evidence, 20))
-    verdict = check(few, suite="verify", data=HeldData(Blobs("mine", seed=5)))
+    verdict = check(few, suite="verify", data=VerifierData(Blobs("mine", seed=5)))
     assert "of 256 new images" in verdict.checks[-1].detail
-    asked = check(few, suite="verify", samples=30, data=HeldData(Blobs("mine", seed=5)))
+    asked = check(few, suite="verify", samples=30, data=VerifierData(Blobs("mine", seed=5)))
     assert "of 30 new images" in asked.checks[-1].detail
 
 
@@ -675,7 +675,7 @@ def test_a_manifest_of_other_data_binds_nothing(files: Files, tmp_path: Path) ->
 
 
 def test_a_manifest_binds_the_claims_images_and_other_data_are_tried_all_the_same(files: Files, tmp_path: Path) -> None:
-    mine = HeldData(Blobs("mine", seed=5))
+    mine = VerifierData(Blobs("mine", seed=5))
     verdict = check(files, manifest=write_manifest(tmp_path, Blobs()), data=mine)
     assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
     assert status(verdict)["independent data"] == "passed"
@@ -731,9 +731,9 @@ def test_evidence_without_images_needs_the_data_and_then_holds(bare: Path, tmp_p
     assert [measured[name] for name in ("clean_accuracy", "robust_accuracy", "robust_interval")] == [None] * 3
     verdict = verify(bare, seed=3, threads=1, manifest=write_manifest(tmp_path, Blobs()))
     assert (verdict.exit_code, verdict.assurance) == (3, "dataset-bound")
-    verdict = verify(bare, seed=3, threads=1, data=HeldData(Blobs()))
+    verdict = verify(bare, seed=3, threads=1, data=VerifierData(Blobs()))
     assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
-    verdict = verify(bare, seed=3, threads=1, data=HeldData(Blobs("mine", seed=5)))
+    verdict = verify(bare, seed=3, threads=1, data=VerifierData(Blobs("mine", seed=5)))
     assert verdict.exit_code == 3
 
 
@@ -745,8 +745,8 @@ def test_digests_of_other_images_are_a_violation(bare: Path) -> None:
     claim = read_claim(model)
     assert claim is not None
     evidence_path(bare).write_bytes(data)
-    bare.write_bytes(serialise(with_claim(model, replace(claim, evidence=sha256_bytes(data)).sealed())))
-    verdict = verify(bare, suite="replay", data=HeldData(Blobs()))
+    bare.write_bytes(model_bytes(with_claim(model, replace(claim, evidence=sha256_bytes(data)).sealed())))
+    verdict = verify(bare, suite="replay", data=VerifierData(Blobs()))
     assert (verdict.exit_code, status(verdict)["data"]) == (1, "failed")
 
 
@@ -758,7 +758,7 @@ def public_key(files: Files, tmp_path: Path) -> Path:
     """The files are signed; here is the key that tells."""
     key = ec.generate_private_key(ec.SECP256R1())
     digests = {files.path.name: sha256_bytes(files.path.read_bytes())}
-    signature_path(files.path).write_bytes(sign(digests, "model", key))
+    signature_path(files.path).write_bytes(sign_files(digests, "model", key))
     return write_public(tmp_path, key)
 
 
@@ -774,7 +774,7 @@ def test_a_signed_file_says_so(files: Files, public_key: Path) -> None:
     signed = Policies(require_assurance="signed")
     verdict = check(files, suite="replay", public_key=public_key, policies=signed)
     assert (verdict.exit_code, verdict.assurance) == (0, "signed")
-    verdict = check(files, suite="replay", public_key=public_key, data=HeldData(Blobs()), policies=signed)
+    verdict = check(files, suite="replay", public_key=public_key, data=VerifierData(Blobs()), policies=signed)
     assert verdict.reached == ("self-consistent", "dataset-bound", "signed")
     # A signature is no draw: it does not say who chose the images.
     bound = check(files, suite="replay", public_key=public_key, policies=Policies(require_assurance="dataset-bound"))
@@ -963,10 +963,10 @@ def test_lead_of_right_class() -> None:
 
 def test_huge_logits_buy_no_wider_margin(files: Files) -> None:
     images = files.evidence.natural()
-    plain = open_target(open_session(serialise(files.model), threads=1), images, files.model).tolerance
+    plain = open_file_target(open_session(model_bytes(files.model), threads=1), images, files.model).tolerance
     for scale, expected in ((1e6, 1e-4), (1e-6, plain * 1e-6)):
         model = with_tail(files, lambda z: [helper.make_node("Mul", [z, "scale"], ["tail"])], scale=np.float32(scale))
-        target = open_target(open_session(serialise(model), threads=1), images, model)
+        target = open_file_target(open_session(model_bytes(model), threads=1), images, model)
         assert target.tolerance == pytest.approx(expected, rel=0.3)
 
 

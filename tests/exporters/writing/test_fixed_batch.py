@@ -20,7 +20,7 @@ from exporters.artifact.latency import measure_latency
 from exporters.artifact.mobile import mobile_usability
 from exporters.artifact.sealing import Provenance, seal
 from exporters.model_file.runtime import open_session
-from exporters.model_file.structure import Limits, check_structure, form_of
+from exporters.model_file.structure import Limits, check_structure, declared_layout_of
 from exporters.precision import to_half, to_int8
 from exporters.verification import verify
 from exporters.writing.fixed_batch import LARGEST_BATCH, computed_shapes, with_fixed_batch
@@ -64,7 +64,7 @@ def test_every_shape_is_a_number_and_the_logits_stay(precision: str, batch: int,
     assert serialise(with_fixed_batch(model, batch)) == serialise(fixed)
     assert not any(None in (shape or [None]) for shape in computed_shapes(fixed).values())
     assert b"dim_param" not in str(fixed).encode()
-    assert form_of(fixed).batch == batch
+    assert declared_layout_of(fixed).batch == batch
     check_structure(fixed, Limits(), file_bytes=len(serialise(fixed)))  # raises where a verifier would refuse it
     expected, logits = (open_session(serialise(each), threads=1)(IMAGES) for each in (model, fixed))
     np.testing.assert_allclose(logits, expected, rtol=1e-3 if precision == "fp16" else 1e-5, atol=1e-3)
@@ -138,7 +138,7 @@ def test_it_is_sealed_and_verified_like_any_other(
         sealed.write(path)
         claims.append(sealed.claim)
     verdict = verify(path, seed=1, threads=1)
-    assert form_of(onnx.load(path)).batch == 4
+    assert declared_layout_of(onnx.load(path)).batch == 4
     assert {check.name: check.status for check in verdict.checks}["gate"] == "passed"
     assert verdict.answer in ("holds", "undecided")  # of a network that was never trained, alarms may ring
     assert claims[0].clean_correct == claims[1].clean_correct > 0

@@ -11,7 +11,7 @@ from compressor.frozen import FrozenTwin, surrogate_of
 from compressor.models.classifier import build_classifier
 from compressor.numerics.losses import cross_entropy
 from exporters.differentiable import FileModel, import_graph
-from exporters.differentiable.gate import agreement
+from exporters.differentiable.gate import compare_with_onnxruntime
 from exporters.model_file.runtime import open_session
 from exporters.model_file.structure import Limits, check_structure
 from exporters.writing.onnx import check_parity, export_onnx, serialise
@@ -93,7 +93,7 @@ def test_its_file_computes_the_same_and_is_what_a_verifier_takes(trained, export
 def test_the_file_can_be_attacked_with_its_own_gradients(trained, exported):
     model, _ = trained
     session, graph = open_session(serialise(exported), threads=1), import_graph(exported)
-    assert agreement(session, graph, pictures(5).numpy()).passed
+    assert compare_with_onnxruntime(session, graph, pictures(5).numpy()).passed
     x, y = pictures(3), torch.tensor([0, 1, 2])
     gradients = []
     for one in (FileModel(session, graph), surrogate_of(model, x)):

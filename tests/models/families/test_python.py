@@ -98,7 +98,7 @@ def source(tmp_path, monkeypatch):
 def spec(factory: str, *, allowed: bool = True) -> ModelSpec:
     name = f"python:mynets:{factory}"
     if allowed:
-        own_code.allow(name)
+        own_code.allow_user_code(name)
     return ModelSpec(name, 4)
 
 
@@ -148,18 +148,18 @@ def test_a_checkpoint_records_the_source_and_loads_only_with_consent(tmp_path, s
         load_checkpoint(tmp_path / "a.safetensors", model="python:mynets:net")
     assert "mynets" not in sys.modules
 
-    own_code.allow("python:mynets:net")
+    own_code.allow_user_code("python:mynets:net")
     loaded = load_checkpoint(tmp_path / "a.safetensors")
     assert loaded.spec.source_sha256 == digest
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(loaded.classifier(x), classifier(x))
 
     another_process()
-    own_code.allow("python:mynets:net")
+    own_code.allow_user_code("python:mynets:net")
     source.write_text(SOURCE + "\n# changed\n", encoding="utf-8")
     with pytest.raises(UnknownArchitectureError, match=str(digest)) as caught:
         load_checkpoint(tmp_path / "a.safetensors")
-    assert own_code.load_own_code("python:mynets:net").sha256 in caught.value.message
+    assert own_code.load_user_code("python:mynets:net").sha256 in caught.value.message
 
 
 def test_a_header_that_hides_its_source_is_damaged(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ RECOGNISED = [name for name in FAMILIES if family_of(name).recognise is not reco
 def example(name: str, **changes: object) -> ModelSpec:
     if name == "timm":
         pytest.importorskip("timm")
-    own_code.allow(family_of(name).example)
+    own_code.allow_user_code(family_of(name).example)
     return ModelSpec(family_of(name).example, 6, **changes)
 
 

@@ -14,7 +14,7 @@ from compressor.core.contracts import Progress
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import Classifier, build_classifier
 from compressor.runs.recipe import Recipe, resolve
-from compressor.system.process_group import Team
+from compressor.system.process_group import ProcessGroup
 from compressor.training.step.averaging import ExponentialAverage, NoAverage, StochasticAverage, decay_at, make_average
 from compressor.training.step.batch_statistics import estimate_statistics
 
@@ -82,7 +82,7 @@ def test_the_decay_grows_from_a_tenth(step: int, expected: float) -> None:
 
 
 def test_swa_is_the_mean_of_the_epochs_from_its_start_and_its_statistics_are_torchs(student: Classifier) -> None:
-    average = StochasticAverage(student, recipe(swa_start=0.5), epoch_images, Team())
+    average = StochasticAverage(student, recipe(swa_start=0.5), epoch_images, ProcessGroup())
     seen = []
     for epoch in range(4):
         move(student, 0.1)
@@ -104,7 +104,7 @@ def test_swa_is_the_mean_of_the_epochs_from_its_start_and_its_statistics_are_tor
 
 def test_an_epoch_taken_in_twice_counts_once(student: Classifier) -> None:
     """An interruption while the statistics are estimated makes the loop come again."""
-    average = StochasticAverage(student, recipe(swa_start=0.5), epoch_images, Team())
+    average = StochasticAverage(student, recipe(swa_start=0.5), epoch_images, ProcessGroup())
     average.after_epoch(2, lambda: None)
     move(student, 0.1)
 
@@ -113,7 +113,7 @@ def test_an_epoch_taken_in_twice_counts_once(student: Classifier) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         average.after_epoch(3, stop)
-    again = StochasticAverage(student, recipe(swa_start=0.5), epoch_images, Team())
+    again = StochasticAverage(student, recipe(swa_start=0.5), epoch_images, ProcessGroup())
     again.load_state_dict(average.state_dict())
     for one in (average, again):
         one.after_epoch(3, lambda: None)
@@ -122,7 +122,7 @@ def test_an_epoch_taken_in_twice_counts_once(student: Classifier) -> None:
 
 
 def test_swa_that_would_start_beyond_the_end_takes_the_last_epoch(student: Classifier) -> None:
-    average = StochasticAverage(student, recipe(swa_start=0.99), epoch_images, Team())
+    average = StochasticAverage(student, recipe(swa_start=0.99), epoch_images, ProcessGroup())
     average.after_epoch(3, lambda: None)
     assert average.model is not student
 
@@ -132,7 +132,7 @@ def test_statistics_leave_modes_momenta_and_dropout_alone() -> None:
     model.train()
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    estimate_statistics(model, IMAGES, Team())
+    estimate_statistics(model, IMAGES, ProcessGroup())
     assert torch.equal(torch.get_rng_state(), before)
     assert all(module.training for module in model.modules())
     assert model[1].momentum == 0.3
@@ -143,5 +143,5 @@ def test_statistics_leave_modes_momenta_and_dropout_alone() -> None:
 def test_the_recipe_chooses(student: Classifier) -> None:
     kinds = {"none": NoAverage, "ema": ExponentialAverage, "swa": StochasticAverage}
     for name, kind in kinds.items():
-        assert isinstance(make_average(student, recipe(weight_average=name), epoch_images, Team()), kind)
+        assert isinstance(make_average(student, recipe(weight_average=name), epoch_images, ProcessGroup()), kind)
     assert NoAverage(student).model is student

@@ -25,7 +25,7 @@ from compressor.core.reporting import SilentReporter
 from compressor.core.types import ModelSpec, Threat
 from compressor.models.classifier import build_classifier
 from compressor.numerics.ascent import ascend, project
-from compressor.numerics.augment import apply_variants, crop_padding, identity_variant, to_float, variant_count
+from compressor.numerics.augment import apply_variants, crop_padding, identity_variant, to_float_tensor, variant_count
 from compressor.numerics.randomness import make_generator
 from compressor.runs.recipe import Recipe, resolve
 from compressor.runs.run_folder import RunFolder
@@ -97,7 +97,7 @@ def test_kept_under_one_variant_and_recalled_under_another_it_lines_up_with_the_
     before: int, after: int, seed: int
 ) -> None:
     picture = torch.randint(0, 256, (1, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(seed)).byte()
-    padded = TF.pad(to_float(picture[0]), [crop_padding(SIZE)] * 4)
+    padded = TF.pad(to_float_tensor(picture[0]), [crop_padding(SIZE)] * 4)
     perturbation = deltas(3, SIDE, SIDE, seed=seed)
 
     kept = store(1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from compressor.core.errors import MissingInputError, WriteError
 from compressor.data.sources._cache import cached_images
-from compressor.training.teaching.caches import CacheEntry, choose, drop_damage, entries, remove
+from compressor.training.teaching.caches import CacheEntry, choose_removals, drop_damage, list_entries, remove_entries
 from compressor.training.teaching.label_cache import open_label_cache
 from compressor.training.teaching.label_file import LabelKey
 
@@ -47,13 +47,13 @@ def entry(name: str, used: float = 0.0, size: int = 1) -> CacheEntry:
 
 
 def test_an_absent_folder_holds_nothing() -> None:
-    assert entries() == []
+    assert list_entries() == []
 
 
 def test_both_kinds_are_described_oldest_use_first() -> None:
     decoded, labels = make_decoded(), make_labels()
     os.utime(decoded, (1e9, 1e9))
-    first, second = entries()
+    first, second = list_entries()
     assert (first.kind, first.path, first.last_used) == ("decoded", decoded, 1e9)
     assert first.holds == "digits: 4 pictures of 16 pixels"
     assert first.filled is None
@@ -63,13 +63,13 @@ def test_both_kinds_are_described_oldest_use_first() -> None:
     assert second.filled == 0.5
     assert second.size == KEY.file_size
     assert {first.fault, second.fault} == {None}
-    assert entries(kind="labels") == [second]
+    assert list_entries(kind="labels") == [second]
 
 
 def test_sparse_files_are_told_by_what_they_take() -> None:
     key = dataclasses.replace(KEY, images=10_000)
     make_labels(key, written=0)
-    (found,) = entries()
+    (found,) = list_entries()
     assert found.size == key.file_size > 700_000
     assert found.disk_bytes < 50_000
     assert found.filled == 0
@@ -79,7 +79,7 @@ def test_listing_is_not_using() -> None:
     paths = [make_decoded(), make_labels()]
     for path in paths:
         os.utime(path, (1e9, 1e9))
-    assert [found.last_used for found in entries()] == [1e9, 1e9]
+    assert [found.last_used for found in list_entries()] == [1e9, 1e9]
 
 
 def test_what_is_not_ours_is_left_alone(folder: Path) -> None:
@@ -91,7 +91,7 @@ def test_what_is_not_ours_is_left_alone(folder: Path) -> None:
         (folder / kind / os.fsdecode(b"\xff" + suffix.encode())).write_text("mine")
         os.mkfifo(folder / kind / f"pipe{suffix}")
     (folder / "array.npy").write_text("mine")
-    assert {found.path for found in entries()} == ours
+    assert {found.path for found in list_entries()} == ours
 
 
 def test_temporary_files_are_leftovers_after_a_day(folder: Path) -> None:
@@ -99,10 +99,10 @@ def test_temporary_files_are_leftovers_after_a_day(folder: Path) -> None:
     hidden = [decoded.with_name(f".{NAME}.x1.npy"), labels.with_name(f".{labels.stem}.x2.labels")]
     for path in hidden:
         path.write_bytes(b"half")
-    assert len(entries()) == 2
+    assert len(list_entries()) == 2
     for path in hidden:
         os.utime(path, (time.time() - 25 * 3600,) * 2)
-    found = entries()[:2]
+    found = list_entries()[:2]
     assert {each.path for each in found} == set(hidden)
     assert {(each.holds, each.fault) for each in found} == {("left by a run that was killed", None)}
     assert [drop_damage(each) for each in found] == [0, 0]
@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(folder: Path) -> None:
     folder.mkdir()
     (folder / "labels").write_text("a file")
     with pytest.raises(MissingInputError, match="cannot be read"):
-        entries()
+        list_entries()
 
 
 HEADERS = {
@@ -142,7 +142,7 @@ def test_decoded_pictures_that_cannot_be_used_are_told(damage: str) -> None:
         header = HEADERS[damage]
         is_array = damage not in ("empty", "not an array")
         path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header if is_array else header)
-    (found,) = entries()
+    (found,) = list_entries()
     assert found.fault
     assert found.holds == "unusable"
     assert drop_damage(found) == 0
@@ -159,7 +159,7 @@ def test_label_files_that_cannot_be_used_are_told(damage: str) -> None:
         path.write_bytes(content[:-1])
     else:
         path.rename(path.with_name("0" * 32 + ".labels"))
-    (found,) = entries()
+    (found,) = list_entries()
     assert found.fault
     assert found.filled is None
     assert drop_damage(found) == 0
@@ -173,16 +173,16 @@ def test_damaged_records_are_dropped_and_counted() -> None:
     with path.open("r+b") as file:
         file.seek(4096 + 5)
         file.write(b"\x77")
-    (found,) = entries()
+    (found,) = list_entries()
     assert drop_damage(found) == 1
     assert drop_damage(found) == 0
-    (found,) = entries()
+    (found,) = list_entries()
     assert found.filled == 20 / 42
 
 
 def test_what_was_pruned_meanwhile_is_not_damaged() -> None:
     path = make_labels()
-    (found,) = entries()
+    (found,) = list_entries()
     path.unlink()
     assert drop_damage(found) == 0
 
@@ -192,7 +192,7 @@ def test_damage_that_cannot_be_dropped_is_an_error(monkeypatch: pytest.MonkeyPat
     with path.open("r+b") as file:
         file.seek(4096 + 5)
         file.write(b"\x77")
-    (found,) = entries()
+    (found,) = list_entries()
     monkeypatch.setattr(os, "pwrite", lambda *arguments: 0)
     with pytest.raises(WriteError, match="cannot repair"):
         drop_damage(found)
@@ -203,9 +203,9 @@ def test_damage_that_cannot_be_dropped_is_an_error(monkeypatch: pytest.MonkeyPat
 
 def test_the_old_are_chosen_by_days() -> None:
     found = [entry("new", 10 * DAY), entry("old", 2 * DAY), entry("oldest", DAY), entry("edge", 3 * DAY)]
-    chosen = choose(found, now=10 * DAY, older_than_days=7)
+    chosen = choose_removals(found, now=10 * DAY, older_than_days=7)
     assert [each.path.name for each in chosen] == ["oldest", "old"]
-    assert choose(found, now=10 * DAY) == []
+    assert choose_removals(found, now=10 * DAY) == []
 
 
 @given(
@@ -217,7 +217,7 @@ def test_least_recently_used_goes_first_and_no_more_than_needed(
     files: list[tuple[int, int]], limit: int, days: int | None
 ) -> None:
     found = [entry(str(i), used * DAY, size) for i, (used, size) in enumerate(files)]
-    chosen = choose(found, now=20 * DAY, older_than_days=days, to_size=limit)
+    chosen = choose_removals(found, now=20 * DAY, older_than_days=days, to_size=limit)
     stays = [each for each in found if each not in chosen]
     assert sum(each.disk_bytes for each in stays) <= limit
     assert all(a.last_used <= b.last_used for a in chosen for b in stays)
@@ -229,16 +229,16 @@ def test_least_recently_used_goes_first_and_no_more_than_needed(
 def test_removal_takes_these_alone_and_open_files_stay_readable() -> None:
     decoded, labels = make_decoded(), make_labels()
     cache = open_label_cache(KEY, limit=10**6)
-    remove([found for found in entries() if found.kind == "labels"])
+    remove_entries([found for found in list_entries() if found.kind == "labels"])
     assert decoded.exists()
     assert not labels.exists()
     assert cache.valid().sum() == 21
-    remove(entries())
-    remove([entry(str(decoded))])
-    assert entries() == []
+    remove_entries(list_entries())
+    remove_entries([entry(str(decoded))])
+    assert list_entries() == []
 
 
 def test_a_file_that_cannot_be_removed_is_an_error(folder: Path) -> None:
     folder.mkdir()
     with pytest.raises(WriteError, match="cannot remove"):
-        remove([entry(str(folder))])
+        remove_entries([entry(str(folder))])

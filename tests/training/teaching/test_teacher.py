@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from compressor.evaluation.quick import Measurement
+from compressor.evaluation.quick import QuickAccuracy
 from compressor.training.teaching.teacher import FrozenTeacher, teacher_warnings
 
 
@@ -20,7 +20,7 @@ from compressor.training.teaching.teacher import FrozenTeacher, teacher_warnings
     ],
 )
 def test_warnings(clean: int, robust: int, entropy: float, says: str | None) -> None:
-    found = teacher_warnings(Measurement(200, clean, robust, entropy), classes=10)
+    found = teacher_warnings(QuickAccuracy(200, clean, robust, entropy), classes=10)
     assert len(found) == (says is not None)
     assert says is None or says in found[0]
 

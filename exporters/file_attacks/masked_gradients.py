@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from compressor.core.types import Threat
 from compressor.evaluation.report import Alarm
 from exporters.claim.evidence import Floats, Integers
-from exporters.differentiable import agreement
+from exporters.differentiable import compare_with_onnxruntime
 from exporters.file_attacks.alarms import (
     USELESS_GRADIENTS_ALLOWED,
-    answers_one_class,
-    half_range_survivors,
-    reaches,
-    tied,
-    upsets,
+    count_robust_at_half_range,
+    file_predicts_one_class,
+    gradient_reach,
+    tie_signs,
+    weaker_attack_alarms,
 )
-from exporters.file_attacks.attacks import Outcome
+from exporters.file_attacks.attacks import AttackOutcome
 from exporters.file_attacks.gradients import Gradients
-from exporters.file_attacks.path_integrals import journeys
-from exporters.file_attacks.replay import unsteady_leads
+from exporters.file_attacks.path_integrals import completeness_alarms
+from exporters.file_attacks.replay import find_nondeterministic_leads
 from exporters.file_attacks.target import Target
 
 
 @dataclass(frozen=True)
-class Findings:
+class MaskingFindings:
     """What was found.
 
     Attributes:
@@ -57,11 +57,13 @@ class AttackedImages:
     images: Floats
     labels: Integers
     chosen: Integers
-    outcome: Outcome
+    outcome: AttackOutcome
     threat: Threat
 
 
-def look_for_blindness(target: Target, gradients: Gradients | None, attacked: AttackedImages, seed: int) -> Findings:
+def find_masked_gradients(
+    target: Target, gradients: Gradients | None, attacked: AttackedImages, seed: int
+) -> MaskingFindings:
     """Every sign that the attacks failed for another reason than that the file is robust.
 
     Args:
@@ -72,23 +74,25 @@ def look_for_blindness(target: Target, gradients: Gradients | None, attacked: At
     """
     found = [*_of_the_answers(target, attacked)]
     if gradients is None:
-        return Findings(tuple(found))
+        return MaskingFindings(tuple(found))
     found += _of_the_attacks(target, gradients, attacked)
-    standing = attacked.chosen[~attacked.outcome.broken]
-    found += journeys(target, gradients, attacked.images, attacked.labels, standing, attacked.threat, seed)
+    robust_so_far = attacked.chosen[~attacked.outcome.broken]
+    found += completeness_alarms(
+        target, gradients, attacked.images, attacked.labels, robust_so_far, attacked.threat, seed
+    )
     weak: list[Alarm] = []
     for alarm, waivable in _of_the_gradients(target, gradients, attacked, seed):
         (weak if waivable else found).append(alarm)
-    one_class = bool(weak) and answers_one_class(
+    one_class = bool(weak) and file_predicts_one_class(
         target, attacked.images, attacked.labels, attacked.outcome.x_adv, attacked.threat, seed
     )
-    return Findings(tuple(found if one_class else found + weak), one_class)
+    return MaskingFindings(tuple(found if one_class else found + weak), one_class)
 
 
 def _of_the_answers(target: Target, attacked: AttackedImages) -> Iterator[Alarm]:
     outcome, labels = attacked.outcome, attacked.labels[attacked.chosen]
-    yield from (Alarm("ties", detail) for detail in tied(outcome, target.ties_by_format))
-    differing = int(unsteady_leads(target, outcome.x_adv, labels, outcome.leads).sum())
+    yield from (Alarm("ties", detail) for detail in tie_signs(outcome, target.ties_by_format))
+    differing = int(find_nondeterministic_leads(target, outcome.x_adv, labels, outcome.leads).sum())
     if differing:
         yield Alarm(
             "batch-dependence",
@@ -97,13 +101,13 @@ def _of_the_answers(target: Target, attacked: AttackedImages) -> Iterator[Alarm]
 
 
 def _of_the_attacks(target: Target, gradients: Gradients, attacked: AttackedImages) -> Iterator[Alarm]:
-    gate = agreement(target.session, gradients.graph, attacked.outcome.x_adv)
+    gate = compare_with_onnxruntime(target.session, gradients.graph, attacked.outcome.x_adv)
     if len(attacked.chosen) and not gate.passed:
         yield Alarm(
             "gradients-of-another-model",
             f"on attacked images the importer does not compute what the file does ({gate})",
         )
-    yield from upsets(attacked.outcome)
+    yield from weaker_attack_alarms(attacked.outcome)
 
 
 def _of_the_gradients(
@@ -111,19 +115,19 @@ def _of_the_gradients(
 ) -> Iterator[tuple[Alarm, bool]]:
     """Alarms, and whether a file that gives everything one class is excused from them."""
     outcome = attacked.outcome
-    standing = attacked.chosen[~outcome.broken]
-    natural, labels = attacked.images[standing], attacked.labels[standing]
+    robust_so_far = attacked.chosen[~outcome.broken]
+    natural, labels = attacked.images[robust_so_far], attacked.labels[robust_so_far]
     for name, images, right in (
         ("images", attacked.images, attacked.labels),
         ("attacked images", outcome.x_adv[~outcome.broken], labels),
     ):
-        reach = reaches(gradients, images, right)
+        reach = gradient_reach(gradients, images, right)
         zero, short = int((reach == 0).sum()), int((reach < 1).sum())
         if zero > USELESS_GRADIENTS_ALLOWED * len(images):
             yield Alarm("zero-gradients", f"the gradient is zero on {zero} of {len(images)} {name}"), False
         elif short > USELESS_GRADIENTS_ALLOWED * len(images):
             detail = f"the gradient is too small to matter on {short} of {len(images)} {name}"
             yield Alarm("small-gradients", detail), True
-    survivors, tried = half_range_survivors(target, gradients, natural, labels, seed)
-    if survivors:
-        yield Alarm("half-range", f"{survivors} of {tried} images survive eps = 0.5, which no classifier can"), True
+    robust, tried = count_robust_at_half_range(target, gradients, natural, labels, seed)
+    if robust:
+        yield Alarm("half-range", f"{robust} of {tried} images survive eps = 0.5, which no classifier can"), True
