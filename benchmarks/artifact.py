@@ -78,9 +78,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="as for `compress export`")
     parser.add_argument("--work", type=Path, required=True, help="where files go")
     parser.add_argument("--evidence-samples", type=int, default=256)
-    parser.add_argument(
-        "--forged-samples", type=int, default=48, help="standing images that are attacked in each forgery"
-    )
+    parser.add_argument("--forged-samples", type=int, default=48, help="images that are attacked in each forgery")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--stages", nargs="+", choices=("verify", "forge"), default=["verify", "forge"], help="after export"

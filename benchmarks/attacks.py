@@ -2,15 +2,15 @@
 
 python benchmarks/attacks.py [--models mobilenetv2 resnet18] [--images 32] [--rounds 5]
 
-Throughput. Every image stays standing: eps is 0.1/255 and the labels are the model's own predictions (one class's bias
+Throughput. Every image stays robust: eps is 0.1/255 and the labels are the model's own predictions (one class's bias
 is lifted), so nobody leaves a batch and both sides take every step. Steps, targets and queries are reduced, equally on
 both sides, to about the shares that they have of the standard version (APGD 21 %, FAB 28 %, Square 51 % of the forward
 passes). Each round runs the library's attacks on the plain model, our own in fp32, and with bf16 proposals, once each
 on the same images, all at once; a ratio is the median over rounds of (library's seconds / ours).
 
 Disagreements. A quarter-width model of the same family, trained for a moment against FGSM on synthetic classes, and a
-radius at which about three quarters of the images fall: the library's loops on the model itself, and ours, image by
-image.
+radius at which about three quarters of the images are broken: the library's loops on the model itself, and ours, image
+by image.
 
 The last line is JSON: model -> fp32 and bf16 ratios, and the disagreements of both on --judged images.
 """
@@ -46,7 +46,7 @@ def main() -> None:
     for name in arguments.models:
         found[name] = _throughput(name, arguments.images, arguments.rounds)
     print()
-    print("| model | eps | standing, reference | fp32 | bf16 | fp32 disagrees | p | bf16 disagrees | p |")
+    print("| model | eps | robust, reference | fp32 | bf16 | fp32 disagrees | p | bf16 disagrees | p |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in arguments.models:
         found[name]["disagreements"] = _disagreements(f"{name}-0.25", arguments.judged)
@@ -92,7 +92,7 @@ def _throughput(name: str, count: int, rounds: int) -> dict[str, Any]:
                 robust_so_far = run()
                 seconds.setdefault(stage, {}).setdefault(side, []).append(time.perf_counter() - started)
                 if not bool(robust_so_far.all()):
-                    sys.exit(f"{name}, {side}, {stage}: an image fell, so the sides did unequal work")
+                    sys.exit(f"{name}, {side}, {stage}: an image was broken, so the sides did unequal work")
     seconds["all"] = {side: [sum(runs) for runs in zip(*(seconds[stage][side] for stage in seconds), strict=True)]
                       for side in sides}  # fmt: skip
     ratios: dict[str, float] = {}
@@ -206,7 +206,7 @@ def _network(name: str, *, steps: int, eps: float = 0.0) -> nn.Module:
 
 
 def _favour_one_class(model: nn.Module) -> None:
-    """Lift one class's bias far above what a tiny radius can undo: the same arithmetic, and no image falls."""
+    """Lift one class's bias far above what a tiny radius can undo: the same arithmetic, and no image is broken."""
     *_, last = (module for module in model.modules() if isinstance(module, nn.Linear))
     with torch.no_grad():
         last.bias[0] += 30

@@ -141,7 +141,7 @@ class Forger:
         return path
 
     def boast(self, name: str, model: onnx.ModelProto, claim: Claim, evidence: Evidence) -> Path:
-        """A pair that calls every image robust that the file gets right, as one whose attacks were blind would."""
+        """A pair that calls every image robust that the file gets right, as an exporter whose attacks fail would."""
         import numpy as np
 
         from exporters.claim.claim import model_bytes

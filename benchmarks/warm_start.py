@@ -3,7 +3,7 @@
 python benchmarks/warm_start.py --teacher FILE --data imagefolder:DIR --runs DIR [--seeds 0 1] [--settings 4-cold ...]
 
 Runs of one seed share images, epochs and the label cache, so that they differ in the attack alone. Stopped and called
-again, it goes on where it stood; once all runs are done it only prints. A setting's steps are of one length, cold and
+again, it continues; once all runs are done it only prints. A setting's steps are of one length, cold and
 warm alike: eps/4 for ten, as published, and eps/2 for fewer, with which two cold steps just reach the border. Where
 other work shares the machine, seconds say little: milliseconds are the fastest epoch's, and operations are counted.
 """
@@ -89,7 +89,7 @@ PAIRS = [
 ]
 
 KEPT = SETTINGS["4-warm"]  # whose kept perturbations are looked at
-CLIMBS = 300  # images
+ASCENT_IMAGES = 300  # images
 
 
 class Lines(SilentReporter):
@@ -191,7 +191,7 @@ def print_table(arguments: argparse.Namespace, dataset: Dataset, teacher: Loaded
             print(rows[-1], flush=True)
     print("\n| attack | seed | GFLOP an image | ms an image | seconds | clean, % | PGD-20, % | val. clean | val. PGD |")
     print("|---|---:|---:|---:|---:|---|---|---:|---:|", *rows, sep="\n")
-    print("\n| A | B | seed | images that only A withstands | only B | p |\n|---|---|---:|---:|---:|---:|")
+    print("\n| A | B | seed | images robust only under A | only B | p |\n|---|---|---:|---:|---:|---:|")
     for first, second in PAIRS:
         for seed in arguments.seeds:
             if {first, second} <= {*arguments.settings}:
@@ -201,16 +201,16 @@ def print_table(arguments: argparse.Namespace, dataset: Dataset, teacher: Loaded
     for seed in arguments.seeds:
         if KEPT.name in arguments.settings:
             recipe = recipe_of(KEPT, seed, arguments)
-            print_climbs(recipe, RunFolder(arguments.runs / f"{KEPT.name}-s{seed}"), dataset, teacher)
+            print_ascents(recipe, RunFolder(arguments.runs / f"{KEPT.name}-s{seed}"), dataset, teacher)
 
 
-def print_climbs(recipe: Recipe, folder: RunFolder, dataset: Dataset, teacher: LoadedCheckpoint) -> None:
-    """How high attacks on a trained student climb, cold and from what it kept, on images as the next epoch shows them.
+def print_ascents(recipe: Recipe, folder: RunFolder, dataset: Dataset, teacher: LoadedCheckpoint) -> None:
+    """The loss that attacks reach on a trained student, cold and warm, on images as the next epoch shows them.
 
-    Heights are the mean ``KL(T(x) || S(x'))`` in nats over some training images.
+    It is the mean ``KL(T(x) || S(x'))`` in nats over some training images.
     """
     training, _ = training_images(dataset, recipe)
-    places = np.arange(len(training))[:: max(1, len(training) // CLIMBS)]
+    places = np.arange(len(training))[:: max(1, len(training) // ASCENT_IMAGES)]
     variants = torch.from_numpy(choose_variants(recipe.seed, recipe.epochs, places, SIDE))
     x = apply_variants(torch.from_numpy(training.images[places]), variants)
     kept = Perturbations(len(training), x.shape[1], SIDE, recipe.threat.radius)
@@ -227,7 +227,7 @@ def print_climbs(recipe: Recipe, folder: RunFolder, dataset: Dataset, teacher: L
     def height(x_adv: Tensor) -> float:
         return float(divergence(x_adv, torch.arange(len(x))).mean())
 
-    def climb(steps: int, step_size: float, initial: Tensor | None) -> float:
+    def ascent_loss(steps: int, step_size: float, initial: Tensor | None) -> float:
         return height(
             ascend(
                 divergence, x, recipe.threat, make_generator(recipe.seed, "climb"), steps=steps,
@@ -241,7 +241,9 @@ def print_climbs(recipe: Recipe, folder: RunFolder, dataset: Dataset, teacher: L
     print(f"| none | {height(x):.3f} | {height(warm):.3f} |")
     for steps, size in ((1, 0.5), (1, 1.0), (2, 0.5), (2, 1.0), (4, 0.5), (10, 0.25)):
         print(
-            f"| {steps} of {size:g} eps | {climb(steps, size, None):.3f} | {climb(steps, size, warm):.3f} |", flush=True
+            f"| {steps} of {size:g} eps | {ascent_loss(steps, size, None):.3f} "
+            f"| {ascent_loss(steps, size, warm):.3f} |",
+            flush=True,
         )
 
 

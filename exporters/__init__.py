@@ -16,7 +16,7 @@ __all__ = ["verify", "verify_isolated"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the verifier when it is asked for: whoever wants another part of this package need not wait for it."""
+    """Import the verifier when it is asked for: another part of this package need not wait for it."""
     if name == "verify":
         from exporters.verification import verify
 

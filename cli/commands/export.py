@@ -47,7 +47,7 @@ def export(
         typer.Option(
             "--evidence",
             metavar="MODE",
-            help="images; digests: whoever verifies must hold the data; none: no attack, no claim.",
+            help="images; digests: the verifier needs the dataset; none: no attack, no claim.",
         ),
     ] = "images",
     evidence_samples: options.EvidenceSamples = 256,

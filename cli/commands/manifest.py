@@ -1,4 +1,4 @@
-"""``compress manifest``: a dataset's test split by digests, for whoever must bind claims to it without holding it."""
+"""``compress manifest``: a dataset's test split by digests, to bind claims to a dataset without having it."""
 
 from __future__ import annotations
 

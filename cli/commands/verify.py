@@ -55,7 +55,7 @@ def verify(
         typer.Option(
             "--samples",
             metavar="N",
-            help="Attack a random subset of N standing images; without a claim, N test images.",
+            help="Attack a random subset of N of the robust images; without a claim, N test images.",
         ),
     ] = None,
     seed: Annotated[
@@ -107,7 +107,7 @@ def verify(
         ),
     ] = None,
     accept_black_box: Annotated[
-        bool, typer.Option("--accept-black-box", help="Let a file hold whose gradients cannot be had.")
+        bool, typer.Option("--accept-black-box", help="Accept a claim even if the file's gradients cannot be computed.")
     ] = False,
     time_limit: Annotated[
         float | None,

@@ -29,7 +29,7 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "undecided": "UNDECIDED", "skipped
 
 
 def show_report(report: Report, title: str, output: Output) -> None:
-    """Clean accuracy, each attack's, and the worst case, with 95 % Wilson intervals; below it the alarms that rang.
+    """Clean accuracy, each attack's, and the worst case, with 95 % Wilson intervals; then the alarms that were raised.
 
     Where there is more than one attack, the last column counts the images that it broke and no other did.
     """
@@ -40,7 +40,7 @@ def show_report(report: Report, title: str, output: Output) -> None:
     rows += [(*_row(name, bits), str(unique[name])) for name, bits in report.attacks.items()]
     if several or doubt:
         rows.append((*_row(f"worst case{doubt}", report.robust), ""))
-    headings = ["attack", "accuracy", "95 % interval", "correct", "images", "it alone broke"]
+    headings = ["attack", "accuracy", "95 % interval", "correct", "images", "unique successes"]
     output.table(
         f"{title}: {report.suite}, {report.threat}, seed {report.seed}{doubt}",
         headings if several else headings[:-1],
@@ -223,7 +223,7 @@ def show_verdict(verdict: Verdict, output: Output) -> None:
         output.line(f"policy {policy.name}: {policy.status}; {policy.detail}")
     if verdict.first_problem is not None:
         output.line(f"To repeat: {verdict.command}")
-    # A claim that holds is no good news to whoever required more: words and colour go by the exit code too.
+    # A claim may hold while a policy is unmet: words and colour go by the exit code too.
     unmet = any(policy.status == "unmet" for policy in verdict.policy)
     style = {DONE: "bold green", FAILED: "bold red"}.get(verdict.exit_code, "bold yellow")
     title = headline(verdict.answer, verdict.exit_code, unmet=unmet)

@@ -58,7 +58,7 @@ def plan_report(
         output: told of the costs.
 
     Raises:
-        UsageError: the folder is something else, a radius is none, or ``--curve`` stands alone.
+        UsageError: the folder is something else, a radius is none, or ``--curve`` was given without ``--report``.
         MissingPackageError: matplotlib is not installed.
     """
     if folder is None:
@@ -129,7 +129,7 @@ def write_report(
     write_folder(plan.folder, findings)
     if findings.missed:
         output.warn(
-            f"{len(findings.missed)} image(s) that {report.suite} left standing fell to the report's own attacks: the "
-            "true accuracy is lower, and a stronger suite would find them."
+            f"{len(findings.missed)} image(s) are robust under {report.suite} and broken by the report's own attacks: "
+            "the true accuracy is lower, and a stronger suite would find them."
         )
     output.line(f"report: {plan.folder / 'report.md'}")

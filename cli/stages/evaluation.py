@@ -182,7 +182,7 @@ def attack_images(
     if has_autoattack:
         seconds = estimate_autoattack_seconds(model, split.images, len(split), batch_size=batch_size, device=device)
         output.note(
-            f"AutoAttack takes about {seconds / len(split):.0f} s for each image that stands, "
+            f"AutoAttack takes about {seconds / len(split):.0f} s for each image that is robust so far, "
             f"so at most {seconds / launch.world_size() / 3600:.1f} h for these; --samples N takes fewer"
         )
 

@@ -1,4 +1,4 @@
-"""The recipes that come along with the project: TOML files beside the code, or in the folder one stands in."""
+"""The recipes that come along with the project: TOML files beside the code, or in the working folder."""
 
 from __future__ import annotations
 

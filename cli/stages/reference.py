@@ -26,13 +26,13 @@ def autoattack_column(suite: Suite) -> str:
 
 
 def show_agreement(report: Report, column: str, reference: Report, output: Output) -> ReferenceAgreement:
-    """Count on how many images the two differ, and say whether ours may stand for the reference."""
+    """Count on how many images the two differ, and say whether ours may replace the reference."""
     (theirs,) = reference.attacks.values()
     ours = report.attacks[column]
     found = compare_with_reference(ours, theirs)
     output.table(
         "AutoAttack against its authors' own loops, image by image",
-        ["run", "accuracy", "correct", "images", "broken by it alone"],
+        ["run", "accuracy", "correct", "images", "unique successes"],
         [
             _row(f"ours ({column})", ours, found.broken_only_by_ours),
             _row(str(reference.suite), theirs, found.broken_only_by_reference),
@@ -44,7 +44,7 @@ def show_agreement(report: Report, column: str, reference: Report, output: Outpu
     )
     if not found.holds:
         output.warn(
-            f"ours does not stand for the reference here (p above {LEAST_P} and at most {100 * LARGEST_EXCESS:g} "
+            f"ours does not replace the reference here (p above {LEAST_P} and at most {100 * LARGEST_EXCESS:g} "
             "points above it are asked): quote the reference."
         )
     return found

@@ -18,9 +18,10 @@ class ColumnOutcome:
     Attributes:
         name: the column's.
         stage: the stage's; ``None`` for the whole column.
-        correct: how many images stand under it; of a stage, after it and the stages before it.
+        correct: how many images are classified correctly under it; of a stage, after it and the stages before it.
         n: of how many.
-        broken: images that the model gets right unattacked and wrong under it; of a stage, what stood before it.
+        broken: images that the model gets right unattacked and wrong under it; of a stage, images
+            that were robust so far.
         unique_successes: how many of those no other column broke. ``None`` for a single column and within a cascade,
             where each attack sees only the images that are robust so far.
     """
@@ -34,7 +35,7 @@ class ColumnOutcome:
 
     @property
     def accuracy(self) -> float:
-        """The fraction that stands."""
+        """The fraction of images that are classified correctly under it."""
         return self.correct / self.n
 
     @property

@@ -28,7 +28,7 @@ class CurvePoint:
 
     Attributes:
         eps: the radius as text; ``"0"`` is the natural image.
-        robust: which images of the sample stand.
+        robust: which images of the sample are robust.
     """
 
     eps: str
@@ -41,7 +41,7 @@ class CurvePoint:
 
     @property
     def correct(self) -> int:
-        """How many images stand."""
+        """How many images are robust."""
         return sum(self.robust)
 
     @property
@@ -51,7 +51,7 @@ class CurvePoint:
 
     @property
     def accuracy(self) -> float:
-        """The fraction that stands."""
+        """The fraction of images that are robust."""
         return self.correct / self.n
 
     @property
@@ -71,8 +71,8 @@ class Curve:
 def accuracy_curve(subject: AttackedSample, norm: Norm, radii: Sequence[str]) -> Curve:
     """Attack the sample with PGD-20 on the margin at each radius.
 
-    No radius uses what another found. So the curve falls because the attack finds more in a larger ball; where it does
-    not, the attack is being misled, and that must show.
+    No radius uses what another found. So the curve decreases because the attack finds more in a larger ball. Where it
+    does not, the attack is being misled, and that must show.
 
     Args:
         subject: the model and the sample.

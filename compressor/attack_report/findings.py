@@ -90,7 +90,7 @@ class ReportFindings:
 
     @property
     def missed(self) -> tuple[int, ...]:
-        """Images that the evaluation left standing and that fell here inside the same ball, by position.
+        """Positions of images that are robust in the evaluation and misclassified here, inside the same ball.
 
         Each is an error of the evaluation: the true accuracy is lower than it says.
         """

@@ -31,7 +31,7 @@ FILES = (
 )
 
 _LARGEST_BYTES = 1 << 26
-# The folder is a mount point or where somebody stands, or its parent is another file system or not ours to write in.
+# The folder is a mount point or a working folder, or its parent is another file system or not ours to write in.
 _FOLDER_IS_FIXED = (errno.EBUSY, errno.EINVAL, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
 
 

@@ -33,7 +33,7 @@ class MinimalNorms:
 
     @property
     def median(self) -> float:
-        """Half of the images need no more than this; infinite where fewer than half fell."""
+        """Half of the images need no more than this; infinite where fewer than half were broken."""
         return float(np.sort(self.distances)[(len(self.distances) - 1) // 2])
 
     def cumulative(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -42,9 +42,9 @@ def _head(findings: ReportFindings) -> Iterator[str]:
     yield ""
     if findings.missed:
         yield (
-            f"**The true accuracy is lower.** Among {_sample(findings)}, these attacks left "
-            f"{len(findings.missed)} standing that fell inside the same ball to the attacks that the figures below "
-            "were made with. A stronger suite would find them: `compress list suites`."
+            f"**The true accuracy is lower.** Among {_sample(findings)}, {len(findings.missed)} are robust under these "
+            "attacks and misclassified, inside the same ball, under those that the figures below were made with. A "
+            "stronger suite would find them: `compress list suites`."
         )
         yield ""
     yield from _table(
@@ -67,7 +67,7 @@ def _alarms(findings: ReportFindings) -> Iterator[str]:
     yield "## Alarms"
     yield ""
     if report.trustworthy:
-        yield "None rang; `compress list alarms` says what is checked."
+        yield "No alarm was raised. `compress list alarms` says what is checked."
     for alarm in report.alarms:
         meaning = f" {_text(alarm.meaning)}" if alarm.meaning else ""
         yield f"- **{_text(alarm.name)}**: {_text(alarm.detail).rstrip('.')}.{meaning}"
@@ -98,7 +98,7 @@ def _curve(findings: ReportFindings) -> Iterator[str]:
     yield ""
     yield (
         f"PGD of {curve.CURVE_STEPS} steps on the margin, each radius attacked anew, on {_sample(findings)}. The curve "
-        "should fall all the way down; where it levels off above 0 or rises, the attack was probably misled, and the "
+        "should decrease to 0; where it levels off above 0 or rises, the attack was probably misled, and the "
         "true accuracy is lower."
     )
     yield ""
@@ -107,7 +107,7 @@ def _curve(findings: ReportFindings) -> Iterator[str]:
 def _norms(findings: ReportFindings) -> Iterator[str]:
     yield "## The smallest perturbations"
     yield ""
-    yield "![How many images fall to a perturbation of a given length](norms.png)"
+    yield "![How many images are misclassified under a perturbation of a given length](norms.png)"
     yield ""
     wrong = min(norms.FAB_TARGETS, len(findings.about.class_names) - 1)
     medians = ", ".join(f"{_norm_name(found)} {format_length(found.median, found.norm)}" for found in findings.norms)
@@ -165,7 +165,7 @@ def _gallery(findings: ReportFindings, there: set[str]) -> Iterator[str]:
     yield "![Natural image, perturbation and adversarial image](gallery.png)"
     yield ""
     yield (
-        "Drawn by seed, evenly over the classes, from the images that fell: nobody chose them by their looks. They "
+        "Drawn by seed, evenly over the classes, from the broken images: nobody chose them by their looks. They "
         f"were attacked once more with the attack that broke each, which did so again for {len(findings.examples)} of "
         f"{findings.drawn}."
     )
@@ -204,7 +204,7 @@ def _sample(findings: ReportFindings) -> str:
 
 def _mode(findings: ReportFindings) -> str:
     if findings.report.mode == "cascade":
-        return "each attack on what stood before it"
+        return "each attack on the images that are robust so far"
     return "each attack on all images"
 
 

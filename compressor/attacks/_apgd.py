@@ -1,4 +1,4 @@
-"""Auto-PGD: projected ascent with momentum that halves its own steps, and keeps nobody that has fallen.
+"""Auto-PGD: projected ascent with momentum that halves its own steps, and drops broken images.
 
 Source: Croce and Hein 2020, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free
 Attacks", algorithm 1. Where the paper leaves a choice, the authors' released code decides.
@@ -111,7 +111,7 @@ class _Checks:
 
 @dataclass(eq=False)
 class _Run:
-    """Where the images that still stand are: every field has one row for each.
+    """The state of the images that are robust so far: every field has one row for each.
 
     Attributes:
         index: their positions in the batch.
@@ -204,7 +204,7 @@ class _Run:
         self.previous, self.x_adv = self.x_adv, project(moved, self.x, threat)
 
     def return_to_best(self) -> None:
-        """Stand where the loss was largest, with nothing behind."""
+        """Go back to the point of the largest loss, without momentum."""
         self.x_adv = self.previous = self.best
 
     def restart_counts(self) -> None:

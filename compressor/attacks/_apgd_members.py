@@ -20,7 +20,7 @@ from compressor.numerics import losses
 
 @dataclass(frozen=True)
 class Apgd:
-    """Untargeted APGD, each restart on what the ones before it left standing.
+    """Untargeted APGD, each restart on the images that are robust so far.
 
     Attributes:
         loss: what it maximises, a function of ``compressor.numerics.losses``.
@@ -89,11 +89,11 @@ def _run_in_turn(
     runs: Iterable[Loss],
     steps: int,
 ) -> Tensor:
-    """Images ``[B, C, H, W]`` after each run on what the ones before it left standing."""
+    """Images ``[B, C, H, W]`` after each run on those that are robust so far."""
     x_adv = x.clone()
     robust_so_far = torch.arange(len(x), device=x.device)
     for loss in runs:
-        # Drawn for those that stand, as in the released code: the same seed gives the same noise here and there.
+        # Drawn for those robust so far, as in the released code: the same seed gives the same noise here and there.
         natural = x[robust_so_far]
         start = random_start(natural, threat, generator)
         found, broken = run_apgd(model, natural, y[robust_so_far], threat, _at(loss, robust_so_far), start, steps=steps)

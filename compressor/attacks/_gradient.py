@@ -32,7 +32,7 @@ class GradientAttack:
         start_scale: a fraction of the radius for ``uniform``, a standard deviation in pixel units for ``gaussian``.
         loss: what it maximises, a function of ``compressor.numerics.losses``.
         decide: ``last`` judges the last iterate alone, as the papers do; ``first`` keeps the first iterate that the
-            model gets wrong, which breaks at least as many images and spends nothing on the fallen.
+            model gets wrong, which breaks at least as many images and spends nothing on broken ones.
     """
 
     steps: int

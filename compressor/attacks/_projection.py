@@ -44,8 +44,8 @@ def move_to_hyperplane(x: Tensor, normal: Tensor, offset: Tensor, norm: Norm) ->
 def _time_to_cover(gap: Tensor, weight: Tensor, speed: Tensor, room: Tensor) -> Tensor:
     """The t ``[B]`` at which ``sum_i w_i min(t s_i, room_i)`` reaches the gap; the largest number where it never does.
 
-    The sum is concave and piecewise linear in t: Newton's method climbs from the left without ever going too far, and
-    is exact once it is on the last piece.
+    The sum is concave and piecewise linear in t: Newton's method approaches from the left without ever going too far,
+    and is exact once it is on the last piece.
     """
     rate, capacity = weight * speed, weight * room
     limits = torch.finfo(gap.dtype)

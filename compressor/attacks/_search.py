@@ -54,7 +54,7 @@ def attack_correctly_classified(
 def run_cascade(
     stages: Sequence[tuple[str, Attack]], model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator
 ) -> AttackResult:
-    """Run each attack of an ensemble on what the ones before it left standing.
+    """Run each attack of an ensemble on the images that are robust so far.
 
     Args:
         stages: names with attacks, in order.
@@ -62,7 +62,7 @@ def run_cascade(
         x: images ``[B, C, H, W]`` in [0, 1].
         y: int64 labels ``[B]``.
         threat: the ball.
-        generator: every stage begins where it stands, as in the released code of AutoAttack; it is not moved.
+        generator: every stage begins from its state, as in the released code of AutoAttack; it is not advanced.
     """
     x_adv = x.detach().clone(memory_format=torch.contiguous_format)
     broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -78,7 +78,7 @@ def run_cascade(
 def misclassifies(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Whether the model gets each image wrong, bool ``[B]``; logits that are not finite are an error.
 
-    Of a surrogate, the model that it stands for is asked.
+    Of a surrogate, the model that it replaces is asked.
     """
     if len(x) == 0:
         return torch.zeros(0, dtype=torch.bool, device=x.device)

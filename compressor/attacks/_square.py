@@ -1,8 +1,8 @@
 """The windows that Square proposes: where, how large, and what they do to an image in either norm.
 
 Source: Andriushchenko et al. 2020, "Square Attack: a query-efficient black-box adversarial attack via random search",
-algorithms 2 and 3. What is drawn for a proposal is drawn once for the whole batch, so that no image's fate depends on
-who else still stands.
+algorithms 2 and 3. What is drawn for a proposal is drawn once for the whole batch, so that no image's result depends
+on which other images are robust so far.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _squares(delta: Tensor) -> Tensor:
 
 
 def _turned_bump(side: int, x: Tensor, generator: Generator) -> Tensor:
-    """A bump lying or standing, each as likely."""
+    """A bump, horizontal or vertical, each as likely."""
     bump = _bump(side).to(x)
     return bump.T if _draw(2, generator) else bump
 

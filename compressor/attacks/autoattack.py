@@ -1,4 +1,4 @@
-"""AutoAttack, the standard version: APGD-CE, targeted APGD, targeted FAB and Square, each on what still stands.
+"""AutoAttack, the standard version: APGD-CE, targeted APGD, targeted FAB and Square, each on the images robust so far.
 
 Source: Croce and Hein 2020, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free
 Attacks". The loops are our own; ``autoattack-reference`` runs the authors'.

@@ -46,7 +46,7 @@ class Attack(Protocol):
 
 @runtime_checkable
 class Ensemble(Attack, Protocol):
-    """An attack that is a list of attacks, each on what the ones before it left standing.
+    """An attack that is a list of attacks, each on the images that are robust so far.
 
     Every stage and batch begins at the random state of the evaluation's seed.
 

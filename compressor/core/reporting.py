@@ -1,4 +1,4 @@
-"""What the engine tells whoever runs it: phases, progress, notes and warnings. The terminal is somebody else's."""
+"""What the engine reports to its caller: phases, progress, notes and warnings. It prints nothing itself."""
 
 from __future__ import annotations
 

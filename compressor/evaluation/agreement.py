@@ -45,7 +45,7 @@ class ReferenceAgreement:
 
     @property
     def holds(self) -> bool:
-        """Whether ours may stand for the reference: p above 0.01, and at most 0.5 points above it."""
+        """Whether ours may replace the reference: p above 0.01, and at most 0.5 points above it."""
         return self.p_value > LEAST_P and self.excess <= LARGEST_EXCESS
 
     def to_json(self) -> dict[str, Any]:

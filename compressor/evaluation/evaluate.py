@@ -58,9 +58,9 @@ def evaluate(
     """Attack every image with every attack of a suite.
 
     An image that the model gets wrong unattacked is broken by every attack, and no work is spent on it. An attack that
-    has stages runs them one after the other, each on what stands. The noise of a batch is a function of the seed, the
-    column, the stage and the batch's place among the images attacked: the same model, images, seed and batch size give
-    the same report, stopped and resumed or not, by however many processes.
+    has stages runs them one after the other, each on the images robust so far. The noise of a batch is a function of
+    the seed, the column, the stage and the batch's place among the images attacked: the same model, images, seed and
+    batch size give the same report, stopped and resumed or not, by however many processes.
 
     Attacks differentiate a surrogate, and the model decides when an image is broken. Whatever an attack says, the
     model then judges every image that it returned, in one forward pass; one outside the ball never counts.
@@ -76,7 +76,7 @@ def evaluate(
         seed: what every attack's noise is derived from.
         batch_size: images at once; also what a kill can lose.
         device: where the attacks run.
-        mode: ``alone`` runs each attack on all images; ``cascade`` each on what the ones before it left standing,
+        mode: ``alone`` runs each attack on all images; ``cascade`` each on the images robust so far,
             which is cheaper, has the same worst case up to the attacks' noise, and makes each bit cumulative.
         proposals: what the surrogate computes in; the model decides in its own precision.
         surrogate: makes what attacks differentiate, from a few images on ``device``: a function of the model, which

@@ -224,7 +224,7 @@ def _classes(text: Any, samples: int, *, least: int = -1) -> Classes:
 def _stages(column: Any, samples: int) -> tuple[tuple[str, ...], Classes]:
     stages, images = tuple(_typed(name, str) for name in column["stages"]), _classes(column["images"], samples)
     if images.max() >= len(stages):
-        raise ValueError("an image fell to a stage that it does not name")
+        raise ValueError("an image was broken by a stage that it does not name")
     return stages, images
 
 

@@ -32,7 +32,7 @@ class Alarm:
     """A sign that the attacks measured less than there is.
 
     Attributes:
-        name: of the check that rang.
+        name: of the check that raised it.
         detail: what it found.
         meaning: why that makes a figure untrustworthy.
     """
@@ -50,7 +50,7 @@ class Report:
         threat: the ball that the attacks searched.
         suite: the suite with its version, such as ``quick@1``.
         seed: what the attacks' noise was derived from.
-        mode: ``alone``: each attack on all images; ``cascade``: each on what stood before it, bits cumulative.
+        mode: ``alone``: each attack on all images; ``cascade``: each on the images robust so far, bits cumulative.
         clean: bool ``[N]``: right on the natural image.
         attacks: column name to bool ``[N]``: right also under this attack.
         alarms: reasons to distrust the numbers.
@@ -88,7 +88,7 @@ class Report:
 
     @property
     def trustworthy(self) -> bool:
-        """Whether no alarm rang."""
+        """Whether no alarm was raised."""
         return not self.alarms
 
     @property
@@ -108,7 +108,7 @@ class Report:
 
     @property
     def unique_successes(self) -> dict[str, int]:
-        """How many images each column broke that no other did; in a cascade, that still stood when it began."""
+        """How many images each column broke that no other did; in a cascade, of those that were robust so far."""
         count = unique_successes if self.mode == "alone" else cascade_successes
         return count(self.clean, self.attacks)
 

@@ -1,9 +1,9 @@
 """Whether an evaluation can be believed: every check of the alarms room, on a sample of the images.
 
 What it costs for a sample of 64, counted in forward passes of one image, a backward pass as two: 100 queries for each
-image that stands, where the suite has no Square; 20 gradients for each image that no probe breaks, 37 where the suite
-has no two attacks to compare; and a dozen plain passes. That is 11,000 to 15,000 where no image falls at all, and 8,000
-to 12,000 where a third falls, as of robust models at their eps. ``quick@1`` on 1,000 images costs 35,000.
+robust image, where the suite has no Square; 20 gradients for each image that no probe breaks, 37 where the suite
+has no two attacks to compare; and a dozen plain passes. That is 11,000 to 15,000 where no image is broken, and 8,000
+to 12,000 where a third is, as of robust models at their eps. ``quick@1`` on 1,000 images costs 35,000.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def check_soundness(
         batch_size: the most images at once.
 
     Returns:
-        What rang, by name; empty where nothing did.
+        The alarms that were raised, by name; empty where none was.
     """
     index = balanced_indices(labels, SAMPLE, derive_seed(seed, "alarms"))
     x = torch.from_numpy(images[index].astype(np.float32) / np.float32(255)).to(device)

@@ -101,14 +101,14 @@ class Stages:
         return ColumnResult(found.broken == 0, found.predictions.astype(np.int64), (), np.full(len(self.labels), -1), 0)
 
     def column(self, number: int, name: str, attack: Attack, before: ColumnResult) -> ColumnResult:
-        """Run an attack, or its stages one after the other, each on what stands.
+        """Run an attack, or its stages one after the other, each on the images robust so far.
 
         Args:
             number: of the column, from 1.
             name: of the column.
             attack: an ensemble's stages are given, for every batch, a generator of the seed alone, as AutoAttack's
                 authors do, so that theirs and ours meet the same noise; a reference is given the model itself.
-            before: what stands when it begins, and what the model says of the rest.
+            before: which images are robust when it begins, and what the model says of the rest.
         """
         stages: tuple[tuple[str, Attack], ...] = (("", attack),)
         if isinstance(attack, Ensemble):

@@ -4,7 +4,7 @@ The state is a folder, and every batch done is one file in it, written at once a
 write side by side without a word to each other, and a kill loses no more than the batch under way.
 
     key.json              schema, key (a digest of all that the results depend on), columns, samples, image_shape
-    CC.SS.BBBBBBBB.npz    column CC, stage SS, the batch that begins with image B of those that stood when it started:
+    CC.SS.BBBBBBBB.npz    column CC, stage SS, the batch that begins with image B of those robust when it started:
         key               uint8 [32]
         positions         int64 [b], among all images
         predictions       int64 [b], what the model says; -1 where its logits are not finite

@@ -27,7 +27,7 @@ def unique_successes(clean: Bits, attacks: Mapping[str, Bits]) -> dict[str, int]
 
 
 def cascade_successes(clean: Bits, attacks: Mapping[str, Bits]) -> dict[str, int]:
-    """How many images each column broke that still stood when it began: for bits that are cumulative.
+    """How many images that were robust so far each column broke: for bits that are cumulative.
 
     Args:
         clean: bool ``[N]``: right on the natural image.

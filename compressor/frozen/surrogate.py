@@ -1,4 +1,4 @@
-"""A stand-in that attacks differentiate: it proposes images, and only the model that it stands for decides."""
+"""A surrogate that attacks differentiate: it proposes images, and only the model that it replaces decides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST_UNCERTAINTY = 1e-5
 
 
 class Surrogate(nn.Module):
-    """A fast differentiable proposer, and the model whose word alone counts.
+    """A fast differentiable proposer, and the model that alone decides.
 
     An attack follows the proposer's gradients and calls ``confirm_misclassified``. The model then computes its own
     logits only of images that the proposer misclassifies, or comes so close to misclassifying that the two may differ.
@@ -27,7 +27,7 @@ class Surrogate(nn.Module):
     Attributes:
         proposer: logits ``[B, K]`` from images, with a gradient.
         decider: the model: logits ``[B, K]`` from the same images; its gradient is never used.
-        uncertainty: how close to erring is close, as a part of an image's range of logits.
+        uncertainty: margins up to this part of an image's range of logits are confirmed by the model.
         chunk: on how many images at once to take gradients; the proposer's own unless given; see ``FrozenTwin``.
         finisher: a surrogate of the same model whose proposer is more exact, for an attack's last small steps; ``None``
             where there is none.
@@ -104,7 +104,7 @@ def confirm_misclassified(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor
     """Whether a model errs on each image, bool ``[B]``, given the logits that an attack has of it already.
 
     Args:
-        model: in eval mode; of a surrogate the model that it stands for decides.
+        model: in eval mode; of a surrogate the model that it replaces decides.
         x: images ``[B, C, H, W]`` in [0, 1].
         y: labels ``[B]``.
         logits: ``model(x)``, ``[B, K]``.
@@ -118,7 +118,7 @@ def confirm_misclassified(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor
 
 @torch.no_grad()
 def uncertainty_between(proposer: nn.Module, model: nn.Module, sample: Tensor) -> float:
-    """How near to erring a proposer may be where the model errs already, as a part of an image's range of logits.
+    """The largest margin at which the model may err where the proposer does not, as a part of the range of logits.
 
     Twice the largest difference between the two's logits that the sample shows.
 

@@ -1,4 +1,4 @@
-"""IAD (Zhu et al., ICLR 2022): the student trusts its teacher less where the teacher falls to the student's attack."""
+"""IAD (Zhu et al., ICLR 2022): the student trusts its teacher less where the student's attack breaks the teacher."""
 
 from __future__ import annotations
 

@@ -325,11 +325,9 @@ def _told(search: Int8Search) -> list[str]:
     if n == 0:
         return ["all training images were calibrated on, so no INT8 settings were compared"]
     robust = int(search.fp32.sum())
-    told = [
-        f"on {n} training images {robust} stand under attack in fp32, {int(search.candidates[0].robust.sum())} in INT8"
-    ]
+    told = [f"of {n} training images {robust} are robust in fp32, {int(search.candidates[0].robust.sum())} in INT8"]
     if len(search.candidates) > 1:
-        told += [f"{candidate.settings}: {int(candidate.robust.sum())} stand" for candidate in search.candidates[1:]]
+        told += [f"{candidate.settings}: {int(candidate.robust.sum())} robust" for candidate in search.candidates[1:]]
         helped = search.best is not search.candidates[0]
         told.append(f"taken: {search.best.settings}" if helped else "nothing helped: the defaults are taken")
     return told

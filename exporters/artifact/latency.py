@@ -36,7 +36,7 @@ class Latency:
 def measure_latency(
     models: Mapping[str, bytes], *, provider: Provider = "cpu", threads: int | None = None
 ) -> dict[str, dict[int, Latency]]:
-    """Time models at batch 1 and 64, in turns, so that whatever else the machine does falls on all of them.
+    """Time models at batch 1 and 64, in turns, so that other load on the machine affects all of them alike.
 
     Sessions are those of the verifier: threads fixed, deterministic kernels, threads that do not spin between runs.
 

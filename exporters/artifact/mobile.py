@@ -27,7 +27,7 @@ class PartitionFit:
     Attributes:
         operators: in the graph, as onnxruntime loads it.
         taken: how many of them the accelerator knows.
-        parts: into how many pieces they fall; between two of them, values travel to the processor and back.
+        parts: into how many pieces they are cut; between two of them, values travel to the processor and back.
         suits: ``yes``, ``maybe`` or ``no``: whether it is likely to be worth it.
     """
 

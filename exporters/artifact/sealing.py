@@ -50,7 +50,7 @@ from exporters.verification.verifier_data import SPLIT, EvidenceDraw, draw_image
 
 SAMPLES = 256
 RUNS = 2
-"""Independent seeds under which an image must stand to be called robust."""
+"""Independent seeds under which an image must not be broken to be called robust."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Sealed:
         model: the bytes of the ``.onnx`` file.
         evidence: the bytes of the ``.evidence.npz`` file.
         attacks: how many images each attack broke, over all runs.
-        alarms: signs that the attacks were blind; the claim confesses their names.
+        alarms: signs of masked gradients; the claim records their names.
     """
 
     claim: Claim
@@ -125,7 +125,7 @@ def seal(
     threads: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Sealed:
-    """Attack a model with the verifier's own suite, twice, and write down what stood.
+    """Attack a model with the verifier's own suite, twice, and write down what is robust.
 
     Equal arguments on an equal machine give equal bytes.
 
@@ -135,7 +135,7 @@ def seal(
         threat: the ball.
         samples: n; all of the test split where it has fewer.
         suite: a stronger suite, run after the verifier's own.
-        with_images: False leaves digests in the evidence in the place of images, which whoever verifies must then hold.
+        with_images: False leaves digests in the evidence in the place of images, which the verifier must then have.
         seed: of the attacks; each run derives its own.
         provenance: where the model comes from.
         provider: what onnxruntime runs on.
@@ -181,7 +181,7 @@ def seal(
         )
         x_adv[robust_so_far], robust[robust_so_far] = outcome.x_adv, ~outcome.broken
         counts = {name: counts.get(name, 0) + count for name, count in outcome.counts.items()}
-    # The last run is what a verifier's will be: fresh attacks on the images that stood until then.
+    # The last run is what a verifier's will be: fresh attacks on the images that are robust so far.
     last = AttackedImages(images, drawn.labels, robust_so_far, outcome, threat)
     findings = find_masked_gradients(target, gradients, last, derive_seed(seed, "seal", "alarms"))
     found = _evidence(target, threat, drawn, clean=clean, robust=robust, x_adv=x_adv)
@@ -266,7 +266,7 @@ def _evidence(
     robust: Bits,
     x_adv: Floats,
 ) -> Evidence:
-    """Sort the adversarial images into those that survive rounding to bytes and those that do not."""
+    """Part the adversarial images into those that stay adversarial when rounded to bytes and those that do not."""
     misclassified = np.flatnonzero(clean & ~robust).astype(np.int64)
     natural, labels = to_float_array(drawn.images[misclassified]), drawn.labels[misclassified]
     rounded = _round_inside(x_adv[misclassified], drawn.images[misclassified], threat)

@@ -113,7 +113,8 @@ class Claim:
         licences: what is known of the licences of data and teacher, or None.
         evidence: SHA-256 of the evidence file's bytes.
         model: SHA-256 of the ModelProto without this claim, as :func:`model_digest` computes it.
-        alarms: what rang when it was sealed, by name, sorted: signs that its attacks were blind.
+        alarms: the alarms raised when it was sealed, by name, sorted: signs that its attacks failed because of masked
+            gradients.
         digest: SHA-256 of the claim's canonical JSON with this field blank.
     """
 

@@ -22,7 +22,7 @@ MAX_SAMPLES = 10_000
 """The most images that evidence may hold."""
 
 LARGE_BYTES = 100 << 20
-"""Above this, whoever writes one is warned."""
+"""Above this size, the writer is warned."""
 
 _LENGTHS_DIFFER = "the arrays of the evidence do not belong together: their lengths differ."
 _FIRST_DATE = (1980, 1, 1, 0, 0, 0)
@@ -36,7 +36,7 @@ Bits = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Images with their outcomes, and for each that was correct and fell one adversarial image that breaks it.
+    """Images with their outcomes, and an adversarial image for each that was correct and is not robust.
 
     Attributes:
         images: uint8 ``[n, C, H, W]``.
@@ -77,7 +77,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class DigestEvidence:
-    """Outcomes without images, for pictures that may not be passed on: whoever verifies must hold them.
+    """Outcomes without images, for pictures that may not be passed on: the verifier must have them.
 
     There are no adversarial images either, since each is all but the picture that it was made of. What they would prove
     is that the broken images are broken, which nobody has a reason to claim falsely.
@@ -210,7 +210,7 @@ def find_contradiction(evidence: Evidence | DigestEvidence, classes: int) -> str
     correct_but_broken = np.flatnonzero(evidence.clean & ~evidence.robust)
     _, index = evidence.adversarial()
     if not np.array_equal(np.sort(index), correct_but_broken):
-        return "the adversarial images are not one for each image that was correct and fell"
+        return "there is not one adversarial image for each image that was correct and is not robust"
     return None
 
 

@@ -1,4 +1,4 @@
-"""An ONNX file as a torch module with gradients: an attack climbs here, and onnxruntime decides."""
+"""An ONNX file as a torch module with gradients: attacks differentiate it, and onnxruntime decides."""
 
 from __future__ import annotations
 

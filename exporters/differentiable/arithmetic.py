@@ -1,4 +1,4 @@
-"""How a file computes, by what stands in it: no claim is asked."""
+"""The arithmetic of a file, read from its operators and not from its claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step 7: signs that the attacks were blinded, so that their failure proves nothing."""
+"""Step 7: signs that the attacks failed because of masked gradients, so that their failure proves nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def gradient_reach(gradients: Gradients, images: Floats, labels: Integers) -> Ma
 
 
 def weaker_attack_alarms(outcome: AttackOutcome) -> list[Alarm]:
-    """Attacks that broke images which a stronger one left standing, beyond chance.
+    """Attacks that broke images on which a stronger attack had failed, beyond chance.
 
     The suite runs its attacks from the strongest to the weakest, so whatever Square or FGSM broke is such an image.
     """
@@ -59,12 +59,12 @@ def weaker_attack_alarms(outcome: AttackOutcome) -> list[Alarm]:
         count = outcome.counts.get(attack, 0)
         lower, _ = clopper_pearson(count, total, 0.95, "lower")
         if lower > WEAKER_ADVANTAGE_ALLOWED:
-            found.append(Alarm(name, f"{meaning}: it broke {count} of {total} images that they left standing"))
+            found.append(Alarm(name, f"{meaning}: it broke {count} of {total} images on which they had failed"))
     return found
 
 
 def tie_signs(outcome: AttackOutcome, by_format: float = 0.0) -> list[str]:
-    """Images that stand only because the file ties, or nearly ties, on a picture that an attack found.
+    """Signs that images are robust only because the file ties, or nearly ties, on a picture that an attack found.
 
     Args:
         outcome: of the attacks.
@@ -74,7 +74,9 @@ def tie_signs(outcome: AttackOutcome, by_format: float = 0.0) -> list[str]:
     lower, _ = clopper_pearson(count, total, 0.95, "lower")
     if lower <= max(WEAKER_ADVANTAGE_ALLOWED, by_format):
         return []
-    return [f"{count} of {total} images stand by a tie: the right class neither leads nor trails beyond doubt"]
+    return [
+        f"{count} of {total} images are robust by a tie only: the right class neither leads nor trails beyond doubt"
+    ]
 
 
 def file_predicts_one_class(
@@ -107,10 +109,10 @@ def file_predicts_one_class(
 def count_robust_at_half_range(
     target: Target, gradients: Gradients, images: Floats, labels: Integers, seed: int
 ) -> tuple[int, int]:
-    """How many images survive eps = 0.5, which no classifier can, out of how many that were tried.
+    """How many images seem robust at eps = 0.5, where none can be, out of how many that were tried.
 
-    The ball of every image holds the uniformly grey picture and much of every other image, so a survivor means that
-    the search is blind, unless the file answers everything alike.
+    The ball of every image holds the uniformly grey picture and much of every other image, so a robust
+    image means that gradients are masked, unless the file answers everything alike.
     """
     chosen = random_order(derive_seed(seed, "half range"), len(images))[:_HALF_IMAGES]
     images, labels = images[chosen], labels[chosen]

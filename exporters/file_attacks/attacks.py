@@ -1,4 +1,4 @@
-"""Step 6: fresh attacks on standing images. Attacks propose, and only what onnxruntime gets wrong counts."""
+"""Step 6: fresh attacks on images robust so far. Attacks propose, and only what onnxruntime misclassifies counts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class AttackOutcome:
         leads: float64 ``[m]``: by how much the right class leads at ``x_adv``.
         near_ties: bool ``[m]``: not broken, but an attempt found a picture at which the lead is within the tolerance.
         by: for each broken image the attempt that broke it.
-        counts: how many each attempt broke of those that it found standing, in the order they ran.
+        counts: how many images each attempt broke, in the order they ran.
         finished: whether every attempt saw every image that it should have; False where time ran out.
     """
 
@@ -123,7 +123,7 @@ def _own_attempts(session: Session, gradients: Gradients | None) -> tuple[Attemp
     tolerance = gradients.tolerance
     margin = WhiteBox("cw_margin", tolerance=tolerance)
     attempts = [Attempt("PGD-margin", margin, gradients.model)]
-    # Climbing towards the leading wrong class alone leaves some images standing that another class would win.
+    # Ascent towards the leading wrong class alone misses some images that another class would win.
     for rank, steps in ((2, 15), (3, 10)):
         if rank < session.classes:
             targeted = WhiteBox("targeted", steps=steps, tolerance=tolerance, rank=rank)
@@ -152,7 +152,7 @@ def run_attempts(
     on_progress: OnProgress | None = None,
     deadline: Deadline | None = None,
 ) -> AttackOutcome:
-    """Run each attempt on the images that the ones before it left standing.
+    """Run each attempt on the images that are robust so far.
 
     An image counts as broken when the session gets a picture wrong, beyond the picture's own tolerance, that lies in
     the ball by NumPy's own arithmetic: an attack's word is not taken for either.

@@ -18,7 +18,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True)
 class Gradients:
-    """The modules whose gradients an attack may climb; both answer with onnxruntime's logits.
+    """The modules whose gradients an attack may follow; both answer with onnxruntime's logits.
 
     Attributes:
         model: the file, its gradients zero where an operator saturates: a Clip, say, or an eight-bit number.

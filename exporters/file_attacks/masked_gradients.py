@@ -1,4 +1,4 @@
-"""Step 7 as a whole: signs that the attacks were blinded. The verifier looks for them, and the exporter before it."""
+"""Step 7 as a whole: signs of masked gradients. The verifier looks for them, and the exporter before it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MaskingFindings:
     """What was found.
 
     Attributes:
-        alarms: what rang.
+        alarms: those that were raised.
         one_class: whether alarms were waived because the file gives everything one class, which nothing can break.
     """
 
@@ -68,7 +68,7 @@ def find_masked_gradients(
 
     Args:
         target: decides.
-        gradients: what the attacks climbed; None where there were black-box attacks alone.
+        gradients: what the attacks followed; None where there were black-box attacks alone.
         attacked: what they did.
         seed: of the alarms' own draws.
     """
@@ -130,4 +130,4 @@ def _of_the_gradients(
             yield Alarm("small-gradients", detail), True
     robust, tried = count_robust_at_half_range(target, gradients, natural, labels, seed)
     if robust:
-        yield Alarm("half-range", f"{robust} of {tried} images survive eps = 0.5, which no classifier can"), True
+        yield Alarm("half-range", f"{robust} of {tried} images are robust at eps = 0.5, where none can be"), True

@@ -1,4 +1,4 @@
-"""Whether a file's gradients account for its answers: what they promise on a way must be what changes on it."""
+"""Completeness test: gradients integrated along a straight path must equal the change of the logits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FAR_POINTS, _NEAR_POINTS = 32, 8
 
 @dataclass(frozen=True, eq=False)
 class ClassLeads:
-    """How far one class leads another on each of n images, with the gradients that an attack climbs.
+    """How far one class leads another on each of n images, with the gradients that an attack follows.
 
     Attributes:
         gradients: of the file.
@@ -87,17 +87,18 @@ def completeness_alarms(
     threat: Threat,
     seed: int,
 ) -> list[Alarm]:
-    """Alarms where the gradients that were climbed are not those of the answers.
+    """Alarms where the gradients that the attacks followed are not those of the answers.
 
     So it is where an answer hangs on a comparison, a position or a table, where it jumps within a hair's breadth, where
     ripples too small to matter drown the slope below them, and where a straight-through gradient belongs to a value
-    that does not move. Two ways are gone from some standing images: to a picture that is answered otherwise, and inside
-    the ball along the image's own gradient. On the first way lies also the slope between the two answers, however far
-    from it the image is: one step along the mean gradient must not break what the attacks left standing.
+    that does not move. Two paths start at some images that are robust so far: one to a picture that is answered
+    otherwise, and one inside the ball along the image's own gradient. The first path also crosses the slope between
+    the two answers, however far from it the image is: one step along the mean gradient must not break what the attacks
+    did not.
 
     Args:
         target: decides.
-        gradients: what the attacks climbed.
+        gradients: what the attacks followed.
         natural: float32 ``[n, C, H, W]``: all images.
         labels: int64 ``[n]``.
         robust_so_far: int64 ``[m]``: positions of those that no attack broke.
@@ -131,14 +132,14 @@ def completeness_alarms(
         detail = (
             f"one step along the gradients on the way to another class broke {broken} of {len(chosen)} images that "
         )
-        found.append(Alarm("slope-out-of-sight", detail + "all attacks left standing"))
+        found.append(Alarm("slope-out-of-sight", detail + "no attack broke"))
     return found
 
 
 def _pairs(
     target: Target, natural: Floats, labels: Integers, robust_so_far: Integers, seed: int
 ) -> tuple[Integers, Floats, Integers]:
-    """Some standing images, for each a picture that is answered otherwise, and how: an image, or else a negative."""
+    """Some images robust so far, for each a picture that is answered otherwise, and how: an image, else a negative."""
     pictures = np.concatenate([natural, 1 - natural])
     answers = target.session(pictures).argmax(axis=1)
     order = random_order(derive_seed(seed, "destinations"), len(natural))
@@ -153,7 +154,7 @@ def _pairs(
 
 
 def _one_step(start: Tensor, gradient: Tensor, threat: Threat, generator: Generator) -> Tensor:
-    """The corner of the ball where a lead of this gradient falls most, ``[n, C, H, W]``."""
+    """The corner of the ball where a lead of this gradient decreases most, ``[n, C, H, W]``."""
     return ascend(
         lambda x, index: -(gradient[index] * x).flatten(1).sum(1),
         start,

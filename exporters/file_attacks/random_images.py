@@ -18,4 +18,4 @@ def draw_in_ball(images: Floats, threat: Threat, seed: int) -> Floats:
 
 
 def _no_objective(x_adv: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    raise AssertionError("without steps nothing is climbed")
+    raise AssertionError("without steps there is no objective")

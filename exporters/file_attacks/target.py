@@ -1,4 +1,4 @@
-"""The file under examination: what it answers, by what margin, and how its gradients are had."""
+"""The file under examination: what it answers, and by what margin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exporters.differentiable.gate import HALF_LOGIT_TOLERANCE, INT8_STEP
 from exporters.model_file.runtime import Session
 
 MARGIN = 1e-4
-"""Closer decisions than this part of the logit scale may fall the other way on another machine: they prove nothing."""
+"""Closer decisions than this part of the logit scale may differ on another machine: they prove nothing."""
 
 _SLACK: dict[Arithmetic, float] = {"fp16": HALF_LOGIT_TOLERANCE, "int8": INT8_STEP}
 _COARSEST_STEP = 4 * INT8_STEP  # of eight-bit logits: a file that rounds them more coarsely has another reason to
@@ -35,7 +35,7 @@ class Target:
         tolerance: in logits; the widest that any image has.
         slack: in logits: by how much the same file may answer otherwise on another machine or in another batch. More
             than the tolerance where a file rounds between its operators: one quantum of an eight-bit file.
-        ties_by_format: the part of the images that may stand by a tie because the logits are numbers of few bits.
+        ties_by_format: the part of the images that may be robust by a tie because the logits are numbers of few bits.
     """
 
     session: Session

@@ -22,8 +22,9 @@ class WhiteBox:
     """Projected ascent from a uniform start, keeping the first image that errs by more than the tolerance.
 
     A room's attack stops as soon as the prediction changes. A file that squeezed its logits around ties could stop it
-    there for ever, with a margin too small to prove anything; so here an image falls only beyond ``tolerance``, or
-    beyond a ten-thousandth of the range of its own logits where that is less: the rule by which the file is judged.
+    there for ever, with a margin too small to prove anything; so here an image counts as misclassified only
+    beyond ``tolerance``, or beyond a ten-thousandth of the range of its own logits where that is less: the rule by
+    which the file is judged.
 
     Attributes:
         loss: what it maximises: cross-entropy, the margin of the best wrong class, or ``targeted``, the margin

@@ -76,7 +76,7 @@ class Child:
         """
         line = self._lines.get(timeout=timeout)
         if not line:
-            self._lines.put(b"")  # for whoever asks again, and for the end
+            self._lines.put(b"")  # for the next call, and for the end
             return None
         return decode(line)
 

@@ -11,7 +11,7 @@ from compressor.core.types import Normalization
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a file does not say of the images it wants, and whoever runs it must know.
+    """What a file does not say of its input images, and a program that runs it must know.
 
     Attributes:
         normalization: ``(x - mean) / std`` of images in [0, 1], done outside the file; one number for all channels, or

@@ -24,7 +24,7 @@ def robust_under_attack(
 ) -> Bits:
     """The images that a file gets right and goes on to get right under the verifier's own gradient attacks.
 
-    A file whose gradients the verifier would not trust stands on none: nobody could check a claim of it.
+    If the verifier would not trust the file's gradients, no image counts as robust: nobody could check a claim.
 
     Args:
         model: the file.

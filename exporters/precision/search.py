@@ -33,7 +33,7 @@ class Candidate:
 
     Attributes:
         settings: it.
-        robust: bool ``[n]``: the images that stood.
+        robust: bool ``[n]``: the images that are robust.
         model: the file.
     """
 
@@ -47,9 +47,9 @@ class Int8Search:
     """What was tried, in that order, and what was taken.
 
     Attributes:
-        fp32: bool ``[n]``: the images that stood in fp32.
+        fp32: bool ``[n]``: the images that are robust in fp32.
         candidates: at least one, the defaults first.
-        best: the one with most images standing; of equals the one that was tried first.
+        best: the candidate with the most robust images; of equals the one that was tried first.
     """
 
     fp32: Bits
@@ -57,7 +57,7 @@ class Int8Search:
     best: Candidate
 
     def loss(self, candidate: Candidate) -> float:
-        """The part of the images that stood in fp32 and no longer do, less those that stand only now; may be < 0."""
+        """The part of the images that are robust in fp32 and not here, less those robust only here; may be < 0."""
         return (int(self.fp32.sum()) - int(candidate.robust.sum())) / max(1, len(self.fp32))
 
     def to_json(self) -> list[dict[str, Any]]:

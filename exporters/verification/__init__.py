@@ -24,7 +24,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: whoever has the file examined by another process loads neither torch nor a runtime."""
+    """Import what is asked for: a process that leaves the examination to another loads neither torch nor a runtime."""
     if name in _HOME:
         return getattr(import_module(f"exporters.verification.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

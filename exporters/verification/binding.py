@@ -38,7 +38,7 @@ def bind_to_data(record: Record, claim: Claim, evidence: Evidence | DigestEviden
         record.settle(
             "undecided",
             "the evidence holds no images, only their digests",
-            "Whoever verifies it must hold the dataset: name it with --data.",
+            "Verifying it needs the dataset: name it with --data.",
         )
     return evidence.with_images(drawn.images)
 
@@ -89,7 +89,7 @@ def _conclude(record: Record, claim: Claim, name: str, *, is_the_draw: bool) -> 
         record.settle(
             "failed",
             f"the images are not those that the digest of {name} draws",
-            "Whoever exported the file chose the images.",
+            "The exporter chose the images.",
         )
     record.bound = True
     record.note("passed", f"the images are those that the digest of {name} draws")

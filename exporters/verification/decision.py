@@ -5,13 +5,13 @@ from __future__ import annotations
 from compressor.numerics.statistics import binomial_tail, fisher_one_sided
 
 ALLOWANCE = 0.01
-"""One image in a hundred may fall to attack variance alone: a constant of the protocol."""
+"""One image in a hundred may break by attack variance alone: a constant of the protocol."""
 
 SIGNIFICANCE = 0.01
 
 
 def is_refuted(broken: int, attacked: int) -> bool:
-    """Whether ``P[Bin(attacked, 0.01) >= broken] < 0.01``: more fell than attack variance explains."""
+    """Whether ``P[Bin(attacked, 0.01) >= broken] < 0.01``: more images were broken than attack variance explains."""
     return broken > 0 and binomial_tail(broken, attacked, ALLOWANCE) < SIGNIFICANCE
 
 

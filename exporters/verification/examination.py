@@ -83,11 +83,11 @@ def verify(
         suite: ``replay`` for digests and replay only, or one to run after the verifier's own.
         latest: run the newest version of the verifier's suite rather than the claim's.
         seed: of the fresh attacks; from the operating system where it is None.
-        samples: attack a random part of the standing images, of this size.
+        samples: attack a random part of the images that are robust so far, of this size.
         provider: what onnxruntime runs on.
         threads: threads of onnxruntime; all where it is None.
         policies: what is required of the claim besides holding.
-        accept_black_box: let a file hold whose gradients cannot be had, by black-box attacks alone.
+        accept_black_box: accept a claim after black-box attacks alone if the file's gradients cannot be computed.
         on_progress: told what is being done.
         time_limit: seconds after which no further step or batch is begun, and what was not proven is undecided.
         manifest: digests of the claim's test split: they bind the evidence to it where the data are not at hand.

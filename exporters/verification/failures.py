@@ -1,4 +1,4 @@
-"""The broken images as pictures, for whoever wants to see what refuted a claim."""
+"""The broken images as PNG files: they show what refuted a claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset's split by digests alone: whoever holds this text can tell its images without holding one of them."""
+"""A dataset's split as digests: they identify its images without holding one of them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ NO_CLAIM = (
     "It was exported without one, or not by `compress export`. Say what is required of it: --data, --eps and "
     "--min-robust-accuracy."
 )
-MASKED_GRADIENTS = "The file hides its gradients, and the attacks may be blind."
+MASKED_GRADIENTS = "The attacks may have failed because of masked gradients."
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def check_digests(record: Record, opened: OpenedModel) -> tuple[Claim, Evidence 
     if claim.alarms:
         record.note(
             "undecided",
-            f"the export itself found that its attacks may have been blind: {', '.join(claim.alarms)}",
+            f"the export itself raised alarms on its attacks: {', '.join(claim.alarms)}",
             MASKED_GRADIENTS,
             step=RECORDED_ALARMS,
         )

@@ -68,7 +68,7 @@ class FreshAttackCounts:
     Attributes:
         robust_so_far: how many images could be attacked.
         attacked: how many of them were, m.
-        broken: how many of those fell, b.
+        broken: how many of those were broken, b.
     """
 
     robust_so_far: int
@@ -119,7 +119,7 @@ def apply_policies(
 
 
 def _robust_threshold(threshold: float, measured: FreshAttackCounts | None, n: int) -> PolicyResult:
-    """Where only some standing images were attacked, the rate is a product, of standing and of not falling.
+    """Where only some robust images were attacked, the rate is a product: robust so far, and not broken when attacked.
 
     Each factor is bounded at half the error, so that both bounds hold together (Bonferroni).
     """
@@ -131,8 +131,8 @@ def _robust_threshold(threshold: float, measured: FreshAttackCounts | None, n: i
     lower = prod(clopper_pearson(count, total, confidence, "lower")[0] for count, total in pairs)
     upper = prod(clopper_pearson(count, total, confidence, "upper")[1] for count, total in pairs)
     figure = (
-        f"{measured.robust_so_far} of {n} stand and {measured.broken} of {measured.attacked} attacked fell, "
-        f"95 % bounds {lower:.4f} and {upper:.4f}, required {threshold:g}"
+        f"{measured.robust_so_far} of {n} images are robust so far, {measured.broken} of {measured.attacked} attacked "
+        f"were broken, 95 % bounds {lower:.4f} and {upper:.4f}, required {threshold:g}"
     )
     if lower >= threshold:
         return PolicyResult(name, "met", figure)

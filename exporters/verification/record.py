@@ -74,7 +74,7 @@ class Record:
         robust_so_far: how many can be attacked.
         attacked: how many were.
         outcome: of the fresh attacks.
-        alarms: signs that they were blinded.
+        alarms: signs that they failed because of masked gradients.
         failures: the images that they broke.
         model_sha256: of the model file's bytes.
         evidence_sha256: of the evidence file's bytes.
@@ -183,7 +183,7 @@ class Record:
         )
 
     def _robust(self, measured: FreshAttackCounts | None) -> int | None:
-        """How many images stood: as measured, or in a replay as claimed; None where attacks were not finished."""
+        """How many images are robust: as measured, or in a replay as claimed; None where attacks were not finished."""
         if measured is not None:
             return robust_estimate(measured.robust_so_far, measured.broken, measured.attacked)
         return self.robust_so_far if self.suite == REPLAY_SUITE else None

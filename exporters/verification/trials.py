@@ -91,7 +91,7 @@ def check_gate(
 def run_fresh_attacks(
     record: Record, examined: ExaminedImages, robust_so_far: Integers, target: Target, gradients: Gradients | None
 ) -> tuple[AttackOutcome, Integers]:
-    """Step 6: fresh attacks on the standing pictures, or on a random part of them.
+    """Step 6: fresh attacks on the images that are robust so far, or on a random part of them.
 
     Returns:
         What became of them, and which they were.
@@ -114,9 +114,9 @@ def run_fresh_attacks(
     record.outcome, record.attacked = outcome, len(robust_so_far)
     record.failures = _broken(examined, target, outcome, robust_so_far)
     successes = ", ".join(f"{name} {count}" for name, count in outcome.counts.items())
-    detail = f"{record.suite} broke {int(outcome.broken.sum())} of {len(robust_so_far)} standing images ({successes})"
+    detail = f"{record.suite} broke {int(outcome.broken.sum())} of {len(robust_so_far)} images ({successes})"
     if not outcome.finished:
-        # What has fallen stays fallen: a refutation needs no more attacks.
+        # A broken image stays broken: a refutation needs no more attacks.
         if is_refuted(int(outcome.broken.sum()), len(robust_so_far)):
             record.note("undecided", f"{detail}, and {record.out_of_time()}", MORE_TIME)
             return outcome, robust_so_far
@@ -161,11 +161,11 @@ def raise_alarms(
     if findings.alarms:
         record.note("undecided", "; ".join(record.alarms), MASKED_GRADIENTS)
     elif gradients is None:
-        record.note("passed", "no sign that the attacks were blinded; there are no gradients to watch")
+        record.note("passed", "no sign of masked gradients in the answers; the gradients cannot be computed")
     elif findings.one_class:
         record.note("passed", "the file gives every picture the same class, so there is nothing to break")
     else:
-        record.note("passed", "no sign that the attacks were blinded")
+        record.note("passed", "no sign of masked gradients")
 
 
 def _broken(

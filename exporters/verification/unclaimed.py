@@ -1,4 +1,4 @@
-"""A file that claims nothing: what is required of it stands for a claim, and the caller's data for the evidence."""
+"""A file without a claim: the caller's requirements replace the claim, and the caller's data the evidence."""
 
 from __future__ import annotations
 

@@ -81,10 +81,10 @@ class Verdict:
         samples: n, the images of the evidence; 0 where it could not be read.
         clean: c as measured here; None where it was not.
         robust: k less what was broken here, or as claimed in a replay; None where the attacks did not end.
-        broken: b, the standing images that the fresh attacks broke.
-        attacked: m, the standing images that they were run on.
+        broken: b, the images robust so far that the fresh attacks broke.
+        attacked: m, the images robust so far that they were run on.
         attacks: how many each attack broke, in the order they ran.
-        alarms: signs that the attacks were blinded.
+        alarms: signs that the attacks failed because of masked gradients.
         checks: every step, in order.
         policy: the caller's requirements.
         claim: the claim as JSON, once it could be read.

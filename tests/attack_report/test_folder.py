@@ -154,7 +154,7 @@ def test_the_page_puts_alarms_before_figures_and_says_that_they_cannot_be_truste
     pictures = re.findall(r"!\[.+\]\((.+)\)", text)
     assert pictures == ["curve.png", "norms.png", "confusion.png", "gallery.png"]
     healthy = page(make_findings(report=make_report()), FILES)
-    assert "None rang" in healthy
+    assert "No alarm was raised" in healthy
     assert "not trustworthy" not in healthy
 
 

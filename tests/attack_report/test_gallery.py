@@ -1,4 +1,4 @@
-"""Examples are drawn from what fell, and are made by the attack that felled them."""
+"""Examples are drawn from broken images, and are made by the attack that broke them."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def assert_in_ball(x_adv: torch.Tensor, x: torch.Tensor, threat: Threat) -> None
 @pytest.mark.parametrize("threat", [LINF, L2], ids=str)
 @pytest.mark.parametrize("start", STARTS)
 def test_chunks_change_nothing(start: Start, threat: Threat, chunk: int) -> None:
-    """Images fall at different steps, so that the standing ones are never a whole number of chunks."""
+    """Images reach their goal at different steps, so that the others are never a whole number of chunks."""
     x, w = images(11, low=0.3, high=0.7), weights()
     sizes: list[int] = []
     dual = w.abs().sum() if threat.norm == "Linf" else w.norm()

@@ -1,4 +1,4 @@
-"""How many images fall to a perturbation of a given length, a panel for each norm."""
+"""How many images are misclassified under a perturbation of a given length, a panel for each norm."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def watch_decoding(on_progress: OnProgress) -> Iterator[None]:
 
 
 def tell_decoded(done: int, total: int) -> None:
-    """Tell whoever watches this context how many pictures are decoded."""
+    """Call the context's ``on_progress`` with how many pictures are decoded."""
     on_progress = _on_progress.get()
     if on_progress is not None:
         on_progress(done, total)

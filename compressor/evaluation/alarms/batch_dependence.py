@@ -49,7 +49,7 @@ class BatchDependence:
         x, size = examined.x, examined.batch_size
         order = torch.from_numpy(random_order(derive_seed(examined.seed, "alarm", "order"), len(x))).to(x.device)
         few = order[: self.few]
-        # Copies come first: BatchNorm in training mode cannot always take an image alone, and rings before it must.
+        # Copies come first: BatchNorm in training mode cannot always take an image alone, and copies raise the alarm.
         copies = [examined.model(x[row].repeat(min(self.copies, size), 1, 1, 1))[:1] for row in torch.split(few, 1)]
         yield "among copies of themselves", few, torch.cat(copies)
         halves = torch.split(order, min(size, max(1, len(x) // 2)))

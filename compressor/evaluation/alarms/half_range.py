@@ -1,4 +1,4 @@
-"""Images survive eps = 0.5, where every ball holds the grey picture and much of every other image."""
+"""Images seem robust at eps = 0.5, where every ball holds the grey picture and much of every other image."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _LARGEST_L2 = 1000.0
 
 @dataclass(frozen=True)
 class HalfRange:
-    """Attack a few images with half of the pixel range, and count survivors that are known to be breakable.
+    """Attack a few images with half of the pixel range, and count the robust ones that are known to be breakable.
 
-    An image that survives is held against the attacks only with a witness: a picture in its ball (grey, or another
-    image brought into the ball) that the model gets wrong, found without any gradient. So a model that gives
-    everything one class rings no alarm: nothing can break it, and no attack has missed anything.
+    A robust image counts against the attacks only with a witness: a picture in its ball (grey, or another image brought
+    into the ball) that the model gets wrong, found without any gradient. So a model that gives everything one class
+    raises no alarm: nothing can break it, and no attack has missed anything.
 
     Attributes:
         images: how many are attacked.
     """
 
     meaning: ClassVar[str] = (
-        "A search that cannot break an image with half of the pixel range is blind, and its failure at a small eps "
-        "proves nothing: take out what hides the gradients, and attack that."
+        "An attack that cannot break an image with half of the pixel range is misled by masked gradients, and its "
+        "failure at a small eps proves nothing: take out what masks the gradients, and attack that."
     )
 
     images: int = 16
 
     def __call__(self, examined: ExaminedEvaluation) -> str | None:
-        """Count the survivors that have a witness."""
+        """Count the robust images that have a witness."""
         if not examined.is_differentiable:
             return None
         threat = _half_of_the_range(examined)
@@ -57,7 +57,7 @@ class HalfRange:
         if not missed:
             return None
         return (
-            f"{missed} of {int(chosen.sum())} images survive {threat.norm} {threat.radius:.4g}, "
+            f"{missed} of {int(chosen.sum())} images are robust at {threat.norm} {threat.radius:.4g}, "
             "though other pictures in their balls are classified otherwise"
         )
 

@@ -1,4 +1,4 @@
-"""A larger radius left more images standing than a smaller one."""
+"""More images are robust at a larger radius than at a smaller one."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class MoreEpsNotWeaker:
             only_small, only_large = int((many & ~few).sum()), int((few & ~many).sum())
             if weaker_attack_wins(only_small, only_large, len(few)):
                 return (
-                    f"{int(many.sum())} of {len(few)} images withstand eps {large.radius:.4g}, and "
-                    f"{int(few.sum())} withstand {small.radius:.4g}"
+                    f"{int(many.sum())} of {len(few)} images are robust at eps {large.radius:.4g}, and "
+                    f"{int(few.sum())} at {small.radius:.4g}"
                 )
         return None
 

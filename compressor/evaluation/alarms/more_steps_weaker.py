@@ -22,7 +22,7 @@ _LADDER = (
 
 @dataclass(frozen=True)
 class MoreStepsWeaker:
-    """Compare the suite's own attacks on one loss; where it has no two, climb a ladder of 1, 4 and 12 steps."""
+    """Compare the suite's own attacks on one loss; where it has no two, run PGD with 1, 4 and 12 steps."""
 
     meaning: ClassVar[str] = (
         "More steps see more gradients and should find more: where they find less, gradients may be masked, or the "

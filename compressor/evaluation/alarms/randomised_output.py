@@ -13,8 +13,8 @@ class RandomisedOutput:
     """Ask for the same batch again and compare."""
 
     meaning: ClassVar[str] = (
-        "An attack that climbs one draw of a random model is judged by another, and an accuracy is partly luck: attack "
-        "the average over many draws (EOT), or evaluate with the randomness switched off."
+        "An attack that follows one draw of a random model is judged by another, so an accuracy is partly chance: "
+        "attack the average over many draws (EOT), or evaluate with the randomness switched off."
     )
 
     def __call__(self, examined: ExaminedEvaluation) -> str | None:

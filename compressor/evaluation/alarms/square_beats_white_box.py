@@ -1,4 +1,4 @@
-"""Square, which asks for logits alone, broke images that every attack with gradients left standing."""
+"""Square, which uses logits alone, broke images that are robust under every attack with gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUERY_ONLY = frozenset({"square"})
 
 @dataclass(frozen=True)
 class SquareBeatsWhiteBox:
-    """Count in the suite's own bits; where it has no Square, run a short one on the part of the sample that stands.
+    """Count in the suite's own bits; where it has no Square, run a short one on the robust part of the sample.
 
     Of the images that the short one breaks, those count that a longer gradient attack does not break either: a weak
     suite is not yet a model that hides its gradients.

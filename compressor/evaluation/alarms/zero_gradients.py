@@ -1,4 +1,4 @@
-"""The gradient that an attack would climb is zero, or no number, at the images themselves."""
+"""The gradient that an attack would follow is zero, or not a number, at the images themselves."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Piecewise-constant operators: their values are exact, their gradients straight-through.
 
-The true gradient of each is zero almost everywhere, which would hide the path that an attacker can still climb.
+The true gradient of each is zero almost everywhere, which would hide a direction that an attacker can still use.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def test_a_wave_that_long_steps_jump_over_rings(robust: nn.Module, examine: Any)
     large, of, small = (int(word) for word in found.split() if word.isdigit())
     assert (of, small) == (64, 0)
     assert large > 30
-    assert found.endswith("withstand 0.2")
+    assert found.endswith("at 0.2")
 
 
 def test_few_images_are_chance(robust: nn.Module, examine: Any) -> None:

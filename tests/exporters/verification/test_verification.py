@@ -248,7 +248,7 @@ def test_what_the_export_confesses_is_believed(files: Files) -> None:
     assert (verdict.answer, verdict.exit_code) == ("undecided", 3)
     assert verdict.first_problem is not None
     assert verdict.first_problem.name == "sealed alarms"
-    assert verdict.first_problem.detail.endswith("may have been blind: half-range, zero-gradients")
+    assert verdict.first_problem.detail.endswith("raised alarms on its attacks: half-range, zero-gradients")
     assert verdict.alarms == (), "the verifier's own attacks saw nothing wrong"
     assert check(files, suite="replay").exit_code == 3
     # A violation needs no good attack: what is proven stays proven.
