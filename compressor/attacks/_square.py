@@ -157,8 +157,8 @@ def _hill(height: int, width: int) -> Tensor:
     """``sum_{k >= r} 1 / (k + 1)^2`` at Chebyshev distance r from the middle, of unit length: ``[height, width]``."""
     down = (torch.arange(height) - height // 2).abs().view(-1, 1)
     across = (torch.arange(width) - width // 2).abs().view(1, -1)
-    rings = torch.arange(max(height, width) // 2 + 1, dtype=torch.float32)
-    tails = (1 / (rings + 1).square()).flip(0).cumsum(0).flip(0)
+    distance = torch.arange(max(height, width) // 2 + 1, dtype=torch.float32)
+    tails = (1 / (distance + 1).square()).flip(0).cumsum(0).flip(0)
     hill = tails[torch.maximum(down, across)]
     length: Tensor = torch.linalg.vector_norm(hill)
     return hill / length.clamp_min(_TINY)  # a hill of no rows has no length either

@@ -191,7 +191,7 @@ class BatchLoader:
         return 0 if self._mixture is None else self._mixture.count(size)
 
     def _start(self, epoch: int, step: int) -> int:
-        """Where in the sequence of all laps the step's first real image stands."""
+        """The position of the step's first real image in the sequence of all laps."""
         per_epoch = len(self._labels) if self._mixture is None else self._real_per_epoch
         return epoch * per_epoch + step * self._real_in(0)
 

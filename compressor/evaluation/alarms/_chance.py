@@ -19,8 +19,8 @@ def weaker_attack_wins(weaker_only: int, stronger_only: int, n: int) -> bool:
     """Whether the weaker of two attacks broke more of the same images, beyond chance and beyond what is allowed.
 
     Args:
-        weaker_only: b, images that it alone broke.
-        stronger_only: c, images that the other alone broke.
+        weaker_only: b, images that the weaker attack broke and the stronger did not.
+        stronger_only: c, images that the stronger attack broke and the weaker did not.
         n: all images.
 
     Returns:

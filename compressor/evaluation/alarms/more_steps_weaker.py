@@ -13,7 +13,7 @@ from compressor.evaluation.alarms._probing import robust_against
 from compressor.evaluation.report import Bits
 from compressor.evaluation.suites import describe_suite
 
-_LADDER = (
+_PGD_RUNS = (
     {"steps": 1, "step_size": "1eps", "start": "none"},
     {"steps": 4, "step_size": "0.5eps"},
     {"steps": 12, "step_size": "0.25eps"},
@@ -33,7 +33,7 @@ class MoreStepsWeaker:
         """Name each pair that is the wrong way round."""
         pairs = list(_pairs_of_the_suite(examined))
         if not pairs and examined.is_differentiable:
-            pairs = list(_pairs_of_the_ladder(examined))
+            pairs = list(_pairs_of_short_runs(examined))
         found = []
         for few, some, many, more in pairs:
             if weaker_attack_wins(int((more & ~some).sum()), int((some & ~more).sum()), len(some)):
@@ -58,11 +58,11 @@ def _pairs_of_the_suite(examined: ExaminedEvaluation) -> Iterator[_Pair]:
                 yield f"{few} ({fewer['steps']} steps)", right[few], f"{many} ({more['steps']} steps)", right[many]
 
 
-def _pairs_of_the_ladder(examined: ExaminedEvaluation) -> Iterator[_Pair]:
+def _pairs_of_short_runs(examined: ExaminedEvaluation) -> Iterator[_Pair]:
     robust = {}
-    for rung in _LADDER:
-        bits = robust_against(examined, examined.threat, "pgd-sat", rung | {"decide": "first"})
-        robust[f"PGD with {rung['steps']} step(s)"] = bits
+    for settings in _PGD_RUNS:
+        bits = robust_against(examined, examined.threat, "pgd-sat", settings | {"decide": "first"})
+        robust[f"PGD with {settings['steps']} step(s)"] = bits
     for (few, some), (many, more) in combinations(robust.items(), 2):
         yield few, some, f"{many} on the sample", more
 
