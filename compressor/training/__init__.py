@@ -1,1 +1,1 @@
-"""The one training loop, the recipe, the run folder and the teacher."""
+"""The one training loop, and what feeds it: batches, steps, the teacher's soft labels."""
