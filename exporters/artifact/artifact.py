@@ -28,7 +28,7 @@ from exporters.claim.claim import PRECISIONS, Claim
 from exporters.claim.evidence import evidence_path
 from exporters.claim.signing import sign_files, signature_path
 from exporters.differentiable.arithmetic import Arithmetic
-from exporters.differentiable.gate import compare_as
+from exporters.differentiable.logit_agreement import compare_as
 from exporters.model_file.opset import OPSET, check_opset
 from exporters.model_file.runtime import open_session
 from exporters.precision import (

@@ -246,12 +246,12 @@ def _check_fit(session: Session, drawn: EvidenceDraw) -> None:
 
 def _gradients(model: onnx.ModelProto, target: Target, images: Floats, inside: Floats) -> Gradients:
     try:
-        gradients, gate = open_gradients(target, model, images, inside)
+        gradients, agreement = open_gradients(target, model, images, inside)
     except UnsupportedOperatorError as error:
         raise ExportError(f"the file could not be verified: {error.message}", error.hint) from error
     if gradients is None:
         raise ExportError(
-            f"the file could not be verified: the importer does not compute what it does ({gate}).",
+            f"the file could not be verified: the importer does not compute what it does ({agreement}).",
             "Please report the architecture and the versions of torch, onnx and onnxruntime.",
         )
     return gradients

@@ -5,13 +5,13 @@ from __future__ import annotations
 from exporters.differentiable.attackable import open_attackable
 from exporters.differentiable.file_graph import FileGraph, open_graph
 from exporters.differentiable.file_model import FileModel
-from exporters.differentiable.gate import (
+from exporters.differentiable.graph import GraphModule, import_graph
+from exporters.differentiable.logit_agreement import (
     RELATIVE_LOGIT_TOLERANCE,
     LogitAgreement,
     compare_logits,
     compare_with_onnxruntime,
 )
-from exporters.differentiable.graph import GraphModule, import_graph
 from exporters.differentiable.registry import operators_with_gradients
 
 __all__ = [

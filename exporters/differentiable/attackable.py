@@ -10,7 +10,7 @@ from compressor.core.errors import UntrustedGradientsError
 from compressor.frozen import Surrogate, chunk_for, uncertainty_between
 from compressor.numerics.randomness import make_generator
 from exporters.differentiable.file_graph import open_graph
-from exporters.differentiable.gate import compare_with_onnxruntime
+from exporters.differentiable.logit_agreement import compare_with_onnxruntime
 from exporters.model_file.runtime import Session, SessionModule
 
 
@@ -29,11 +29,11 @@ def open_attackable(session: Session, model: onnx.ModelProto, x: Tensor) -> Surr
     """
     graph = open_graph(model, session.input_layout).to(x.device)
     noise = torch.rand(x.shape, generator=make_generator("attackable", "noise"))
-    gate = compare_with_onnxruntime(session, graph, torch.cat([x.cpu(), noise]).numpy())
-    if not gate.passed:
+    agreement = compare_with_onnxruntime(session, graph, torch.cat([x.cpu(), noise]).numpy())
+    if not agreement.passed:
         raise UntrustedGradientsError(
             f"the gradients of this file can't be trusted: the logits that they belong to differ from onnxruntime's by "
-            f"{gate.max_relative_error:.1e} of the logit scale.",
+            f"{agreement.max_relative_error:.1e} of the logit scale.",
             "Attack the checkpoint that it was exported from; `compress verify` attacks the file by queries alone.",
         )
     decider = SessionModule(session)

@@ -60,9 +60,9 @@ def open_gradients(
     """
     session = target.session
     graph = open_graph(model, session.input_layout)
-    gate = min((compare_with_onnxruntime(session, graph, part) for part in (images, drawn)), key=_badness)
-    if not gate.passed:
-        return None, gate
+    agreement = min((compare_with_onnxruntime(session, graph, part) for part in (images, drawn)), key=_badness)
+    if not agreement.passed:
+        return None, agreement
     answers = session(images)
     # Pictures that nobody could foresee, too: a file may give probabilities on those that it knows, and something else,
     # whose logarithm has no gradient, on all others.
@@ -84,7 +84,7 @@ def open_gradients(
         tolerance=1.1 * MARGIN if softmax else target.tolerance,
         is_softmax=softmax,
         graph=graph,
-    ), gate
+    ), agreement
 
 
 def _scale(logits: Floats) -> float:
@@ -92,7 +92,7 @@ def _scale(logits: Floats) -> float:
 
 
 def _badness(found: LogitAgreement) -> tuple[bool, float, float]:
-    """What a worse gate has less of."""
+    """A key by which the worse of two agreements is the smaller."""
     return found.passed, found.argmax_agreement, -found.max_relative_error
 
 

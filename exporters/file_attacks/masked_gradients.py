@@ -101,11 +101,11 @@ def _of_the_answers(target: Target, attacked: AttackedImages) -> Iterator[Alarm]
 
 
 def _of_the_attacks(target: Target, gradients: Gradients, attacked: AttackedImages) -> Iterator[Alarm]:
-    gate = compare_with_onnxruntime(target.session, gradients.graph, attacked.outcome.x_adv)
-    if len(attacked.chosen) and not gate.passed:
+    agreement = compare_with_onnxruntime(target.session, gradients.graph, attacked.outcome.x_adv)
+    if len(attacked.chosen) and not agreement.passed:
         yield Alarm(
             "gradients-of-another-model",
-            f"on attacked images the importer does not compute what the file does ({gate})",
+            f"on attacked images the importer does not compute what the file does ({agreement})",
         )
     yield from weaker_attack_alarms(attacked.outcome)
 

@@ -10,7 +10,7 @@ import onnx
 
 from exporters.claim.evidence import Bits, Floats, Integers
 from exporters.differentiable.arithmetic import Arithmetic, arithmetic_of, output_step
-from exporters.differentiable.gate import HALF_LOGIT_TOLERANCE, INT8_STEP
+from exporters.differentiable.logit_agreement import HALF_LOGIT_TOLERANCE, INT8_STEP
 from exporters.model_file.runtime import Session
 
 MARGIN = 1e-4

@@ -18,7 +18,7 @@ TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 Result = Literal["PASSED", "WARNED", "FAILED"]
 
 # Without these steps a claim can hold that no attack, or no attack with gradients, was tried on.
-_MISSED = frozenset({"attacks", "gate"})
+_MISSED = frozenset({"attacks", "gradients"})
 
 
 def attestation(account: Account) -> str | None:

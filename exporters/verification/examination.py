@@ -37,7 +37,7 @@ from exporters.verification.trials import (
     ATTACKS,
     ExaminedImages,
     check_determinism,
-    check_gate,
+    check_gradients,
     decide_refutation,
     raise_alarms,
     run_fresh_attacks,
@@ -182,7 +182,7 @@ def _examine_claim(record: Record, opened: OpenedModel) -> None:
     if record.suite == REPLAY_SUITE:
         record.note("skipped", "digests and replay only: no fresh attack was run", step=ATTACKS)
         return
-    gradients = check_gate(record, opened.model, examined, evidence.adversarial()[0], target)
+    gradients = check_gradients(record, opened.model, examined, evidence.adversarial()[0], target)
     outcome, chosen = run_fresh_attacks(record, examined, robust_so_far, target, gradients)
     decide_refutation(record, outcome)
     raise_alarms(record, examined, target, gradients, outcome, chosen)

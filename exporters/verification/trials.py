@@ -23,7 +23,7 @@ from exporters.verification.opening import MASKED_GRADIENTS
 from exporters.verification.record import MORE_TIME, Record
 from exporters.verification.verdict import BrokenImage, Status
 
-DETERMINISM, GATE, ATTACKS, ALARMS, DECISION = "determinism", "gate", "attacks", "alarms", "decision"
+DETERMINISM, GRADIENTS, ATTACKS, ALARMS, DECISION = "determinism", "gradients", "attacks", "alarms", "decision"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def check_determinism(record: Record, examined: ExaminedImages, target: Target) 
         record.note("passed", "the same logits alone, in shuffled batches and again")
 
 
-def check_gate(
+def check_gradients(
     record: Record, model: onnx.ModelProto, examined: ExaminedImages, known: Floats, target: Target
 ) -> Gradients | None:
     """Step 5: the gradients of the file, or None where only black-box attacks can be run.
@@ -71,17 +71,17 @@ def check_gate(
         known: float32 ``[m, C, H, W]``: more pictures on which importer and runtime must agree.
         target: the open file.
     """
-    record.begin(GATE)
+    record.begin(GRADIENTS)
     status: Status = "skipped" if record.options.accept_black_box else "undecided"
     natural = examined.natural()
     try:
-        drawn = draw_in_ball(natural, examined.threat, derive_seed(record.options.seed, GATE))
-        gradients, gate = open_gradients(target, model, np.concatenate([natural, known]), drawn)
+        drawn = draw_in_ball(natural, examined.threat, derive_seed(record.options.seed, "gate"))
+        gradients, agreement = open_gradients(target, model, np.concatenate([natural, known]), drawn)
         if gradients is not None:
             undone = "; a softmax at its end is undone" if gradients.is_softmax else ""
-            record.note("passed", f"gradients are those of the file, {gate}{undone}")
+            record.note("passed", f"gradients are those of the file, {agreement}{undone}")
             return gradients
-        detail = f"the importer does not compute what the file does ({gate})"
+        detail = f"the importer does not compute what the file does ({agreement})"
     except (UnsupportedOperatorError, UnreadableModelError) as error:
         detail = error.message.rstrip(".")
     record.note(status, f"{detail}: only black-box attacks can be run", "Verify with --accept-black-box.")

@@ -17,7 +17,13 @@ from exporters.verification.binding import DATA, open_verifier_data
 from exporters.verification.opening import DIGESTS, NO_CLAIM, OpenedModel
 from exporters.verification.record import CallerInputError, Record, as_caller_input
 from exporters.verification.request import VerifierData
-from exporters.verification.trials import ExaminedImages, check_determinism, check_gate, raise_alarms, run_fresh_attacks
+from exporters.verification.trials import (
+    ExaminedImages,
+    check_determinism,
+    check_gradients,
+    raise_alarms,
+    run_fresh_attacks,
+)
 from exporters.verification.verifier_data import EvidenceDraw, draw_images
 
 SAMPLES = 256
@@ -43,7 +49,7 @@ def examine_unclaimed(record: Record, opened: OpenedModel) -> None:
     record.note("passed", _describe(record.clean, len(right), opened.session.classes))
     check_determinism(record, examined, target)
     nothing_else = np.zeros((0, *opened.session.image_shape), dtype=np.float32)
-    gradients = check_gate(record, opened.model, examined, nothing_else, target)
+    gradients = check_gradients(record, opened.model, examined, nothing_else, target)
     outcome, chosen = run_fresh_attacks(record, examined, np.flatnonzero(right), target, gradients)
     raise_alarms(record, examined, target, gradients, outcome, chosen)
 

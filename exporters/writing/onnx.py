@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from compressor.core.errors import ExportError, UnreadableModelError, UsageError
 from exporters.claim import claim
-from exporters.differentiable.gate import compare_logits
+from exporters.differentiable.logit_agreement import compare_logits
 from exporters.model_file.opset import EXPORTERS_OPSETS, OPSET, check_opset, lower, match_ir_version
 from exporters.model_file.runtime import Images, open_session
 

@@ -59,7 +59,7 @@ def cast(node: Node) -> Operation:
 
     What is float16 in the file is float32 here: onnxruntime computes so on a CPU, and drops the casts between most
     operators. A value that is cast to float16 and straight back is rounded there, and so it is here. Where it rounds
-    more (a Clip beside the file's own casts, a processor that computes in float16), the gate finds the difference.
+    more (a Clip beside the file's own casts, a processor that computes in float16), the comparison finds it.
     """
     target = node.integer("to")
     _ignore_eight_bit_floats(node)

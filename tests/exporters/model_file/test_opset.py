@@ -19,7 +19,7 @@ from compressor.core.types import ModelSpec, Threat
 from compressor.models.classifier import build_classifier
 from exporters.artifact.sealing import Provenance, seal
 from exporters.differentiable import compare_logits, import_graph
-from exporters.differentiable.gate import HALF_LOGIT_TOLERANCE, compare_predictions
+from exporters.differentiable.logit_agreement import HALF_LOGIT_TOLERANCE, compare_predictions
 from exporters.model_file.opset import EXPORTERS_OPSETS, OPSET, OPSETS, lower, match_ir_version, opset_of
 from exporters.model_file.runtime import open_session
 from exporters.model_file.structure import Limits, check_structure
@@ -224,7 +224,7 @@ def test_a_file_of_any_opset_and_precision_is_sealed_and_verified(
     sealed.write(path)
     verdict = verify(path, seed=1, threads=1)
     assert sealed.claim.clean_correct > 0
-    assert {check.name: check.status for check in verdict.checks}.get("gate") == "passed"
+    assert {check.name: check.status for check in verdict.checks}.get("gradients") == "passed"
     assert verdict.answer in ("holds", "undecided")  # of a network that was never trained, alarms may ring
     assert opset_of(onnx.load(path)) == opset
 

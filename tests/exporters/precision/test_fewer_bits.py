@@ -24,7 +24,7 @@ from exporters.claim.claim import model_bytes, model_digest, with_claim
 from exporters.claim.evidence import parse_evidence
 from exporters.differentiable import import_graph
 from exporters.differentiable.arithmetic import arithmetic_of, output_step
-from exporters.differentiable.gate import compare_predictions
+from exporters.differentiable.logit_agreement import compare_predictions
 from exporters.file_attacks.replay import find_nondeterministic
 from exporters.file_attacks.target import open_file_target
 from exporters.model_file.runtime import open_session

@@ -164,7 +164,7 @@ def test_logits_that_shrink_off_the_grid(path: Path, least: float, code: int) ->
     amplitude = [node("Add", ["on", "least"], ["amplitude"]), node("Mul", ["z", "amplitude"], ["y"])]
     model = make_model([*LINEAR, *ON_GRID, *amplitude], least=np.float32(least))
     verdict = check(write(path, model, images, labels))
-    assert (verdict.exit_code, status(verdict)["gate"]) == (code, "passed")
+    assert (verdict.exit_code, status(verdict)["gradients"]) == (code, "passed")
     if least:
         assert verdict.broken > 100
     else:
@@ -242,7 +242,7 @@ def test_logits_of_few_bits_do_not_excuse_a_tie_on_every_image(path: Path, step:
     if step > 1e-3:
         model.graph.node[-1].input.append("zero")
     verdict = check(write(path, model, images, np.zeros(64)))
-    assert (verdict.exit_code, status(verdict)["gate"], verdict.broken) == (3, "passed", 0)
+    assert (verdict.exit_code, status(verdict)["gradients"], verdict.broken) == (3, "passed", 0)
     assert any("tie" in alarm for alarm in verdict.alarms)
 
 
@@ -340,7 +340,7 @@ def test_a_decoy_does_not_hide_that_the_output_is_saturated(path: Path, strength
         nodes, 2, w=w, decoy=decoy, slope=np.float32(1e3), pair=np.array([[1, -1]], np.float32)
     )  # fmt: skip
     verdict = check(write(path, model, images[kept], m[kept] < 0, eps="2/255", classes=2))
-    assert (verdict.exit_code, status(verdict)["gate"]) == (3, "passed")
+    assert (verdict.exit_code, status(verdict)["gradients"]) == (3, "passed")
     assert any("gradient is too small" in alarm for alarm in verdict.alarms)
 
 
@@ -441,10 +441,10 @@ def test_the_gate_looks_at_pictures_that_nobody_could_foresee(path: Path, monkey
     images, labels = draw(32)
     plain = make_model([*LINEAR[:2], node("MatMul", ["centred", "weights"], ["y"])])
     write(path, plain, images, labels, eps="1/1000")
-    assert status(check(path))["gate"] == "passed"
+    assert status(check(path))["gradients"] == "passed"
     monkeypatch.setattr(GraphModule, "forward", faulty)
     verdict = check(path)
-    assert (verdict.exit_code, status(verdict)["gate"]) == (3, "undecided")
+    assert (verdict.exit_code, status(verdict)["gradients"]) == (3, "undecided")
 
 
 # Memory

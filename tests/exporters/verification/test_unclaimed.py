@@ -125,7 +125,7 @@ def test_the_robust_images_of_a_linear_model_are_counted(form: dict[str, Any], t
     assert 0 <= verdict.robust - robust <= 1, "an attack that finds the optimum but for one image"
     assert (verdict.samples, verdict.attacked, verdict.assurance) == (SAMPLES, right, "dataset-bound")
     assert [check.name for check in verdict.checks] == [
-        *("structure", "data", "clean", "determinism", "gate", "attacks", "alarms")
+        *("structure", "data", "clean", "determinism", "gradients", "attacks", "alarms")
     ]
 
 
@@ -142,7 +142,7 @@ def test_a_normalisation_outside_the_file_leaves_eps_what_it_is(tmp_path: Path) 
 def test_a_softmax_at_the_end_is_recognised(tmp_path: Path) -> None:
     verdict = check(linear(helper.make_node("Softmax", ["scores"], ["out"])), tmp_path)
     assert verdict.exit_code == 0
-    assert any("softmax" in check.detail for check in verdict.checks if check.name == "gate")
+    assert any("softmax" in check.detail for check in verdict.checks if check.name == "gradients")
     assert 0 <= verdict.robust - counts()[1] <= 1
 
 
@@ -205,7 +205,7 @@ def test_a_file_that_hides_its_gradients_is_not_decided(tmp_path: Path) -> None:
     for nodes, constants in ((one_hot, {}), (rounded, {"coarse": np.float32(5)})):
         verdict = check(linear(*nodes, **constants), tmp_path, least=0.1)
         assert verdict.exit_code == 3
-        assert {status(verdict).get("alarms"), status(verdict).get("gate"), status(verdict)["structure"]} & {
+        assert {status(verdict).get("alarms"), status(verdict).get("gradients"), status(verdict)["structure"]} & {
             "undecided"
         }
 
@@ -215,7 +215,7 @@ def test_black_box_attacks_are_enough_only_where_the_caller_says_so(tmp_path: Pa
     verdict = check(linear(*unknown), tmp_path, least=0.1)
     assert (verdict.exit_code, status(verdict)["structure"]) == (3, "undecided")
     verdict = check(linear(*unknown), tmp_path, least=0.1, accept_black_box=True)
-    assert (verdict.exit_code, status(verdict)["gate"]) == (0, "skipped")
+    assert (verdict.exit_code, status(verdict)["gradients"]) == (0, "skipped")
 
 
 def test_the_command_repeats_the_run() -> None:
@@ -275,5 +275,5 @@ def test_the_older_exporter_of_torch(opset: int, tmp_path: Path) -> None:
         path, data=VerifierData(Patterns()), threat=THREAT, policies=policies, seed=1, threads=1, samples=16
     )
     assert verdict.exit_code in (1, 3)
-    assert status(verdict)["gate"] == "passed"
+    assert status(verdict)["gradients"] == "passed"
     assert verdict.policy[0].status == "unmet"

@@ -896,7 +896,7 @@ def test_a_softmax_is_undone(files: Files) -> None:
     model = with_tail(files, lambda logits: [helper.make_node("Softmax", [logits], ["tail"], axis=1)])
     honest = check(files.rewrite(model=model))
     assert honest.exit_code == 0
-    assert "softmax" in next(check.detail for check in honest.checks if check.name == "gate")
+    assert "softmax" in next(check.detail for check in honest.checks if check.name == "gradients")
     assert check(files.rewrite(call_robust(files.evidence, 13), model=model)).exit_code == 1
 
 
