@@ -18,7 +18,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SHARED_NAMES = {
     "BasicBlock": "two published architectures, each with the block's name in its own release",
     "main": "two programs: the console script and the process that examines a file",
-    "open_dataset": "the contract of every file in the data room, and its front door",
+    "open_dataset": "the Python interface has the name of the function that it calls",
     "attack": "a command has the name of the function that it calls",
     "train": "a command has the name of the function that it calls",
     "verify": "a command has the name of the function that it calls",

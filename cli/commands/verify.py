@@ -46,7 +46,7 @@ def verify(
         typer.Option(
             "--suite",
             metavar="NAME",
-            help="verify (default); replay: digests and replay only; another one runs after it.",
+            help="Attack suite: verify (default), or replay for digests and replay only. Any other runs after verify.",
         ),
     ] = None,
     latest: Annotated[bool, typer.Option("--latest", help="Run the newest version of the suite.")] = False,
@@ -59,30 +59,40 @@ def verify(
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Of the fresh attacks. Default: from the system; printed.")
+        int | None, typer.Option("--seed", metavar="N", help="Seed of the fresh attacks. Default: random, and printed.")
     ] = None,
     min_robust_accuracy: Annotated[
-        float | None, typer.Option("--min-robust-accuracy", metavar="T", help="0 to 1.", rich_help_panel=_POLICY)
+        float | None,
+        typer.Option(
+            "--min-robust-accuracy", metavar="T", help="Least robust accuracy, 0 to 1.", rich_help_panel=_POLICY
+        ),
     ] = None,
     min_clean_accuracy: Annotated[
-        float | None, typer.Option("--min-clean-accuracy", metavar="T", help="0 to 1.", rich_help_panel=_POLICY)
+        float | None,
+        typer.Option(
+            "--min-clean-accuracy", metavar="T", help="Least clean accuracy, 0 to 1.", rich_help_panel=_POLICY
+        ),
     ] = None,
     require_eps: Annotated[
-        str | None, typer.Option("--require-eps", metavar="EPS", help="At least this.", rich_help_panel=_POLICY)
+        str | None,
+        typer.Option(
+            "--require-eps", metavar="EPS", help="Least radius of the claim, such as 8/255.", rich_help_panel=_POLICY
+        ),
     ] = None,
     require_norm: Annotated[
-        str | None, typer.Option("--require-norm", metavar="NORM", help="Linf or L2.", rich_help_panel=_POLICY)
+        str | None,
+        typer.Option("--require-norm", metavar="NORM", help="Norm of the claim: Linf or L2.", rich_help_panel=_POLICY),
     ] = None,
     min_samples: Annotated[
         int | None,
-        typer.Option("--min-samples", min=1, metavar="N", help="Images at least.", rich_help_panel=_POLICY),
+        typer.Option("--min-samples", min=1, metavar="N", help="Least number of images.", rich_help_panel=_POLICY),
     ] = None,
     require_assurance: Annotated[
         str | None,
         typer.Option(
             "--require-assurance",
             metavar="LEVEL",
-            help="self-consistent, dataset-bound or signed.",
+            help="Least assurance: self-consistent, dataset-bound or signed.",
             rich_help_panel=_POLICY,
         ),
     ] = None,
@@ -92,7 +102,9 @@ def verify(
     ] = None,
     norm: Annotated[
         str | None,
-        typer.Option("--norm", metavar="NORM", help="Linf (default) or L2.", rich_help_panel=_ELSEWHERE),
+        typer.Option(
+            "--norm", metavar="NORM", help="Norm of the attacks: Linf (default) or L2.", rich_help_panel=_ELSEWHERE
+        ),
     ] = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -102,7 +114,7 @@ def verify(
             "--image-size",
             min=1,
             metavar="N",
-            help="Where the file leaves height and width open.",
+            help="Side of the images in pixels, if the file leaves it open.",
             rich_help_panel=_ELSEWHERE,
         ),
     ] = None,
@@ -114,7 +126,8 @@ def verify(
         typer.Option(
             "--time-limit",
             metavar="SECONDS",
-            help="Begin no batch of attacks after it: undecided then. A minute later all is ended.",
+            help="Start no new attack batch after this many seconds; the verdict is then undecided. The process is "
+            "stopped one minute later.",
         ),
     ] = None,
     memory_limit: Annotated[
@@ -122,8 +135,8 @@ def verify(
         typer.Option(
             "--memory-limit",
             metavar="SIZE",
-            help="What examining the file may take, besides libraries: 8GB; 0 for no limit. Default: 16GB, or three "
-            "quarters of what is free.",
+            help="Memory limit for examining the file, libraries excluded, such as 8GB. 0 means no limit. Default: "
+            "16GB, or three quarters of the free memory.",
         ),
     ] = None,
     failures: Annotated[
@@ -131,7 +144,7 @@ def verify(
         typer.Option(
             "--failures",
             metavar="DIR",
-            help="Write the images that were broken as PNG pairs.",
+            help="Write the broken images as pairs of PNG files.",
             rich_help_panel=_REPORTS,
         ),
     ] = None,

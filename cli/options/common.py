@@ -24,19 +24,19 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="SPEC",
-        help="cifar10, cifar100, digits or imagefolder:DIR. Default: what the model file records, else cifar10 or "
-        "cifar100 by its number of classes.",
+        help="Dataset: cifar10, cifar100, digits or imagefolder:DIR. Default: what the model file records, else "
+        "cifar10 or cifar100 by its number of classes.",
         rich_help_panel=_INPUT,
     ),
 ]
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        "--data-dir", metavar="DIR", help="Where downloaded datasets lie. Default: data.", rich_help_panel=_INPUT
+        "--data-dir", metavar="DIR", help="Folder of the downloaded datasets. Default: data.", rich_help_panel=_INPUT
     ),
 ]
 Download = Annotated[
-    bool, typer.Option("--download", help="Fetch the dataset if it is not there.", rich_help_panel=_INPUT)
+    bool, typer.Option("--download", help="Download the dataset if it is missing.", rich_help_panel=_INPUT)
 ]
 ImageSize = Annotated[
     int | None,
@@ -56,23 +56,23 @@ Run = Annotated[
 Resume = Annotated[
     bool,
     typer.Option(
-        "--resume", help="Go on with the run folder, or start it if it is not there.", rich_help_panel=_OUTPUT
+        "--resume", help="Continue the run in the run folder, or start it if there is none.", rich_help_panel=_OUTPUT
     ),
 ]
 RecipeFile = Annotated[
     Path | None,
-    typer.Option("--recipe", metavar="FILE", help="TOML recipe; flags win over it.", rich_help_panel=_TRAINING),
+    typer.Option("--recipe", metavar="FILE", help="TOML recipe. Options override it.", rich_help_panel=_TRAINING),
 ]
 Epochs = Annotated[
     int | None,
     typer.Option("--epochs", min=1, metavar="N", help="Passes over the training images.", rich_help_panel=_TRAINING),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", min=2, metavar="N", help="Images a step.", rich_help_panel=_TRAINING)
+    int | None, typer.Option("--batch-size", min=2, metavar="N", help="Images per step.", rich_help_panel=_TRAINING)
 ]
 LearningRate = Annotated[
     float | None,
-    typer.Option("--learning-rate", metavar="X", help="Of SGD, the largest.", rich_help_panel=_TRAINING),
+    typer.Option("--learning-rate", metavar="X", help="Largest learning rate of SGD.", rich_help_panel=_TRAINING),
 ]
 AttackSteps = Annotated[
     int | None,
@@ -85,7 +85,7 @@ Schedule = Annotated[
     typer.Option(
         "--schedule",
         metavar="NAME",
-        help="Of the learning rate: milestones, cosine or one-cycle. Default: milestones.",
+        help="Learning rate schedule: milestones, cosine or one-cycle. Default: milestones.",
         rich_help_panel=_TRAINING,
     ),
 ]
@@ -101,7 +101,7 @@ WeightAverage = Annotated[
 EmaDecay = Annotated[
     float | None,
     typer.Option(
-        "--ema-decay", metavar="X", help="Of --weight-average ema. Default: 0.995.", rich_help_panel=_TRAINING
+        "--ema-decay", metavar="X", help="Decay of --weight-average ema. Default: 0.995.", rich_help_panel=_TRAINING
     ),
 ]
 Awp = Annotated[
@@ -109,7 +109,7 @@ Awp = Annotated[
     typer.Option(
         "--awp",
         metavar="GAMMA",
-        help="Take each step at weights moved against the loss by GAMMA of their norm, such as 0.005.",
+        help="Compute each step at weights perturbed against the loss by GAMMA times their norm, such as 0.005.",
         rich_help_panel=_TRAINING,
     ),
 ]
@@ -118,7 +118,7 @@ LabelSmoothing = Annotated[
     typer.Option(
         "--label-smoothing",
         metavar="X",
-        help="Spread X of each label over all classes, where a loss uses labels.",
+        help="Label smoothing: spread X of each label over all classes if the loss uses labels.",
         rich_help_panel=_TRAINING,
     ),
 ]
@@ -146,7 +146,7 @@ ExtraFraction = Annotated[
     typer.Option(
         "--extra-fraction",
         metavar="X",
-        help="How much of each batch comes from --extra-data, between 0 and 1, such as 0.7.",
+        help="Fraction of each batch that comes from --extra-data, between 0 and 1, such as 0.7.",
         rich_help_panel=_TRAINING,
     ),
 ]
@@ -167,7 +167,7 @@ Eps = Annotated[
     str | None,
     typer.Option("--eps", metavar="EPS", help="Perturbation size as a fraction of the pixel range, such as 8/255."),
 ]
-Norm = Annotated[str | None, typer.Option("--norm", metavar="NORM", help="Linf or L2.")]
+Norm = Annotated[str | None, typer.Option("--norm", metavar="NORM", help="Norm of the perturbation: Linf or L2.")]
 Suite = Annotated[
     str | None,
     typer.Option("--suite", metavar="NAME", help="Attack suite; `compress list suites` shows them."),
@@ -181,9 +181,15 @@ Evaluate = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="Names every random number.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="Seed of every random number.")]
 Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_COMPUTE)
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Device to compute on: auto, cpu, cuda, cuda:N or mps.",
+        rich_help_panel=_COMPUTE,
+    ),
 ]
 Provider = Annotated[
     str,
@@ -195,7 +201,7 @@ Threads = Annotated[
         "--threads",
         min=1,
         metavar="N",
-        help="CPU threads. Default: all this process may use.",
+        help="CPU threads. Default: all that this process may use.",
         rich_help_panel=_COMPUTE,
     ),
 ]
@@ -204,7 +210,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="Of the frozen teacher and of the copy that is attacked: auto (measured), fp32 or bf16. Default: auto.",
+        help="Precision of the teacher and of the attacked copy: auto (measured), fp32 or bf16. Default: auto.",
         rich_help_panel=_COMPUTE,
     ),
 ]
@@ -213,7 +219,7 @@ OuterPrecision = Annotated[
     typer.Option(
         "--outer-precision",
         metavar="NAME",
-        help="Of the passes that change the weights: fp32, bf16 or fp16 (autocast). Default: fp32.",
+        help="Precision of the passes that change the weights: fp32, bf16 or fp16 (autocast). Default: fp32.",
         rich_help_panel=_COMPUTE,
     ),
 ]
@@ -223,23 +229,27 @@ Accumulation = Annotated[
         "--accumulate",
         min=1,
         metavar="N",
-        help="Work through a batch in N passes, for less memory.",
+        help="Split each batch into N passes to save memory.",
         rich_help_panel=_COMPUTE,
     ),
 ]
 SyncBatchNorm = Annotated[
     bool | None,
-    typer.Option("--sync-batchnorm", help="Batch statistics over all processes (GPUs only).", rich_help_panel=_COMPUTE),
+    typer.Option(
+        "--sync-batchnorm", help="Compute batch statistics over all processes (GPUs only).", rich_help_panel=_COMPUTE
+    ),
 ]
 Compile = Annotated[
     bool | None,
-    typer.Option("--compile", help="Run the passes that change the weights compiled.", rich_help_panel=_COMPUTE),
+    typer.Option(
+        "--compile", help="Compile the passes that change the weights (torch.compile).", rich_help_panel=_COMPUTE
+    ),
 ]
 WarmStart = Annotated[
     bool | None,
     typer.Option(
         "--warm-start",
-        help="Begin each image's attack where it ended an epoch ago; take fewer --attack-steps with it.",
+        help="Start each image's attack where it ended an epoch ago. Use fewer --attack-steps with it.",
         rich_help_panel=_TRAINING,
     ),
 ]
@@ -248,7 +258,7 @@ LabelCacheLimit = Annotated[
     typer.Option(
         "--label-cache-limit",
         metavar="SIZE",
-        help="Keep the teacher's answers for later epochs and runs if all of them fit into SIZE; 0 keeps none.",
+        help="Cache the teacher's logits for later epochs and runs if they fit into SIZE, such as 8GB. 0 caches none.",
         rich_help_panel=_COMPUTE,
     ),
 ]
@@ -264,8 +274,8 @@ ModelName = Annotated[
         "--model",
         metavar="NAME",
         callback=allow_code,
-        help="The checkpoint's architecture, where its keys do not tell (torchvision:NAME, timm:NAME) or where it is "
-        "code that you trust (python:package.module:factory).",
+        help="Architecture of the checkpoint if its keys do not tell (torchvision:NAME, timm:NAME), or your own code, "
+        "which will be run (python:package.module:factory).",
     ),
 ]
 TeacherModel = Annotated[
@@ -274,7 +284,7 @@ TeacherModel = Annotated[
         "--teacher-model",
         metavar="NAME",
         callback=allow_code,
-        help="The teacher's architecture, as for --model of `compress attack`.",
+        help="Architecture of the teacher, as for --model of `compress attack`.",
         rich_help_panel=_INPUT,
     ),
 ]
@@ -283,25 +293,28 @@ TeacherNormalization = Annotated[
     typer.Option(
         "--teacher-normalization",
         metavar="NAME",
-        help="none, cifar10, cifar100 or half. Default: measured.",
+        help="Normalisation of the teacher: none, cifar10, cifar100 or half. Default: measured.",
         rich_help_panel=_INPUT,
     ),
 ]
 TeacherActivation = Annotated[
     str | None,
     typer.Option(
-        "--teacher-activation", metavar="NAME", help="relu or silu. Default: measured.", rich_help_panel=_INPUT
+        "--teacher-activation",
+        metavar="NAME",
+        help="Activation of the teacher: relu or silu. Default: measured.",
+        rich_help_panel=_INPUT,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.", rich_help_panel=_OUTPUT)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.", rich_help_panel=_OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notes.", rich_help_panel=_OUTPUT)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=_OUTPUT)]
 Normalization = Annotated[
     str | None,
     typer.Option(
         "--normalization",
         metavar="NAME",
-        help="Of a foreign checkpoint: none, cifar10, cifar100 or half. Default: measured.",
+        help="Normalisation of a third-party checkpoint: none, cifar10, cifar100 or half. Default: measured.",
     ),
 ]
 Mean = Annotated[
@@ -309,7 +322,7 @@ Mean = Annotated[
     typer.Option(
         "--mean",
         metavar="X[,X,X]",
-        help="Of an ONNX file that is normalised outside: what is subtracted from images in [0, 1].",
+        help="Mean to subtract from images in [0, 1] if the ONNX file does not normalise them itself.",
         rich_help_panel=_INPUT,
     ),
 ]
@@ -318,11 +331,13 @@ Std = Annotated[
     typer.Option(
         "--std",
         metavar="X[,X,X]",
-        help="What they are divided by after that; eps stays one of images in [0, 1].",
+        help="Standard deviation to divide by after that. eps still refers to images in [0, 1].",
         rich_help_panel=_INPUT,
     ),
 ]
 Activation = Annotated[
     str | None,
-    typer.Option("--activation", metavar="NAME", help="Of a foreign checkpoint: relu or silu. Default: measured."),
+    typer.Option(
+        "--activation", metavar="NAME", help="Activation of a third-party checkpoint: relu or silu. Default: measured."
+    ),
 ]

@@ -1,4 +1,4 @@
-"""Networks that are the user's own code, ``python:package.module:factory``: consent, import and digest.
+"""Models defined in the user's own code, ``python:package.module:factory``: permission, import and digest.
 
 A checkpoint of unknown origin names its network too, and to import a module is to run it. So a module is imported only
 if the user named it to this process, on the command line: ``allow_user_code`` passes that on, and nothing that reads a
@@ -36,7 +36,7 @@ class UserCode:
 
 
 def is_user_code(name: str) -> bool:
-    """Whether a model's name stands for the user's own code."""
+    """Whether a model's name refers to the user's own code."""
     return name.startswith(_PREFIX)
 
 

@@ -46,7 +46,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         request.signum = signum
         restore()
         # Not print: a handler may run in the middle of one.
-        os.write(2, b"\nstopping as soon as the work in hand is done; once more to stop at once\n")
+        os.write(2, b"\nStopping after the current batch. Press Ctrl-C again to stop now.\n")
 
     for number in previous:
         signal.signal(number, remember)

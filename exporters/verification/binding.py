@@ -104,7 +104,7 @@ def open_verifier_data(data: VerifierData, session: Session, class_names: tuple[
         class_names: what the claim calls the classes; None without a claim: then their number alone must fit.
 
     Raises:
-        CallersError: it has other classes: a figure on those refutes nothing.
+        CallerInputError: it has other classes: a figure on those refutes nothing.
     """
     dataset = as_caller_input(lambda: data.open(session.image_shape[1]))
     if len(dataset.class_names) != session.classes:
@@ -122,6 +122,18 @@ def open_verifier_data(data: VerifierData, session: Session, class_names: tuple[
             )
         )
     return dataset
+
+
+def require_images_of_model(record: Record, drawn: EvidenceDraw, session: Session) -> None:
+    """Settle the answer as undecided unless there are images, of the shape that the model takes."""
+    if len(drawn.labels) == 0:
+        record.settle("undecided", f"{drawn.name} has no test images", "Verify with data that has a test split.")
+    if drawn.images.shape[1:] != session.image_shape:
+        record.settle(
+            "undecided",
+            f"the model takes {_sides(session.image_shape)} images; {drawn.name} has {_sides(drawn.images.shape[1:])}",
+            "Verify with images of the model's size and number of channels.",
+        )
 
 
 def _sides(shape: tuple[int, ...]) -> str:

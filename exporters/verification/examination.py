@@ -21,7 +21,7 @@ from exporters.file_attacks.target import Target, open_file_target
 from exporters.file_attacks.time_limit import Deadline
 from exporters.model_file.preprocessing import Preprocessing
 from exporters.model_file.runtime import Provider, Session
-from exporters.verification.binding import bind_to_data, open_verifier_data
+from exporters.verification.binding import bind_to_data, open_verifier_data, require_images_of_model
 from exporters.verification.decision import is_refuted_by_other_images
 from exporters.verification.opening import OpenedModel, check_digests, open_file
 from exporters.verification.policies import Policies
@@ -236,8 +236,7 @@ def _try_new_images(record: Record, claim: Claim, target: Target, gradients: Gra
     dataset = open_verifier_data(data, target.session, claim.class_names)
     count = options.samples or max(claim.samples, _FEWEST_NEW_IMAGES)
     drawn = as_caller_input(lambda: draw_images(dataset, count))
-    if len(drawn.labels) == 0 or drawn.images.shape[1:] != target.session.image_shape:
-        record.settle("undecided", f"{drawn.name} has no test images that the model takes")
+    require_images_of_model(record, drawn, target.session)
     outcome = run_attempts(
         build_attempts(record.suite, target.session, gradients),
         target,

@@ -13,7 +13,7 @@ from exporters.file_attacks.attacks import resolve_suite
 from exporters.file_attacks.suite import REPLAY_SUITE, VERIFY_SUITE
 from exporters.file_attacks.target import open_file_target
 from exporters.model_file.runtime import Session
-from exporters.verification.binding import DATA, open_verifier_data
+from exporters.verification.binding import DATA, open_verifier_data, require_images_of_model
 from exporters.verification.opening import DIGESTS, NO_CLAIM, OpenedModel
 from exporters.verification.record import CallerInputError, Record, as_caller_input
 from exporters.verification.request import VerifierData
@@ -36,7 +36,7 @@ def examine_unclaimed(record: Record, opened: OpenedModel) -> None:
     """Steps 4 to 7 on images of the caller's dataset; :meth:`Record.verdict` holds what was found against the policies.
 
     Raises:
-        CallersError: too little is said for an answer, or what is said does not fit the file.
+        CallerInputError: too little is said for an answer, or what is said does not fit the file.
     """
     threat, data = _asked(record)
     record.threat, record.suite = threat, resolve_suite(record.options.suite, VERIFY_SUITE)
@@ -82,8 +82,7 @@ def _draw(record: Record, data: VerifierData, session: Session) -> EvidenceDraw:
     record.begin(DATA)
     dataset = open_verifier_data(data, session, None)
     drawn = as_caller_input(lambda: draw_images(dataset, record.options.samples or SAMPLES))
-    if len(drawn.labels) == 0 or drawn.images.shape[1:] != session.image_shape:
-        record.settle("undecided", f"{drawn.name} has no test images that the model takes")
+    require_images_of_model(record, drawn, session)
     record.samples, record.bound, record.has_claimed_data = len(drawn.labels), True, True
     record.measured_on = {
         "dataset": drawn.name,
