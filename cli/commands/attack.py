@@ -30,7 +30,7 @@ def attack(
             "--batch-size",
             min=1,
             metavar="N",
-            help="Images at a time. Default: 128; with AutoAttack on a CPU 32, or 64 for bf16 proposals.",
+            help="Images per batch. Default: 128; with AutoAttack on a CPU 32, or 64 for bf16 proposals.",
         ),
     ] = None,
     data: options.Data = None,
@@ -44,20 +44,21 @@ def attack(
     activation: options.Activation = None,
     seed: options.Seed = None,
     state: Annotated[
-        Path | None, typer.Option("--state", metavar="DIR", help="Keep what is done here, and go on from it.")
+        Path | None,
+        typer.Option("--state", metavar="DIR", help="Keep finished batches in DIR, and continue from them."),
     ] = None,
     proposals: Annotated[
         str,
         typer.Option(
             "--proposals",
             metavar="fp32|bf16",
-            help="Precision in which attacks look for images; the model itself decides in fp32 always.",
+            help="Precision of the attacks' search: fp32 or bf16. The model itself always decides in fp32.",
         ),
     ] = "fp32",
     reference: Annotated[
         bool,
         typer.Option(
-            "--reference", help="Run AutoAttack by its authors' own loops too, and count where the two disagree."
+            "--reference", help="Also run the authors' AutoAttack, and count the images on which the two disagree."
         ),
     ] = False,
     report_to: Annotated[

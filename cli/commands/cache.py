@@ -27,12 +27,16 @@ def cache(
     action: Annotated[str, typer.Argument(metavar="ACTION", help=f"One of: {', '.join(_ACTIONS)}.")] = "list",
     kind: Annotated[
         str | None,
-        typer.Option("--kind", metavar="KIND", help="labels (teachers' answers) or decoded (pictures). Default: both."),
+        typer.Option("--kind", metavar="KIND", help="labels (teachers' logits) or decoded (pictures). Default: both."),
     ] = None,
     older_than: Annotated[
         int | None,
         typer.Option(
-            "--older-than", min=0, metavar="DAYS", help="Remove what was not used for DAYS.", rich_help_panel=_PRUNING
+            "--older-than",
+            min=0,
+            metavar="DAYS",
+            help="Remove files that were not used for DAYS days.",
+            rich_help_panel=_PRUNING,
         ),
     ] = None,
     to_size: Annotated[
@@ -40,13 +44,14 @@ def cache(
         typer.Option(
             "--to-size",
             metavar="SIZE",
-            help="Remove the least recently used until SIZE is left, such as 8GB.",
+            help="Remove the least recently used files until SIZE is left, such as 8GB.",
             rich_help_panel=_PRUNING,
         ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Remove all.", rich_help_panel=_PRUNING)] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all files.", rich_help_panel=_PRUNING)] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be removed.", rich_help_panel=_PRUNING)
+        bool,
+        typer.Option("--dry-run", help="Show what would be removed, and remove nothing.", rich_help_panel=_PRUNING),
     ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

@@ -21,7 +21,7 @@ def compare(
         typer.Option(
             "--evaluate",
             metavar="WHICH",
-            help="Attack the checkpoints that are not yet measured so: best, or both (best and last).",
+            help="Attack the checkpoints that were not measured yet: best, or both (best and last).",
             rich_help_panel=_MEASURE,
         ),
     ] = None,
@@ -41,7 +41,7 @@ def compare(
             "--samples",
             min=1,
             metavar="N",
-            help="Test images. Default: as many as for the first run, else 1,000.",
+            help="Number of test images. Default: as many as for the first run, else 1,000.",
             rich_help_panel=_MEASURE,
         ),
     ] = None,
@@ -59,22 +59,25 @@ def compare(
         typer.Option(
             "--model",
             metavar="NAME",
-            help="Code that a run's network is made by and that you trust: python:package.module:factory; repeatable.",
+            help="Your own code that defines a run's network: python:package.module:factory. Repeatable.",
             rich_help_panel=_MEASURE,
         ),
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option("--against", metavar="RUN", help="The run that the others are compared with. Default: the first."),
+        typer.Option("--against", metavar="RUN", help="Run to compare the others with. Default: the first."),
     ] = None,
     layout: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="NAME", help="table, markdown, csv or json. Default: what --output ends in, or table."
+            "--format",
+            metavar="NAME",
+            help="Format: table, markdown, csv or json. Default: by the suffix of --output, else table.",
         ),
     ] = None,
     to: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there instead of printing it.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the comparison to FILE instead of printing it."),
     ] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,

@@ -41,7 +41,7 @@ _TWIN = _Part("natural", STUDENT, _COMMON | {"epochs": 7, "learning_rate": 0.05}
 
 
 def demo(
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where the demo's runs go.")] = Path("runs/demo"),
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Folder of the demo's runs.")] = Path("runs/demo"),
     device: options.Device = "auto",
     threads: options.Threads = None,
     as_json: options.Json = False,

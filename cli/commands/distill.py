@@ -20,23 +20,27 @@ if TYPE_CHECKING:
 @with_options(TrainingOptions)
 def distill(
     shared: TrainingOptions,
-    teacher: Annotated[Path, typer.Option("--teacher", metavar="FILE", help="The robust teacher's checkpoint.")],
+    teacher: Annotated[Path, typer.Option("--teacher", metavar="FILE", help="Checkpoint of the robust teacher.")],
     student: Annotated[
         str | None,
         typer.Option(
             "--student",
             metavar="NAME",
             callback=options.allow_code,
-            help="See `compress list models`. Default: mobilenetv2.",
+            help="Student model; `compress list models` shows them. Default: mobilenetv2.",
         ),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", metavar="NAME[,...]", help="One or several; `compress list methods`. Default: rslad."),
+        typer.Option(
+            "--method", metavar="NAME[,...]", help="One or more methods; see `compress list methods`. Default: rslad."
+        ),
     ] = None,
     seeds: Annotated[
         str | None,
-        typer.Option("--seeds", metavar="N[,...]", help="One run for each seed and method; --run DIR holds them all."),
+        typer.Option(
+            "--seeds", metavar="N[,...]", help="Train once for each seed and method; --run DIR holds all runs."
+        ),
     ] = None,
     teacher_model: options.TeacherModel = None,
     teacher_normalization: options.TeacherNormalization = None,

@@ -14,14 +14,20 @@ from cli.output.console import Output
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint of ours, or a foreign one.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, our own or a third-party one.")
+    ],
     to: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE|DIR", help="Default: model.onnx beside the checkpoint."),
+        typer.Option(
+            "--output", "-o", metavar="FILE|DIR", help="File or folder. Default: model.onnx beside the checkpoint."
+        ),
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option("--precision", metavar="P", help="fp32 (default), fp16 or int8; several, each a file of its own."),
+        typer.Option(
+            "--precision", metavar="P", help="Precision: fp32 (default), fp16 or int8. Repeatable; each is a file."
+        ),
     ] = None,
     opset: Annotated[
         int | None,
@@ -36,24 +42,24 @@ def export(
         typer.Option(
             "--fixed-batch",
             metavar="N",
-            help="Take just N images at once, as phones' compilers want. Default: any number.",
+            help="Fix the batch size to N, as phones' compilers need. Default: dynamic.",
         ),
     ] = None,
     evidence_file: Annotated[
-        Path | None, typer.Option("--evidence-file", metavar="FILE", help="Default: beside the model.")
+        Path | None, typer.Option("--evidence-file", metavar="FILE", help="Evidence file. Default: beside the model.")
     ] = None,
     evidence: Annotated[
         str,
         typer.Option(
             "--evidence",
             metavar="MODE",
-            help="images; digests: the verifier needs the dataset; none: no attack, no claim.",
+            help="Evidence: images; digests (the verifier needs the dataset); none (no attack, no claim).",
         ),
     ] = "images",
     evidence_samples: options.EvidenceSamples = 256,
     sign_key: Annotated[
         Path | None,
-        typer.Option("--sign-key", metavar="FILE", help="PEM, elliptic curve: signs model and evidence."),
+        typer.Option("--sign-key", metavar="FILE", help="Sign model and evidence with this elliptic-curve key (PEM)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     data: options.Data = None,

@@ -12,8 +12,8 @@ from cli.output.console import Output
 
 
 def manifest(
-    data: Annotated[str, typer.Argument(metavar="SPEC", help="The dataset, such as cifar10 or imagefolder:DIR.")],
-    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The manifest to write.")],
+    data: Annotated[str, typer.Argument(metavar="SPEC", help="Dataset, such as cifar10 or imagefolder:DIR.")],
+    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Write the manifest to FILE.")],
     data_dir: options.DataDir = None,
     download: options.Download = False,
     image_size: options.ImageSize = None,

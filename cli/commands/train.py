@@ -22,11 +22,11 @@ def train(
             "--model",
             metavar="NAME",
             callback=options.allow_code,
-            help="See `compress list models`. Default: resnet18.",
+            help="Model to train; `compress list models` shows them. Default: resnet18.",
         ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option("--method", metavar="NAME", help="See `compress list methods`. Default: sat.")
+        str | None, typer.Option("--method", metavar="NAME", help="Method; see `compress list methods`. Default: sat.")
     ] = None,
 ) -> int:
     """Train a model without a teacher: sat, trades, mart or natural."""
