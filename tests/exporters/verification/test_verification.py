@@ -517,7 +517,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(verification.time_limit, "monotonic", lambda: self.now)
+        monkeypatch.setattr("exporters.file_attacks.time_limit.monotonic", lambda: self.now)
 
     def runs_out_at(self, phase: str) -> Callable[[str, int, int], None]:
         def on_progress(name: str, done: int, total: int) -> None:
