@@ -218,11 +218,10 @@ class _Run:
         """Remember where the loss was largest, and whether it has just risen."""
         self.rises = self.rises + (self.value > self.value_before)
         better = self.value > self.best_value
-        if bool(better.any()):
-            wide = better.view(-1, 1, 1, 1)
-            self.best = torch.where(wide, self.x_adv, self.best)
-            self.best_gradient = torch.where(wide, self.gradient, self.best_gradient)
-            self.best_value = torch.where(better, self.value, self.best_value)
+        wide = better.view(-1, 1, 1, 1)
+        self.best = torch.where(wide, self.x_adv, self.best)
+        self.best_gradient = torch.where(wide, self.gradient, self.best_gradient)
+        self.best_value = torch.where(better, self.value, self.best_value)
 
     def adapt(self, interval: int) -> None:
         """Halve the steps that rise too seldom, or that found nothing better since the last look; go on at the best."""

@@ -67,6 +67,7 @@ class GradientAttack:
                 start=self.start,
                 start_scale=self.start_scale,
                 chunk=chunk_of(model),
+                early_exit=self.decide == "first",
             )
 
         return attack_correctly_classified(model, x, y, threat, search)

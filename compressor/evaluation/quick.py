@@ -94,7 +94,9 @@ def measure(
 
             step_size = threat.radius / 4
             chunk = chunk_of(attacked)
-            x_adv = ascend(objective, x, threat, generator, steps=steps, step_size=step_size, chunk=chunk)
+            x_adv = ascend(
+                objective, x, threat, generator, steps=steps, step_size=step_size, chunk=chunk, early_exit=False
+            )
             robust += int((in_chunks(model, x_adv, chunk_of(attacked)).argmax(1) == y).sum())
     clean_all, robust_all, entropy_all = process_group.sum([clean, robust, entropy])
     return QuickAccuracy(len(labels), int(clean_all), int(robust_all), entropy_all / len(labels))

@@ -17,7 +17,7 @@ def ascend(
     objective: Objective,
     x: Tensor,
     threat: Threat,
-    generator: Generator,
+    generator: Generator | None = None,
     *,
     steps: int,
     step_size: float,
@@ -25,6 +25,7 @@ def ascend(
     start_scale: float = 1.0,
     initial: Tensor | None = None,
     chunk: int | None = None,
+    early_exit: bool = True,
 ) -> Tensor:
     r"""Maximise an objective over a ball by projected steepest ascent.
 
@@ -35,7 +36,8 @@ def ascend(
             its gradient is NaN, that component does not move.
         x: natural images ``[B, C, H, W]`` in [0, 1]; not changed.
         threat: the norm and the radius of the ball.
-        generator: draws the start; on its own device, so that one seed gives one start everywhere.
+        generator: draws the start; on its own device, so that one seed gives one start everywhere. ``None`` draws from
+            torch's global generator.
         steps: how many gradients are taken.
         step_size: length of a step, in units of the pixel range.
         start: ``none`` begins at x; ``uniform`` in the ball times ``start_scale``, clipped to [0, 1]; ``gaussian`` at
@@ -44,6 +46,9 @@ def ascend(
         initial: where to begin instead, ``[B, C, H, W]`` in the ball; nothing is drawn then.
         chunk: on how many images at once a gradient is taken; ``None`` takes all. The objective's values are each
             image's own, so this changes speed and memory, and results by rounding alone.
+        early_exit: whether images whose goal is reached leave the batch, which asks the device after every step.
+            ``False`` keeps them in the batch, unmoved: pass it where the objective never returns ``+inf``, so that a
+            GPU is never waited for.
 
     Returns:
         Images ``[B, C, H, W]`` in the ball and in [0, 1], detached, contiguous.
@@ -51,26 +56,28 @@ def ascend(
     Source: Madry et al. 2018, eq. 3; released code of TRADES and RSLAD for the Gaussian start.
     """
     x = x.detach()
-    x_adv = _start(x, threat, generator, start, start_scale) if initial is None else initial.detach()
-    unfinished = torch.arange(len(x), device=x.device)
+    x_adv = draw_start(x, threat, generator, start, start_scale) if initial is None else initial.detach()
+    active = torch.arange(len(x), device=x.device)
     for step in range(steps):
-        if len(unfinished) == 0:
+        if len(active) == 0:
             break
-        whole = len(unfinished) == len(x)
-        candidate = x_adv if whole else x_adv[unfinished]
-        values, gradient = differentiate(objective, candidate, unfinished, chunk or len(unfinished))
-        moved = project(candidate + step_size * _direction(gradient, threat), x if whole else x[unfinished], threat)
+        whole = len(active) == len(x)
+        candidate = x_adv if whole else x_adv[active]
+        values, gradient = differentiate(objective, candidate, active, chunk or len(active))
+        moved = project(candidate + step_size * _direction(gradient, threat), x if whole else x[active], threat)
         # A Gaussian start may lie outside the ball: a goal reached there is not reached inside, so the image goes on.
         inside = step > 0 or initial is not None or start != "gaussian"
         reached = torch.isposinf(values) & inside
-        if bool(reached.any()):
+        if not early_exit:
+            x_adv = torch.where(reached.view(-1, 1, 1, 1), candidate, moved)
+        elif bool(reached.any()):
             x_adv = x_adv.clone() if whole else x_adv
-            x_adv[unfinished[~reached]] = moved[~reached]
-            unfinished = unfinished[~reached]
+            x_adv[active[~reached]] = moved[~reached]
+            active = active[~reached]
         elif whole:
             x_adv = moved
         else:
-            x_adv[unfinished] = moved
+            x_adv[active] = moved
     return project(x_adv, x, threat).contiguous()
 
 
@@ -122,19 +129,35 @@ def project(x_adv: Tensor, x: Tensor, threat: Threat) -> Tensor:
     return torch.where(outside, shrunk, x_adv).clamp(0.0, 1.0)
 
 
-def _start(x: Tensor, threat: Threat, generator: Generator, start: Start, scale: float) -> Tensor:
-    """Where the ascent begins; the generator's own device draws, so that one seed gives one start everywhere."""
+def draw_start(x: Tensor, threat: Threat, generator: Generator | None, start: Start, scale: float) -> Tensor:
+    """Draw where an ascent begins; the generator's own device draws, so that one seed gives one start everywhere.
+
+    Args:
+        x: natural images ``[B, C, H, W]`` in [0, 1]; not changed.
+        threat: the norm and the radius of the ball.
+        generator: draws; ``None`` stands for torch's global generator.
+        start: see ``ascend``.
+        scale: ``start_scale`` of ``ascend``.
+
+    Returns:
+        A new tensor ``[B, C, H, W]``.
+    """
     if start == "none":
         return x.clone()
+    device = x.device if generator is None else generator.device
+
+    def normal() -> Tensor:
+        return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
+
     if start == "gaussian":
-        noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
-        return x + scale * noise.to(x.device)
+        return x + scale * normal()
     if threat.norm == "Linf":
-        noise = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
-        return (x + scale * threat.radius * (2 * noise.to(x.device) - 1)).clamp(0.0, 1.0)
+        return (x + scale * threat.radius * (2 * uniform(*x.shape) - 1)).clamp(0.0, 1.0)
     # Uniform in an L2 ball of d dimensions: a Gaussian direction, and a radius that is the d-th root of a uniform.
-    noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
-    radius = torch.rand(len(x), generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+    noise, radius = normal(), uniform(len(x))
     radius = radius.pow(1.0 / x[0].numel()).view(-1, 1, 1, 1) if len(x) else radius.view(-1, 1, 1, 1)
     return (x + scale * threat.radius * radius * noise / _l2(noise).clamp_min(1e-12)).clamp(0.0, 1.0)
 

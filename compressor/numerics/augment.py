@@ -53,8 +53,9 @@ def to_float_tensor(images: Tensor) -> Tensor:
     Args:
         images: uint8, any shape.
     """
-    # Divided by a tensor of the same device: by a Python number, CUDA multiplies by the rounded 1/255 instead.
-    return images.to(torch.float32) / torch.tensor(255.0, device=images.device)
+    # Divided by a tensor of the same device: by a Python number, CUDA multiplies by the rounded 1/255 instead. It is
+    # filled there, since a number that travels keeps the CPU waiting.
+    return images.to(torch.float32) / torch.full((), 255.0, device=images.device)
 
 
 def apply_variants(images: Tensor, variants: Tensor) -> Tensor:

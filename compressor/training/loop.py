@@ -15,16 +15,17 @@ from compressor.core.contracts import Method, Progress
 from compressor.core.errors import DivergedError
 from compressor.core.reporting import Reporter
 from compressor.evaluation.quick import QuickAccuracy
-from compressor.frozen import FrozenTwin, chunk_of
+from compressor.frozen import FrozenTwin
 from compressor.models.classifier import Classifier
 from compressor.models.modes import module_mode
-from compressor.numerics.ascent import ascend, project
+from compressor.numerics.ascent import draw_start, project
 from compressor.numerics.randomness import drawing_from, make_generator
 from compressor.runs.recipe import Recipe
 from compressor.system.interruption import StopRequest
 from compressor.system.process_group import ProcessGroup
 from compressor.training.batches import BatchLoader, Share
 from compressor.training.eta import EpochClock
+from compressor.training.recording import Inner
 from compressor.training.step.averaging import Average
 from compressor.training.step.outer_precision import FloatLogits, outer_autocast
 from compressor.training.step.perturbations import Perturbations
@@ -62,6 +63,7 @@ class Trainer:
         forward: the same model as the outer step calls it: wrapped for several processes, or compiled.
         unsynchronised: a context in which ``forward``'s gradients stay in this process, for all passes but the last.
         twin: the student's frozen twin, or None where the student itself is attacked.
+        inner: attacks a batch, on the twin or on the student.
         teacher: asked by methods; None where there is none.
         optimizer: of the student's parameters.
         scaler: of the loss, for fp16; does nothing in other precisions.
@@ -81,6 +83,7 @@ class Trainer:
     forward: nn.Module
     unsynchronised: Callable[[], AbstractContextManager[Any]]
     twin: FrozenTwin | None
+    inner: Inner
     teacher: FrozenTeacher | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -119,7 +122,7 @@ class Trainer:
             pace.start_epoch(state.images)
             losses = StepLosses()
             for share in self.batch_loader.shares(state.epoch, state.step):
-                progress = Progress(state.epoch, self.recipe.epochs, share.step, self.batch_loader.steps)
+                progress = Progress(state.epoch, self.recipe.epochs, share.step, self.batch_loader.plan.steps)
                 with self.watch.part("attack"):
                     if share.is_first and self.twin is not None:
                         self.twin.refresh()
@@ -169,39 +172,27 @@ class Trainer:
 
     def _attack(self, share: Share, progress: Progress) -> Tensor:
         """The inner maximisation, on the twin, or on the student in the mode that the method wants."""
-        recipe, threat, batch = self.recipe, self.recipe.threat, share.batch
-        model = self.student if self.twin is None else self.twin
-        generator = make_generator(
-            recipe.seed, "attack", progress.epoch, progress.step, share.number, device=batch.x.device
-        )
+        batch = share.batch
+        if self.method.attack_mode == "none":
+            return batch.x
+        start = self._start(share, progress)
         is_training = self.method.attack_mode == "train"
         with module_mode(self.student, training=is_training), self._drawing("attack", share, progress):
-            objective = self.method.inner(model, self.teacher, batch)
-            if objective is None:
-                return batch.x
-            x_adv = ascend(
-                objective,
-                batch.x,
-                threat,
-                generator,
-                steps=recipe.attack_steps,
-                step_size=recipe.attack_step_size * threat.radius,
-                start=recipe.attack_start,
-                start_scale=recipe.attack_start_scale,
-                initial=self._warm_start(share, progress),
-                chunk=chunk_of(model),
-            )
+            x_adv = self.inner(batch, start)
         if self.perturbations is not None:
             self.perturbations.keep(
                 *(self.process_group.gather(t) for t in (share.index, share.variants, x_adv - batch.x))
             )
         return x_adv
 
-    def _warm_start(self, share: Share, progress: Progress) -> Tensor | None:
-        if self.perturbations is None or progress.epoch == 0:
-            return None
-        x = share.batch.x
-        return project(x + self.perturbations.recall(share.index, share.variants).to(x.device), x, self.recipe.threat)
+    def _start(self, share: Share, progress: Progress) -> Tensor:
+        """Where the attack begins: at the image's last perturbation, or where the recipe's noise puts it."""
+        recipe, x = self.recipe, share.batch.x
+        if self.perturbations is not None and progress.epoch > 0:
+            kept = self.perturbations.recall(share.index, share.variants).to(x.device)
+            return project(x + kept, x, recipe.threat)
+        generator = make_generator(recipe.seed, "attack", progress.epoch, progress.step, share.number, device=x.device)
+        return draw_start(x, recipe.threat, generator, recipe.attack_start, recipe.attack_start_scale)
 
     def _outer(self, share: Share, x_adv: Tensor, progress: Progress, losses: StepLosses) -> None:
         """The method's forwards and their gradients, added to those of the step's other passes."""
@@ -247,14 +238,14 @@ class Trainer:
         self.average.after_step(progress)
 
     def _account(self, state: State, means: dict[str, float], progress: Progress) -> None:
-        images = self.batch_loader.images_in(progress.step)
+        images = self.batch_loader.plan.images_in(progress.step)
         for name, value in means.items():
             state.sums[name] = state.sums.get(name, 0.0) + value * images
         state.images += images
         state.step = progress.step + 1
 
     def _tell(self, reporter: Reporter, state: State, progress: Progress) -> None:
-        epoch = self.batch_loader.images_per_epoch
+        epoch = self.batch_loader.plan.images_per_epoch
         losses = ", ".join(f"{name} {total / state.images:.4f}" for name, total in state.sums.items())
         split = f"; {self.watch.split()}" if self.shows_split else ""
         reporter.advance(

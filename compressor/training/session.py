@@ -30,10 +30,10 @@ from compressor.system import launch
 from compressor.system.files import write_json
 from compressor.system.interruption import StopRequest
 from compressor.system.memory import keep_freed_memory
-from compressor.training.batches import count_shares
 from compressor.training.loop import State, Trainer
 from compressor.training.mixture import check_mixture, describe_mixture
 from compressor.training.parallel import Parallel
+from compressor.training.plan import count_shares
 from compressor.training.profile import profile
 from compressor.training.setup import Settings, assemble
 from compressor.training.teaching.teacher import teacher_warnings

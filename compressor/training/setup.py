@@ -21,8 +21,10 @@ from compressor.runs.choices import Choices, make_choices, read_choices, write_c
 from compressor.runs.recipe import Recipe
 from compressor.runs.run_folder import RunFolder
 from compressor.training.batches import BatchLoader
+from compressor.training.inner import InnerMaximisation
 from compressor.training.loop import Trainer
 from compressor.training.parallel import Parallel
+from compressor.training.recording import Inner, RecordedInner
 from compressor.training.step.averaging import make_average
 from compressor.training.step.optimizer import make_optimizer
 from compressor.training.step.perturbations import Perturbations
@@ -100,6 +102,7 @@ def assemble(
     forward, unsynchronised = parallel.wrap(student, recipe)
     watch = Stopwatch(device, wait=settings.waits_for_gpu)
     batch_loader = BatchLoader(recipe, training, device, process_group, soft_labels, watch, settings.extra)
+    twin = None if choices.twin is None else FrozenTwin(student, sample, choices.twin)
     trainer = Trainer(
         recipe=recipe,
         method=method,
@@ -107,7 +110,8 @@ def assemble(
         average=make_average(student, recipe, batch_loader.images, process_group),
         forward=forward,
         unsynchronised=unsynchronised,
-        twin=None if choices.twin is None else FrozenTwin(student, sample, choices.twin),
+        twin=twin,
+        inner=_inner(InnerMaximisation(recipe, method, student if twin is None else twin, frozen), twin, device),
         teacher=frozen,
         optimizer=make_optimizer(student, recipe),
         scaler=torch.amp.GradScaler(device.type, enabled=recipe.outer_precision == "fp16"),
@@ -139,6 +143,11 @@ def _tell(choices: Choices, recipe: Recipe, reporter: Reporter) -> None:
     parts = [f"{name} in {precision}" for name, precision in chosen.items() if precision]
     if parts:
         reporter.note(f"{', '.join(parts)}; outer step in {recipe.outer_precision}")
+
+
+def _inner(inner: InnerMaximisation, twin: FrozenTwin | None, device: torch.device) -> Inner:
+    """Recorded on a GPU where a twin is attacked: the student itself may draw, and change its statistics."""
+    return RecordedInner(inner) if device.type == "cuda" and twin is not None and twin.folded else inner
 
 
 def _perturbations(recipe: Recipe, training: Split) -> Perturbations | None:

@@ -346,6 +346,7 @@ def _parity_images(loaded: LoadedCheckpoint, dataset: Dataset, threat: Threat) -
             make_generator("parity"),
             steps=_PARITY_STEPS,
             step_size=threat.radius / 4,
+            early_exit=False,
         )
     return torch.cat([x, x_adv])
 

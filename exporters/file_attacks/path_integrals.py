@@ -163,6 +163,7 @@ def _one_step(start: Tensor, gradient: Tensor, threat: Threat, generator: Genera
         steps=1,
         step_size=threat.radius,
         start="none",
+        early_exit=False,
     )
 
 

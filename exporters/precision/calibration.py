@@ -90,4 +90,5 @@ def _attack(
         generator,
         steps=_STEPS,
         step_size=threat.radius / 4,
+        early_exit=False,
     )

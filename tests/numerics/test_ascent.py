@@ -316,3 +316,36 @@ def test_a_given_beginning_is_where_it_begins(threat: Threat, start: Start) -> N
         )
         assert torch.equal(initial, before)
         assert again.data_ptr() != initial.data_ptr()
+
+
+@pytest.mark.parametrize("threat", [LINF, L2], ids=str)
+@pytest.mark.parametrize("start", STARTS)
+def test_images_that_stay_in_the_batch_end_where_those_that_leave_it_do(start: Start, threat: Threat) -> None:
+    x = images(8, low=0.3, high=0.7)
+    seen: list[int] = []
+
+    def run(*, early_exit: bool) -> torch.Tensor:
+        seen.clear()
+
+        def objective(x_adv: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+            seen.append(len(index))
+            return torch.where(index < len(seen) - 1, torch.inf, linear(weights())(x_adv, index))
+
+        return ascend(
+            objective, x, threat, make_generator(0), steps=6, step_size=threat.radius / 5, start=start,
+            start_scale=1e-3, early_exit=early_exit,
+        )  # fmt: skip
+
+    left = run(early_exit=True)
+    assert seen[-1] < 8
+    assert torch.equal(run(early_exit=False), left)
+    assert seen == [8] * 6
+
+
+def test_without_a_generator_torchs_own_draws() -> None:
+    x = images()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        first = ascend(linear(weights()), x, LINF, steps=1, step_size=1e-3)
+        torch.manual_seed(5)
+        assert torch.equal(ascend(linear(weights()), x, LINF, steps=1, step_size=1e-3), first)

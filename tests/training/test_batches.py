@@ -16,6 +16,7 @@ from compressor.runs.recipe import Recipe
 from compressor.system.process_group import ProcessGroup
 from compressor.training.batches import BatchLoader, Share
 from compressor.training.mixture import NO_LABEL, check_mixture
+from compressor.training.plan import Plan
 from compressor.training.teaching.label_cache import LabelView, open_label_cache
 from compressor.training.teaching.label_file import LabelKey
 from compressor.training.teaching.soft_labels import NOT_CACHED, SoftLabels
@@ -49,9 +50,9 @@ def test_an_epoch_shows_every_image_once_in_the_order_of_its_permutation() -> No
     batch_loader = make()
     shares = list(batch_loader.shares(2, 0))
     assert torch.equal(torch.cat([share.index for share in shares]), torch.from_numpy(permutation(3, 2, N)))
-    assert [share.step for share in shares] == list(range(batch_loader.steps)) == [0, 1, 2, 3, 4]
+    assert [share.step for share in shares] == list(range(batch_loader.plan.steps)) == [0, 1, 2, 3, 4]
     assert all(share.is_first and share.is_last for share in shares)
-    assert batch_loader.images_per_epoch == N
+    assert batch_loader.plan.images_per_epoch == N
 
 
 def test_a_share_holds_its_images_augmented_by_their_variants() -> None:
@@ -92,10 +93,10 @@ def test_processes_and_passes_part_the_same_batches(size: int, accumulation: int
 
 
 def test_a_last_batch_that_batchnorm_cannot_use_is_left_out() -> None:
-    assert make(batch=36).steps == 1  # one image would be left
-    assert make(batch=35).steps == 2
-    assert make(batch=32, size=4).steps == 1  # five among four: one each
-    assert make(batch=32, size=2).steps == 2
+    assert make(batch=36).plan.steps == 1  # one image would be left
+    assert make(batch=35).plan.steps == 2
+    assert make(batch=32, size=4).plan.steps == 1  # five among four: one each
+    assert make(batch=32, size=2).plan.steps == 2
 
 
 @pytest.mark.parametrize(("batch", "size", "accumulation"), [(9, 2, 1), (8, 3, 1), (4, 2, 2)])
@@ -112,7 +113,7 @@ def test_without_augmentation_images_are_as_they_are() -> None:
 
 def test_errors_in_the_second_thread_reach_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     batch_loader = make()
-    monkeypatch.setattr(BatchLoader, "_variants", lambda *_: 1 / 0)
+    monkeypatch.setattr(Plan, "visit", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         next(batch_loader.shares(0, 0))
 
@@ -156,10 +157,10 @@ def drawn(share: Share) -> list[int]:
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 0.7, 0.9])
 def test_every_share_has_the_same_mixture(batch: int, size: int, accumulation: int, fraction: float) -> None:
     feeders = [mixed(batch=batch, size=size, rank=r, accumulation=accumulation, fraction=fraction) for r in range(size)]
-    assert feeders[0].steps == make(batch, accumulation, 0, size).steps, "an epoch keeps its steps"
+    assert feeders[0].plan.steps == make(batch, accumulation, 0, size).plan.steps, "an epoch keeps its steps"
     for share in (share for batch_loader in feeders for share in batch_loader.shares(0, 0)):
         in_all = len(share.index)
-        assert in_all == feeders[0].images_in(share.step) // (size * accumulation)
+        assert in_all == feeders[0].plan.images_in(share.step) // (size * accumulation)
         assert len(drawn(share)) == min(round(fraction * in_all), in_all - 1)
         assert share.index.tolist() == real(share) + [NOT_CACHED] * len(drawn(share))
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from compressor.numerics.sampling import Indices
+from compressor.training.pictures import ready_to_travel
 from compressor.training.teaching.label_cache import LabelCache, LabelView, round_labels
 from compressor.training.teaching.label_file import Logits, Mask
 from compressor.training.teaching.teacher import FrozenTeacher
@@ -25,6 +26,16 @@ class CachedLabels:
     known: Mask
 
 
+@dataclass(frozen=True)
+class _OnTheWay:
+    """Answers that travel from the device to the host, to be kept when they have arrived."""
+
+    index: Indices
+    variants: Indices
+    answers: Tensor
+    arrived: torch.cuda.Event
+
+
 class SoftLabels:
     """Asks the teacher about natural images, and no image twice.
 
@@ -36,6 +47,7 @@ class SoftLabels:
 
     def __init__(self, teacher: FrozenTeacher, cache: LabelCache | None = None, view: LabelView | None = None) -> None:
         self._teacher, self._cache, self._view = teacher, cache, view
+        self._on_the_way: _OnTheWay | None = None
         self.asked = self.answered = 0
 
     def look_up(self, index: Indices, variants: Indices) -> CachedLabels | None:
@@ -59,24 +71,47 @@ class SoftLabels:
         if found is None:
             return round_labels(self._teacher.soft_labels(x))
         self.answered += int(found.known.sum())
-        logits = torch.from_numpy(found.logits).to(x.device, torch.float32)
+        logits = ready_to_travel(found.logits, x.device).to(x.device, torch.float32, non_blocking=True)
         missing = np.flatnonzero(~found.known)
         if len(missing):
-            rows = torch.from_numpy(missing).to(x.device)
+            rows = ready_to_travel(missing, x.device).to(x.device, non_blocking=True)
             new = round_labels(self._teacher.soft_labels(x[rows]))
             logits[rows] = new
-            if self._cache is not None:
-                keep = index[missing] != NOT_CACHED
-                kept = missing[keep]
-                self._cache.write(index[kept], variants[kept], new.cpu().numpy()[keep].astype(np.float16))
+            self._keep(index[missing], variants[missing], new)
         return logits
+
+    def _keep(self, index: Indices, variants: Indices, new: Tensor) -> None:
+        """Write new answers to the cache, those of a GPU when the next ones come: by then they have arrived."""
+        self._write_arrived()
+        if self._cache is None:
+            return
+        if new.device.type != "cuda":
+            self._write(index, variants, new)
+            return
+        answers = torch.empty(new.shape, dtype=new.dtype, pin_memory=True).copy_(new, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        self._on_the_way = _OnTheWay(index, variants, answers, arrived)
+
+    def _write_arrived(self) -> None:
+        if (waiting := self._on_the_way) is not None:
+            self._on_the_way = None
+            waiting.arrived.synchronize()
+            self._write(waiting.index, waiting.variants, waiting.answers)
+
+    def _write(self, index: Indices, variants: Indices, answers: Tensor) -> None:
+        if self._cache is not None:
+            kept = index != NOT_CACHED
+            self._cache.write(index[kept], variants[kept], answers.cpu().numpy()[kept].astype(np.float16))
 
     def end_epoch(self, index: Indices, variants: Indices) -> None:
         """Count from now on on all answers of an epoch, whichever process has asked for them."""
+        self._write_arrived()
         if self._view is not None:
             self._view.add(index, variants)
 
     def state(self) -> Tensor | None:
         """Which answers the run counts on, as bytes for its saved state; ``None`` without a cache."""
+        self._write_arrived()
         packed = None if self._view is None else self._view.pack()
         return None if packed is None else torch.frombuffer(bytearray(packed), dtype=torch.uint8)

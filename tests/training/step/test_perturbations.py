@@ -30,7 +30,6 @@ from compressor.numerics.randomness import make_generator
 from compressor.runs.recipe import Recipe, resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
-from compressor.training import loop
 from compressor.training.batches import Share
 from compressor.training.loop import Trainer
 from compressor.training.session import TrainingRequest, TrainingResult, train
@@ -252,28 +251,28 @@ class Seen:
 
     epoch: int
     share: Share
-    initial: Tensor | None
+    start: Tensor
     x_adv: Tensor
 
 
 @pytest.fixture
 def attacks() -> Iterator[list[Seen]]:
-    """Every attack of the runs inside the test, recorded at the border between the loop and the ascent."""
+    """Every attack of the runs inside the test, recorded with the place that it began at."""
     seen: list[Seen] = []
-    initials: list[Tensor | None] = []
-    attack = Trainer._attack
+    starts: list[Tensor] = []
+    attack, start = Trainer._attack, Trainer._start
 
-    def recorded_ascend(*args: object, initial: Tensor | None = None, **options: object) -> Tensor:
-        initials.append(None if initial is None else initial.clone())
-        return ascend(*args, initial=initial, **options)  # type: ignore[arg-type]
+    def recorded_start(self: Trainer, share: Share, progress: Progress) -> Tensor:
+        starts.append(start(self, share, progress).clone())
+        return starts[-1].clone()
 
     def recorded_attack(self: Trainer, share: Share, progress: Progress) -> Tensor:
         x_adv = attack(self, share, progress)
-        seen.append(Seen(progress.epoch, share, initials.pop(), x_adv.clone()))
+        seen.append(Seen(progress.epoch, share, starts.pop(), x_adv.clone()))
         return x_adv
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "ascend", recorded_ascend)
+        patch.setattr(Trainer, "_start", recorded_start)
         patch.setattr(Trainer, "_attack", recorded_attack)
         yield seen
 
@@ -285,15 +284,14 @@ def test_each_attack_begins_where_that_images_last_one_ended(
     run_training(recipe("sat", augmentation=augmentation, accumulation=2), tmp_path / "run")
     frames: dict[int, Tensor] = {}
     for seen in attacks:
-        assert (seen.initial is None) == (seen.epoch == 0)
         rows = zip(seen.share.index.tolist(), seen.share.variants.tolist(), strict=True)
         for i, (image, variant) in enumerate(rows):
             x, frame = seen.share.batch.x[i], frames.setdefault(image, torch.zeros(3, SIDE, SIDE))
-            if seen.initial is not None:
+            if seen.epoch > 0:
                 expected = (x + view(frame, variant)).clamp(0, 1)
-                assert (seen.initial[i] - expected).abs().max() <= HALF_A_LEVEL + ROUNDING
+                assert (seen.start[i] - expected).abs().max() <= HALF_A_LEVEL + ROUNDING
                 # Exactly: rounding to levels may lead out of the ball and out of [0, 1], by half a level.
-                assert torch.equal(seen.initial[i], seen.initial[i].clamp(x - EPS, x + EPS).clamp(0, 1))
+                assert torch.equal(seen.start[i], seen.start[i].clamp(x - EPS, x + EPS).clamp(0, 1))
             delta = seen.x_adv[i] - x
             upright = TF.hflip(delta) if variant % 2 else delta
             dy, dx = divmod(variant // 2, 2 * crop_padding(SIZE) + 1)
