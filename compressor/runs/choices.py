@@ -15,7 +15,8 @@ from compressor.frozen import FrozenPrecision, choose_precision
 from compressor.runs.recipe import Recipe
 from compressor.system.files import write_json
 
-# A forward pass of a large teacher is slow, and tells its precisions apart on few images.
+# On a CPU a forward pass of a large teacher is slow, and tells its precisions apart on few images. A GPU is filled by
+# whole batches only.
 _TEACHER_SAMPLE = 8
 
 
@@ -54,7 +55,7 @@ def make_choices(
             return recipe.precision
         return choose_precision(model, images, with_gradient=with_gradient)
 
-    few = sample[:_TEACHER_SAMPLE]
+    few = sample[:_TEACHER_SAMPLE] if sample.device.type == "cpu" else sample
 
     return Choices(
         twin=choose(student, sample, with_gradient=True) if uses_twin(recipe, method) else None,

@@ -6,8 +6,8 @@ Laps over the training images follow one another, each in an order of its own, a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from compressor.training.mixture import count_extra
 from compressor.training.teaching.variants import recipe_variants
 
 
-class Visit(NamedTuple):
+@dataclass(frozen=True)
+class Visit:
     """The images of one share.
 
     Attributes:

@@ -20,10 +20,12 @@ from compressor.numerics.augment import to_float_tensor, variant_count
 from compressor.runs.choices import Choices, make_choices, read_choices, write_choices
 from compressor.runs.recipe import Recipe
 from compressor.runs.run_folder import RunFolder
+from compressor.system.process_group import ProcessGroup
 from compressor.training.batches import BatchLoader
 from compressor.training.inner import InnerMaximisation
 from compressor.training.loop import Trainer
 from compressor.training.parallel import Parallel
+from compressor.training.plan import count_shares
 from compressor.training.recording import Inner, RecordedInner
 from compressor.training.step.averaging import make_average
 from compressor.training.step.optimizer import make_optimizer
@@ -87,7 +89,7 @@ def assemble(
     method = recipe.build_method()
     student = parallel.place(build_classifier(spec, seed=recipe.seed), recipe)
     original = None if teacher is None else teacher.classifier.to(device).to(memory_format=torch.channels_last)
-    sample = to_float_tensor(torch.from_numpy(training.images[:_SAMPLE]).to(device))
+    sample = to_float_tensor(torch.from_numpy(training.images[: _at_once(recipe, device, process_group)]).to(device))
     with process_group.main_first():
         choices = _choose(settings, method, student, original, sample, writes=process_group.is_main)
     _tell(choices, recipe, reporter)
@@ -136,6 +138,11 @@ def _choose(
         if writes:
             write_choices(settings.run.choices, choices)
     return choices
+
+
+def _at_once(recipe: Recipe, device: torch.device, process_group: ProcessGroup) -> int:
+    """How many images the twin computes at once: few on a CPU, a whole share on a GPU."""
+    return _SAMPLE if device.type == "cpu" else recipe.batch_size // count_shares(recipe, process_group.size)
 
 
 def _tell(choices: Choices, recipe: Recipe, reporter: Reporter) -> None:

@@ -25,10 +25,14 @@ def model(*last: nn.Module) -> nn.Module:
 def clock(monkeypatch: pytest.MonkeyPatch, single: Iterator[float], half: Iterator[float]) -> list[tuple[str, bool]]:
     asked: list[tuple[str, bool]] = []
 
-    def seconds(twin: FrozenTwin, sample: Tensor, with_gradient: bool) -> float:
-        asked.append((twin.precision, with_gradient))
-        return next(single if twin.precision == "fp32" else half)
+    def computation(twin: FrozenTwin, sample: Tensor, *, with_gradient: bool) -> tuple[str, bool]:
+        return twin.precision, with_gradient
 
+    def seconds(compute: tuple[str, bool], device: torch.device) -> float:
+        asked.append(compute)
+        return next(single if compute[0] == "fp32" else half)
+
+    monkeypatch.setattr(precision, "_computation", computation)
     monkeypatch.setattr(precision, "_seconds", seconds)
     return asked
 

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from compressor.core.contracts import Batch
 from compressor.core.types import ModelSpec
 from compressor.frozen import FrozenTwin
+from compressor.frozen.graphs import Recording
 from compressor.models.classifier import build_classifier
 from compressor.numerics.ascent import draw_start
 from compressor.numerics.randomness import make_generator
 from compressor.runs.recipe import Recipe
 from compressor.training.inner import InnerMaximisation
-from compressor.training.recording import RecordedInner, Recording
+from compressor.training.recording import RecordedInner
 
 SIDE, CLASSES = 16, 10
 

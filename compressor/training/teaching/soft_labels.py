@@ -89,7 +89,7 @@ class SoftLabels:
             self._write(index, variants, new)
             return
         answers = torch.empty(new.shape, dtype=new.dtype, pin_memory=True).copy_(new, non_blocking=True)
-        arrived = torch.cuda.Event()
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
         arrived.record()
         self._on_the_way = _OnTheWay(index, variants, answers, arrived)
 
