@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from compressor.core.types import Threat
-from compressor.frozen import Surrogate, chunk_of, confirm_misclassified
+from compressor.frozen import chunk_of, confirm_misclassified, finisher_of
 from compressor.numerics.ascent import project
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -46,7 +46,7 @@ def run_apgd(
     x_adv, broken = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
     run = _Run.begin(x, y, start, threat)
     checks = _Checks(steps)
-    finisher = model.finisher if isinstance(model, Surrogate) else None
+    finisher = finisher_of(model)
     # The last steps are small, and what they gain is lost in the rounding of a coarse proposer.
     finish_at = steps - int(_FINISH * steps) if finisher else 0
     for step in range(steps + 1):

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from compressor.core.contracts import Attack, AttackResult
 from compressor.core.types import Threat
-from compressor.frozen import Surrogate, chunk_of, in_chunks
+from compressor.frozen import chunk_of, decider_of, in_chunks
 from compressor.models.modes import module_mode
 from compressor.numerics.ascent import project
 from compressor.numerics.losses import is_wrong
@@ -82,8 +82,7 @@ def misclassifies(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """
     if len(x) == 0:
         return torch.zeros(0, dtype=torch.bool, device=x.device)
-    decider = model.decider if isinstance(model, Surrogate) else model
-    return is_wrong(in_chunks(decider, x, chunk_of(model)), y)
+    return is_wrong(in_chunks(decider_of(model), x, chunk_of(model)), y)
 
 
 @contextmanager

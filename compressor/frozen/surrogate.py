@@ -116,6 +116,16 @@ def confirm_misclassified(model: nn.Module, x: Tensor, y: Tensor, logits: Tensor
     )
 
 
+def decider_of(model: nn.Module) -> nn.Module:
+    """The module that decides for a model under attack: the one that a surrogate stands for, else the model itself."""
+    return model.decider if isinstance(model, Surrogate) else model
+
+
+def finisher_of(model: nn.Module) -> Surrogate | None:
+    """The more exact surrogate for an attack's last steps, where a model under attack has one."""
+    return model.finisher if isinstance(model, Surrogate) else None
+
+
 @torch.no_grad()
 def uncertainty_between(proposer: nn.Module, model: nn.Module, sample: Tensor) -> float:
     """The largest margin at which the model may err where the proposer does not, as a part of the range of logits.
