@@ -95,7 +95,7 @@ def open_checkpoint(
     """A checkpoint with nothing left open, and the dataset that goes with it."""
     loaded = read_teacher(TeacherRequest(path, model, normalization, activation), image_size=image_size)
     dataset = inputs.open(lambda: default_data(loaded), loaded.spec.image_size, output)
-    return settle_open_questions(loaded, dataset, reporter=output), dataset
+    return settle_open_questions(loaded, dataset, reporter=output, device=inputs.device()), dataset
 
 
 def decoding_shown(output: Output, stop: StopRequest) -> AbstractContextManager[None]:

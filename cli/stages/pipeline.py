@@ -151,7 +151,7 @@ def settle_teacher(opened: Opened, plans: Sequence[Plan], output: Output) -> Loa
         return None
     known = (_settled_before(opened.teacher, plan) for plan in asking)
     loaded = next((found for found in known if found is not None), opened.teacher)
-    return settle_open_questions(loaded, opened.dataset, reporter=output)
+    return settle_open_questions(loaded, opened.dataset, reporter=output, device=opened.device)
 
 
 def carry_out(

@@ -14,7 +14,9 @@ from compressor.checkpoint.normalizations import normalization_name
 from compressor.core.errors import AmbiguousCheckpointError
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import Classifier
+from compressor.numerics.augment import to_float_tensor
 from compressor.numerics.statistics import binomial_tail
+from compressor.system.devices import full_float32
 
 # The best candidate must lead by this much, and by more than chance would give with probability 1 %.
 _LEAD = 0.03
@@ -51,7 +53,15 @@ class ProbeResult:
     measurements: tuple[CandidateAccuracy, ...]
 
 
-def probe(loaded: LoadedCheckpoint, images: Tensor, labels: Tensor, *, batch_size: int = 128) -> ProbeResult:
+@full_float32()
+def probe(
+    loaded: LoadedCheckpoint,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    batch_size: int = 128,
+    device: torch.device | None = None,
+) -> ProbeResult:
     """Choose among a checkpoint's candidates by their clean accuracy on the same images.
 
     The best must lead the next by 3 points, and significantly so by McNemar's exact test on the images where the two
@@ -59,10 +69,11 @@ def probe(loaded: LoadedCheckpoint, images: Tensor, labels: Tensor, *, batch_siz
     without open questions has one candidate, for which only the latter is asked.
 
     Args:
-        loaded: a checkpoint; it is not changed. Its classifier's device is used.
+        loaded: a checkpoint; its classifier is lent to the device, and is afterwards where and as it was.
         images: ``[N, 3, H, W]``, uint8 or float32 in [0, 1]; a few hundred.
         labels: int64 ``[N]``.
         batch_size: images at a time.
+        device: where to compute; where the classifier is, unless given. It is waited for once a candidate.
 
     Raises:
         AmbiguousCheckpointError: two candidates are too close, or the best is near chance.
@@ -70,11 +81,11 @@ def probe(loaded: LoadedCheckpoint, images: Tensor, labels: Tensor, *, batch_siz
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"{len(images)} images and {len(labels)} labels cannot be probed")
     candidates = loaded.open_questions or (loaded.spec,)
-    device = next(loaded.classifier.parameters()).device
+    labels = labels.cpu()
     scored = []
     for classifier in _classifiers(loaded, candidates):
         logits = _logits(classifier, images, device, batch_size)
-        right = logits.argmax(1) == labels.to(logits.device)
+        right = logits.argmax(1) == labels
         scored.append((CandidateAccuracy(classifier.spec, int(right.sum()), len(images)), classifier, right, logits))
     # The sort is stable: of equals, the likelier candidate comes first.
     scored.sort(key=lambda entry: -entry[0].correct)
@@ -103,12 +114,19 @@ def _classifiers(loaded: LoadedCheckpoint, candidates: tuple[ModelSpec, ...]) ->
 
 
 @torch.no_grad()
-def _logits(classifier: nn.Module, images: Tensor, device: torch.device, batch_size: int) -> Tensor:
+def _logits(classifier: nn.Module, images: Tensor, device: torch.device | None, batch_size: int) -> Tensor:
+    """Logits ``[N, K]``, on the CPU, computed on the device; the classifier comes back from there."""
+    home = next(classifier.parameters()).device
+    there = device or home
     batches = []
-    for start in range(0, len(images), batch_size):
-        x = images[start : start + batch_size].to(device)
-        batches.append(classifier(x.float() / 255 if x.dtype == torch.uint8 else x.float()))
-    return torch.cat(batches)
+    try:
+        classifier.to(there)
+        for part in torch.split(images, batch_size):
+            x = part.to(there)
+            batches.append(classifier(to_float_tensor(x) if x.dtype == torch.uint8 else x.float()))
+        return torch.cat(batches).cpu()
+    finally:
+        classifier.to(home)
 
 
 def _refuse_chance(best: CandidateAccuracy, *, settled: bool, measurements: tuple[CandidateAccuracy, ...]) -> None:

@@ -15,6 +15,7 @@ from compressor.numerics.ascent import ascend
 from compressor.numerics.augment import to_float_tensor
 from compressor.numerics.losses import cross_entropy
 from compressor.numerics.randomness import make_generator
+from compressor.system.devices import full_float32
 from compressor.system.process_group import ProcessGroup
 
 _SAMPLE = 8
@@ -40,6 +41,7 @@ class QuickAccuracy:
         return self.robust_correct / self.samples
 
 
+@full_float32()
 def measure(
     model: nn.Module,
     images: Tensor,
@@ -56,7 +58,8 @@ def measure(
 ) -> QuickAccuracy:
     """Measure ``model`` in eval mode with PGD on cross-entropy: steps of eps/4, uniform start.
 
-    Gradients are those of its frozen twin in float32; the model itself judges.
+    Gradients are those of its frozen twin in float32; the model itself judges. A GPU is waited for twice a batch, for
+    the logits and for the images that are still right under attack, besides what the ascent asks.
 
     Args:
         model: a classifier on ``device``; left as it was found.
@@ -79,14 +82,14 @@ def measure(
         for first in starts[process_group.rank :: process_group.size]:
             on_batch()
             x = to_float_tensor(images[first : first + batch_size].to(device))
-            y = labels[first : first + batch_size].to(device)
-            logits = in_chunks(model, x, chunk_of(attacked))
+            y = labels[first : first + batch_size]
+            logits = in_chunks(model, x, chunk_of(attacked)).cpu()  # the one wait: what follows from them is cheap
             entropy += _entropy(logits)
-            correct = logits.argmax(1) == y
-            clean += int(correct.sum())
-            if not bool(correct.any()):
+            correct = torch.nonzero(logits.argmax(1) == y).squeeze(1)
+            clean += len(correct)
+            if len(correct) == 0:
                 continue
-            x, y = x[correct], y[correct]
+            x, y = x[correct.to(device)], y[correct].to(device)
             generator = make_generator(seed, "measure", first, device=device)
 
             def objective(x_adv: Tensor, index: Tensor, y: Tensor = y) -> Tensor:
@@ -108,6 +111,6 @@ def twin_of(model: nn.Module, images: Tensor, device: torch.device) -> FrozenTwi
 
 
 def _entropy(logits: Tensor) -> float:
-    """Sum over images of ``-sum_k p_k log p_k``; a probability that underflows adds 0."""
-    log_p = logits.cpu().double().log_softmax(1)  # not every device has float64
+    """Sum over images of ``-sum_k p_k log p_k`` of logits on the CPU, where float64 is; an underflow adds 0."""
+    log_p = logits.double().log_softmax(1)
     return -float((log_p.exp() * log_p).sum())

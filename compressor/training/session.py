@@ -27,6 +27,7 @@ from compressor.runs.choices import Choices
 from compressor.runs.recipe import Recipe
 from compressor.runs.run_folder import RunFolder
 from compressor.system import launch
+from compressor.system.devices import uses_tf32
 from compressor.system.files import write_json
 from compressor.system.interruption import StopRequest
 from compressor.system.memory import keep_freed_memory
@@ -96,8 +97,16 @@ def read_teacher(request: TeacherRequest, *, image_size: int | None) -> LoadedCh
     )
 
 
-def settle_open_questions(loaded: LoadedCheckpoint, dataset: Dataset, *, reporter: Reporter) -> LoadedCheckpoint:
+def settle_open_questions(
+    loaded: LoadedCheckpoint, dataset: Dataset, *, reporter: Reporter, device: torch.device | None = None
+) -> LoadedCheckpoint:
     """Settle, by measuring on training images, what a checkpoint's keys leave open.
+
+    Args:
+        loaded: the checkpoint; its classifier stays where it is.
+        dataset: whose training images are used.
+        reporter: told what was measured.
+        device: where to measure; where the classifier is, unless given.
 
     Raises:
         ClassMismatchError: it has other classes than the dataset. AmbiguousCheckpointError: measuring did not tell.
@@ -109,7 +118,7 @@ def settle_open_questions(loaded: LoadedCheckpoint, dataset: Dataset, *, reporte
         return loaded
     reporter.phase(f"Finding out how {loaded.spec.name} wants its images")
     sample = take_balanced(dataset.load("train"), _PROBE_IMAGES, seed=0)
-    found = probe(loaded, torch.from_numpy(sample.images), torch.from_numpy(sample.labels))
+    found = probe(loaded, torch.from_numpy(sample.images), torch.from_numpy(sample.labels), device=device)
     for measurement in found.measurements:
         reporter.note(f"{measurement.description}: {measurement.accuracy:.1%} of {measurement.samples} training images")
     reporter.note(f"chosen: {found.measurements[0].description}")
@@ -250,7 +259,7 @@ def checkpoint_metadata(
 
 
 def environment(device: torch.device, processes: int) -> dict[str, Any]:
-    """Versions, device, processes and threads: what it takes to judge a run. Nothing that names the machine."""
+    """Versions, device, processes, threads, TF32: what it takes to judge a run. Nothing that names the machine."""
     return {
         "compress": __version__,
         "python": platform.python_version(),
@@ -261,6 +270,7 @@ def environment(device: torch.device, processes: int) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "processes": processes,
         "threads": torch.get_num_threads(),
+        "tf32": uses_tf32(device),
     }
 
 
