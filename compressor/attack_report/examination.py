@@ -15,6 +15,7 @@ from compressor.attack_report.subject import AttackedSample
 from compressor.core.types import Norm
 from compressor.evaluation.report import Report
 from compressor.evaluation.suites import Suite
+from compressor.system.devices import full_float32
 
 # A gradient is a forward pass and a backward pass, which takes about as long as two.
 _GRADIENT = 3
@@ -34,6 +35,7 @@ def forwards_for(samples: int, classes: int, radii: Mapping[Norm, Sequence[str]]
     return _GRADIENT * (samples * (balls * curve.CURVE_STEPS + closest) + attempts * targeted.TARGETED_STEPS)
 
 
+@full_float32()
 def measure_findings(
     subject: AttackedSample,
     about: AttackedModel,
@@ -42,7 +44,7 @@ def measure_findings(
     images: NDArray[np.uint8],
     radii: Mapping[Norm, Sequence[str]],
 ) -> ReportFindings:
-    """Measure all that a report shows.
+    """Measure all that a report shows, in full float32 like the evaluation.
 
     Args:
         subject: the model and the sample.

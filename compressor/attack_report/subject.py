@@ -14,6 +14,7 @@ from compressor.frozen import chunk_of, in_chunks, surrogate_of
 from compressor.models.modes import module_mode
 from compressor.numerics.randomness import derive_seed, make_generator
 from compressor.numerics.sampling import balanced_indices
+from compressor.system.devices import full_float32
 
 LARGEST_SAMPLE = 256
 
@@ -70,6 +71,7 @@ class AttackedSample:
             return in_chunks(self.model, x, chunk_of(self.attacked))
 
 
+@full_float32()
 def draw_sample(
     model: nn.Module,
     images: NDArray[np.uint8],

@@ -24,6 +24,7 @@ from compressor.evaluation.stages import CLEAN, OnProgress, Stages, on_device
 from compressor.evaluation.store import EvaluationStore
 from compressor.evaluation.suites import Suite
 from compressor.frozen import FrozenPrecision, surrogate_of
+from compressor.system.devices import full_float32
 from compressor.system.process_group import ProcessGroup
 
 __all__ = ["Alarm", "Report", "estimate_autoattack_seconds", "evaluate"]
@@ -35,6 +36,7 @@ _ALARMS = "alarms"
 _SAMPLE = 8
 
 
+@full_float32()
 def evaluate(
     model: nn.Module,
     images: Tensor | NDArray[np.uint8],
@@ -66,6 +68,8 @@ def evaluate(
     model then judges every image that it returned, in one forward pass; one outside the ball never counts.
 
     An ensemble that is a reference runs as its authors publish it: on the model itself, every batch under the seed.
+
+    All of it computes in full float32, also on a GPU (docs/decisions/0031-tf32.md).
 
     Args:
         model: logits ``[B, K]`` from float images in [0, 1]; on ``device`` already; left exactly as it was found.
@@ -148,6 +152,7 @@ def evaluate(
     return replace(report, alarms=tuple(Alarm(**alarm) for alarm in told))
 
 
+@full_float32()
 def estimate_autoattack_seconds(
     model: nn.Module,
     images: Tensor | NDArray[np.uint8],

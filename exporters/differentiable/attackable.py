@@ -9,11 +9,13 @@ from torch import Tensor
 from compressor.core.errors import UntrustedGradientsError
 from compressor.frozen import Surrogate, chunk_for, uncertainty_between
 from compressor.numerics.randomness import make_generator
+from compressor.system.devices import full_float32
 from exporters.differentiable.file_graph import open_graph
 from exporters.differentiable.logit_agreement import compare_with_onnxruntime
 from exporters.model_file.runtime import Session, SessionModule
 
 
+@full_float32()
 def open_attackable(session: Session, model: onnx.ModelProto, x: Tensor) -> Surrogate:
     """Import a file's graph, hold its logits against the session's, and join the two.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from compressor.system.devices import full_float32
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.file_graph import FileGraph
 from exporters.differentiable.graph import GraphModule
@@ -50,6 +51,7 @@ class LogitAgreement:
         return f"logits to {self.max_relative_error:.1e} of their scale{agreement}"
 
 
+@full_float32()
 def compare_with_onnxruntime(session: Session, graph: FileGraph | GraphModule, images: Images) -> LogitAgreement:
     """Compare the importer with onnxruntime on ``images`` float32 ``[B, C, H, W]`` in [0, 1]; B = 0 does not pass.
 

@@ -10,6 +10,7 @@ from compressor.core.errors import CompressError, Interrupted, UsageError
 from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
 from compressor.numerics.randomness import derive_seed
+from compressor.system.devices import full_float32
 from compressor.system.memory import is_out_of_memory
 from exporters.claim.claim import Claim
 from exporters.claim.evidence import DigestEvidence, Evidence, Integers, to_float_array
@@ -53,6 +54,7 @@ _FEWEST_NEW_IMAGES = 256  # fewer let a test of two rates pass for want of power
 _INTERNAL = "This program failed on this file; please report it."
 
 
+@full_float32()
 def verify(
     path: Path,
     *,

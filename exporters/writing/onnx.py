@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.core.errors import ExportError, UnreadableModelError, UsageError
+from compressor.system.devices import full_float32
 from exporters.claim import claim
 from exporters.differentiable.logit_agreement import compare_logits
 from exporters.model_file.opset import EXPORTERS_OPSETS, OPSET, check_opset, lower, match_ir_version
@@ -104,6 +105,7 @@ def export_onnx(classifier: nn.Module, image_size: int, *, channels: int = 3, op
     return model
 
 
+@full_float32()
 def check_parity(classifier: nn.Module, model: bytes | onnx.ModelProto, images: Tensor | Images) -> Parity:
     """Compare the file under onnxruntime with the classifier in torch, both on the CPU in float32.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from compressor.evaluation.quick import QuickAccuracy
 from compressor.frozen import chunk_of, in_chunks
 from compressor.numerics.statistics import wilson_interval
+from compressor.system.devices import full_float32
 
 _MULTIPLE = 8
 
@@ -30,16 +31,24 @@ class FrozenTeacher(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]; where no graph is wanted, as ``soft_labels``."""
+        """Logits ``[B, K]`` of images ``[B, C, H, W]`` in [0, 1]."""
         if not torch.is_grad_enabled():
-            return self.soft_labels(x)
+            return self._answers(x)
         with _own_precision(x):
             logits: Tensor = self.classifier(x)
         return logits
 
-    @torch.no_grad()
+    @full_float32()
     def soft_labels(self, x: Tensor) -> Tensor:
-        """Logits ``[B, K]`` without a graph, in float32; computed on as few images at once as is best."""
+        """Logits ``[B, K]`` without a graph, as float32, of images ``[B, C, H, W]`` in [0, 1].
+
+        They are kept for other runs under the teacher's precision, so ``fp32`` must not mean TF32 on some machines.
+        """
+        return self._answers(x)
+
+    @torch.no_grad()
+    def _answers(self, x: Tensor) -> Tensor:
+        """The same in the run's numerics; computed on as few images at once as is best."""
         with _own_precision(x):
             return in_chunks(self._labels_of, x, chunk_of(self.classifier))
 
