@@ -4,9 +4,10 @@ Without CUDA they are skipped. With ``COMPRESS_GPU_TESTS_ON=cpu`` they run on th
 the tests and nothing else.
 
 Tolerances. In float32 without TF32 two devices add up the same numbers in another order. A sum of n terms of one size
-then differs by about sqrt(n) roundings of 6e-8, some 1e-5 after the layers of a small network. The tests allow 1e-4 of the
-logits' scale, as the verification protocol does. Every test computes in full float32 (``exact``). An attack takes signs of
-gradients, where a rounding decides, so attacks are compared by their outcomes and by what the CPU says of their images.
+then differs by about sqrt(n) roundings of 6e-8, some 1e-5 after the layers of a small network. The tests allow 1e-4 of
+the logits' scale, as the verification protocol does. Every test computes in full float32 (``exact``). An attack takes
+signs of gradients, where a rounding decides, so attacks are compared by their outcomes and by what the CPU says of
+their images.
 
 Equal bits. On one CUDA device a run repeats to the bit, and a resumed run equals its uninterrupted twin, if
 ``CUBLAS_WORKSPACE_CONFIG`` is ``:4096:8`` or ``:16:8`` before CUDA is first used, if
@@ -35,6 +36,7 @@ from compressor.core.contracts import Split, SplitName
 from compressor.core.reporting import SilentReporter
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_classifier
+from compressor.numerics.losses import cw_margin
 from compressor.numerics.randomness import make_generator
 from compressor.runs.recipe import resolve
 from compressor.runs.run_folder import RunFolder
@@ -53,6 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.gpu)
+            if not STANDS_IN:  # such a machine has libraries of its own, and what they warn of is no fault of ours
+                item.add_marker(pytest.mark.filterwarnings("default"))
             if absent:
                 item.add_marker(
                     pytest.mark.skip(reason="there is no CUDA device (COMPRESS_GPU_TESTS_ON=cpu stands in)")
@@ -121,11 +125,12 @@ def stripes() -> Stripes:
 def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that was trained for a moment, so that its logits, labels and statistics are those of a classifier."""
     folder = tmp_path_factory.mktemp("teacher")
-    os.environ["COMPRESS_CACHE_DIR"] = str(folder / "cache")
     flags = {"epochs": 4, "batch_size": 16, "image_size": SIDE, "validation_samples": 9, "selection_steps": 1}
     recipe = resolve("natural", MODEL, None, {**flags, "learning_rate": 0.05, "augmentation": "none"})
     request = TrainingRequest(recipe, Stripes(), RunFolder(folder / "run"), torch.device("cpu"))
-    return train(request, None, reporter=SilentReporter(), stop=StopRequest()).last
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPRESS_CACHE_DIR", str(folder / "cache"))
+        return train(request, None, reporter=SilentReporter(), stop=StopRequest()).last
 
 
 @pytest.fixture
@@ -191,6 +196,19 @@ def near() -> Callable[..., None]:
         assert found.shape == expected.shape
         scale = float((expected.max() - expected.min()).clamp_min(1e-12))
         assert float((found - expected).abs().max()) <= part * scale
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def agree() -> Callable[[Tensor, Tensor, Tensor], bool]:
+    """Whether an attack says ``broken`` where the logits are wrong, ties aside: other batch sizes round otherwise."""
+
+    def check(broken: Tensor, logits: Tensor, labels: Tensor) -> bool:
+        broken, logits, labels = broken.cpu(), logits.detach().cpu(), labels.cpu()
+        margin = cw_margin(logits, labels)
+        is_tie = margin.abs() <= LOGITS * (logits.amax(1) - logits.amin(1))
+        return bool(((broken == (margin > 0)) | is_tie).all())
 
     return check
 

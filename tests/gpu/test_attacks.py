@@ -21,10 +21,10 @@ from compressor.evaluation.suites import Suite, SuiteColumn
 from compressor.frozen import surrogate_of
 from compressor.numerics.augment import to_float_tensor
 from compressor.numerics.ball import inside_ball
-from compressor.numerics.losses import cw_margin
 from compressor.numerics.randomness import make_generator
 
 Pictures = tuple[Tensor, Tensor]
+Agree = Callable[[Tensor, Tensor, Tensor], bool]
 CPU = torch.device("cpu")
 FEW = {"steps": 8, "queries": 40, "targets": 2, "restarts": 1}
 THREATS = [Threat("Linf", "12/255"), Threat("L2", "1.0")]
@@ -40,7 +40,7 @@ def member(name: str) -> Any:
 @pytest.mark.parametrize("threat", THREATS, ids=str)
 @pytest.mark.parametrize("name", sorted(ATTACKS.members()))
 def test_an_attack_breaks_what_it_breaks_on_the_cpu(
-    name: str, threat: Threat, device: torch.device, classifier: nn.Module, pictures: Pictures
+    name: str, threat: Threat, device: torch.device, classifier: nn.Module, pictures: Pictures, agree: Agree
 ) -> None:
     x, y = to_float_tensor(pictures[0]), pictures[1]
     here = member(name)(classifier, x, y, threat, make_generator(3))
@@ -51,12 +51,11 @@ def test_an_attack_breaks_what_it_breaks_on_the_cpu(
     assert there.x_adv.device == there.broken.device == device
     assert there.x_adv.is_contiguous()
     assert inside_ball(found.numpy(), x.numpy(), threat).all()
-    assert torch.equal(there.broken, model(there.x_adv).argmax(1) != y.to(device))
-    assert int((there.broken.cpu() != here.broken).sum()) <= DIFFERING
-    # Where the device says that an image is misclassified, the CPU may object only to a tie.
-    logits = classifier(found)
-    spread = logits.amax(1) - logits.amin(1)
-    assert (cw_margin(logits, y)[there.broken.cpu()] >= -1e-3 * spread[there.broken.cpu()]).all()
+    assert agree(there.broken, model(there.x_adv), y)
+    assert agree(there.broken, classifier(found), y)  # the CPU objects to ties alone
+    # The library draws on the device: its noise is another one there.
+    allowed = 2 * DIFFERING if name == "autoattack-reference" else DIFFERING
+    assert int((there.broken.cpu() != here.broken).sum()) <= allowed
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), key
 
@@ -64,13 +63,13 @@ def test_an_attack_breaks_what_it_breaks_on_the_cpu(
 @pytest.mark.parametrize("proposals", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["apgd-ce", "autoattack", "pgd-sat", "square"])
 def test_an_attack_on_a_surrogate_breaks_what_the_model_itself_misclassifies(
-    name: str, proposals: Any, device: torch.device, classifier: nn.Module, pictures: Pictures
+    name: str, proposals: Any, device: torch.device, classifier: nn.Module, pictures: Pictures, agree: Agree
 ) -> None:
     x, y, model = to_float_tensor(pictures[0]).to(device), pictures[1].to(device), classifier.to(device)
     attacked = surrogate_of(model, x[:8], proposals)
     direct = member(name)(model, x, y, THREATS[0], make_generator(3))
     found = member(name)(attacked, x, y, THREATS[0], make_generator(3))
-    assert torch.equal(found.broken, model(found.x_adv).argmax(1) != y)
+    assert agree(found.broken, model(found.x_adv), y)
     assert int((found.broken != direct.broken).sum()) <= DIFFERING
 
 
