@@ -54,6 +54,13 @@ class Waits(TorchDispatchMode):
             found[f"{where.split(':')[0]} {function}"] += count
         return dict(found)
 
+    def files(self) -> dict[str, int]:
+        """How often in each file."""
+        found: Counter[str] = Counter()
+        for place, count in self.places.items():
+            found[place.split(":")[0]] += count
+        return dict(found)
+
     def __enter__(self) -> Any:
         bring, read, wrap = Tensor.to, Tensor.tolist, torch.from_numpy
 

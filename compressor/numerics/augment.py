@@ -54,7 +54,7 @@ def to_float_tensor(images: Tensor) -> Tensor:
         images: uint8, any shape.
     """
     # Divided by a tensor of the same device: by a Python number, CUDA multiplies by the rounded 1/255 instead. It is
-    # filled there, since `torch.tensor` would copy it from the host and wait for the GPU.
+    # filled there, since a number that travels keeps the CPU waiting.
     return images.to(torch.float32) / torch.full((), 255.0, device=images.device)
 
 

@@ -130,15 +130,15 @@ def test_a_training_step_waits_for_its_losses(
     with waits:
         train(request, given, reporter=SilentReporter(), stop=StopRequest())
     steps = 5
-    once = ("compressor/frozen/twin.py _disagreement", "compressor/evaluation/quick.py measure", ASCEND)
-    found = {place: count for place, count in waits.functions().items() if place not in once}
+    once = ("compressor/frozen/twin.py", "compressor/evaluation/quick.py", "compressor/numerics/ascent.py")
+    found = {file: count for file, count in waits.files().items() if file not in once}
     # The losses of each step are read: a run that diverges stops at once.
-    expected = {"compressor/training/step/step_losses.py means": steps}
+    expected = {"compressor/training/step/step_losses.py": steps}
     if method == "rslad":
-        expected["compressor/training/teaching/soft_labels.py answer"] = steps  # new answers go to the label cache
+        expected["compressor/training/teaching/soft_labels.py"] = steps  # new answers go to the label cache
     if precision == "fp16":
-        expected["compressor/training/loop.py _step"] = steps  # the scaler skips a step whose gradients overflow
-        expected["compressor/training/loop.py snapshot"] = 2  # and its scale is saved, twice in so short a run
+        # The scaler skips a step whose gradients overflow; and its scale is saved, twice in so short a run.
+        expected["compressor/training/loop.py"] = steps + 2
     assert found == expected
 
 
