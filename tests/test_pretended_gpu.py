@@ -166,3 +166,13 @@ def test_the_steps_of_fab(threat: Threat, pretended_gpu: Pretend, monkeypatch: p
         model, x, y = network(gpu), gpu.images(4), gpu.labels(4)
         lead, gradient = _fab._differentiate_lead(model, x, y, y, 2)
         assert is_there(_fab._step(x, x, lead, gradient, threat.norm))
+
+
+@both_norms
+def test_an_ascent_without_an_early_exit_reads_nothing(threat: Threat, pretended_gpu: Pretend) -> None:
+    with pretended_gpu() as gpu:
+        model, x, y = network(gpu), gpu.images(4), gpu.labels(4)
+        found = ascend(
+            objective_of(model, y), x, threat, torch.Generator(), steps=3, step_size=0.1, chunk=2, early_exit=False
+        )
+        assert is_there(found)

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from compressor.frozen.folding import fold
 from compressor.models.modes import module_mode
 from compressor.numerics.randomness import make_generator
+from compressor.system.devices import full_float32
 
 LOG = logging.getLogger("compressor.frozen")
 
@@ -115,6 +116,7 @@ def chunk_for(model: nn.Module, sample: Tensor, precision: FrozenPrecision = "fp
     return max(_FEWEST_AT_ONCE, _PIXELS_AT_ONCE[precision] // (sample.shape[2] * sample.shape[3]))
 
 
+@full_float32()  # TF32 rounds by about as much as a folded copy may differ
 def _try_folding(model: nn.Module, sample: Tensor, precision: FrozenPrecision) -> _Folded | None:
     """The folded network and its refresh, or None where it cannot be made or does not compute what the model does."""
     try:

@@ -26,7 +26,7 @@ both_norms = pytest.mark.parametrize("threat", [LINF, L2], ids=str)
 
 
 def unmoved(*_: Any) -> Tensor:
-    raise AssertionError("nothing is climbed without steps")
+    raise AssertionError("no gradient is taken without steps")
 
 
 def test_all_256_pixel_values_are_the_nearest_float(device: torch.device) -> None:

@@ -157,7 +157,7 @@ def test_every_place_that_decides_is_marked() -> None:
         "compressor/evaluation/quick.py": {"measure"},
         "compressor/training/teaching/teacher.py": {"soft_labels"},
         "compressor/checkpoint/probing.py": {"probe"},
-        "compressor/attack_report/subject.py": {"take_subject"},
+        "compressor/attack_report/subject.py": {"draw_sample"},
         "compressor/attack_report/examination.py": {"examine"},
         "exporters/writing/onnx.py": {"check_parity"},
         "exporters/differentiable/logit_agreement.py": {"agreement"},
