@@ -21,7 +21,7 @@ from compressor.runs.recipe import Recipe
 from compressor.system.process_group import ProcessGroup
 from compressor.training.mixture import Mixture
 from compressor.training.pictures import pictures_for, ready_to_travel
-from compressor.training.plan import Plan
+from compressor.training.plan import BatchPlan
 from compressor.training.teaching.soft_labels import NOT_CACHED, CachedLabels, SoftLabels
 from compressor.training.timing import Stopwatch
 
@@ -98,7 +98,7 @@ class BatchLoader:
         self._origin = np.arange(len(training)) if training.origin is None else training.origin
         self.soft_labels, self._watch = soft_labels, stopwatch
         self._mixture = None if extra is None else Mixture(recipe, extra)
-        self.plan = Plan(recipe, len(training), process_group.size)
+        self.plan = BatchPlan(recipe, len(training), process_group.size)
         self._pictures = pictures_for(training, device)
 
     def shares(self, epoch: int, first_step: int) -> Iterator[Share]:

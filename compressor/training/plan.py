@@ -36,7 +36,7 @@ class Visit:
     extra: int
 
 
-class Plan:
+class BatchPlan:
     """The order of a run's images, the same for any number of processes.
 
     Args:

@@ -158,9 +158,9 @@ def test_every_place_that_decides_is_marked() -> None:
         "compressor/training/teaching/teacher.py": {"soft_labels"},
         "compressor/checkpoint/probing.py": {"probe"},
         "compressor/attack_report/subject.py": {"draw_sample"},
-        "compressor/attack_report/examination.py": {"examine"},
+        "compressor/attack_report/examination.py": {"measure_findings"},
         "exporters/writing/onnx.py": {"check_parity"},
-        "exporters/differentiable/logit_agreement.py": {"agreement"},
+        "exporters/differentiable/logit_agreement.py": {"compare_with_onnxruntime"},
         "exporters/differentiable/attackable.py": {"open_attackable"},
         "exporters/verification/examination.py": {"verify"},
     }

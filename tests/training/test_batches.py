@@ -16,7 +16,7 @@ from compressor.runs.recipe import Recipe
 from compressor.system.process_group import ProcessGroup
 from compressor.training.batches import BatchLoader, Share
 from compressor.training.mixture import NO_LABEL, check_mixture
-from compressor.training.plan import Plan
+from compressor.training.plan import BatchPlan
 from compressor.training.teaching.label_cache import LabelView, open_label_cache
 from compressor.training.teaching.label_file import LabelKey
 from compressor.training.teaching.soft_labels import NOT_CACHED, SoftLabels
@@ -113,7 +113,7 @@ def test_without_augmentation_images_are_as_they_are() -> None:
 
 def test_errors_in_the_second_thread_reach_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     batch_loader = make()
-    monkeypatch.setattr(Plan, "visit", lambda *_: 1 / 0)
+    monkeypatch.setattr(BatchPlan, "visit", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         next(batch_loader.shares(0, 0))
 
