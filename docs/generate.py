@@ -22,6 +22,9 @@ from exporters.differentiable import operators_with_gradients
 TARGET = Path(__file__).parent / "reference.md"
 SCHEMA = Path(__file__).parent / "claim.schema.json"
 
+# Never raised themselves.
+_BASES = (errors.CompressError, errors.InputError, errors.OperationError)
+
 
 def reference() -> str:
     """The whole page."""
@@ -42,7 +45,7 @@ def _lines() -> Iterator[str]:
     yield from ("", "## Errors", "", "`error.code` of the JSON output, and the exit code.", "")
     yield from ("| code | exit | meaning |", "|---|---|---|")
     for kind in vars(errors).values():
-        if inspect.isclass(kind) and issubclass(kind, errors.CompressError) and kind is not errors.CompressError:
+        if inspect.isclass(kind) and issubclass(kind, errors.CompressError) and kind not in _BASES:
             summary = (inspect.getdoc(kind) or "").partition("\n")[0]
             yield f"| `{kind('').code}` | {kind.exit_code} | {_cell(summary)} |"
     yield from ("", "## Operators with gradients", "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from compressor.attack_report.findings import SCHEMA, ReportFindings
 from compressor.attack_report.page import page
 from compressor.attack_report.tables import tables
 from compressor.core.errors import UsageError, WriteError
-from compressor.system.files import canonical_json, write_bytes
+from compressor.system.files import canonical_json, read_object, write_bytes
 
 FILES = (
     "report.md",
@@ -109,10 +108,5 @@ def _replace_each(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _is_report(path: Path) -> bool:
-    try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            return False
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and document.get("schema") == SCHEMA
+    document = read_object(path, _LARGEST_BYTES)
+    return document is not None and document.get("schema") == SCHEMA

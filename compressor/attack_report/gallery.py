@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compressor.attack_report.subject import AttackedSample, to_floats
+from compressor.attack_report.subject import AttackedSample
 from compressor.core.contracts import Attack, Ensemble
 from compressor.evaluation.report import Report
+from compressor.numerics.augment import floats_on_host
 from compressor.numerics.randomness import derive_seed
 from compressor.numerics.sampling import balanced_indices
 
@@ -92,7 +93,7 @@ def make_examples(
     subject.on_progress(part, 0, len(chosen))
     for column in dict.fromkeys(column for _, column in chosen):
         positions = [position for position, broken_by in chosen if broken_by == column]
-        x = to_floats(images[positions]).to(subject.x.device)
+        x = floats_on_host(images[positions]).to(subject.x.device)
         y = torch.from_numpy(report.labels[positions]).to(subject.y.device)
         attack, generator = attacks[column], subject.generator(part, column)
         # A reference is only one on the model itself.

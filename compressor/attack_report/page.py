@@ -8,6 +8,7 @@ from compressor.attack_report import curve, norms, targeted
 from compressor.attack_report.findings import ReportFindings
 from compressor.attack_report.norms import MinimalNorms
 from compressor.attack_report.radii import format_length, format_threat
+from compressor.evaluation.report import Alarm
 from compressor.numerics.statistics import wilson_interval
 from compressor.version import __version__
 
@@ -25,13 +26,15 @@ def page(findings: ReportFindings, files: Iterable[str]) -> str:
     parts = [*_head(findings), *_alarms(findings), *_attacks(findings)]
     parts += [*_curve(findings), *_norms(findings), *_classes(findings, there), *_targeted(findings)]
     parts += [*_gallery(findings, there), *_files(there)]
-    return "\n".join(parts) + "\n"
+    return "\n\n".join(parts) + "\n"
+
+
+# Each section yields blocks: a heading, a paragraph, a list or a table.
 
 
 def _head(findings: ReportFindings) -> Iterator[str]:
     about, report = findings.about, findings.report
     yield f"# {_text(about.model)} under attack"
-    yield ""
     low, high = wilson_interval(int(report.robust.sum()), report.samples)
     verdict = "" if report.trustworthy else " **This figure is not trustworthy: see the alarms.**"
     yield (
@@ -39,15 +42,13 @@ def _head(findings: ReportFindings) -> Iterator[str]:
         f"**{_percent(report.robust_accuracy)}** (95 % interval {100 * low:.1f} to {100 * high:.1f} %) in the worst "
         f"case, under every attack below.{verdict}"
     )
-    yield ""
     if findings.missed:
         yield (
             f"**The true accuracy is lower.** Among {_sample(findings)}, {len(findings.missed)} are robust under these "
             "attacks and misclassified, inside the same ball, under those that the figures below were made with. A "
             "stronger suite would find them: `compress list suites`."
         )
-        yield ""
-    yield from _table(
+    yield _table(
         ("", ""),
         [
             ("threat", format_threat(report.threat)),
@@ -59,25 +60,25 @@ def _head(findings: ReportFindings) -> Iterator[str]:
             ("made by", f"compress {__version__}"),
         ],
     )
-    yield ""
 
 
 def _alarms(findings: ReportFindings) -> Iterator[str]:
     report = findings.report
     yield "## Alarms"
-    yield ""
     if report.trustworthy:
         yield "No alarm was raised. `compress list alarms` says what is checked."
-    for alarm in report.alarms:
-        meaning = f" {_text(alarm.meaning)}" if alarm.meaning else ""
-        yield f"- **{_text(alarm.name)}**: {_text(alarm.detail).rstrip('.')}.{meaning}"
-    yield ""
+    else:
+        yield "\n".join(map(_alarm, report.alarms))
+
+
+def _alarm(alarm: Alarm) -> str:
+    meaning = f" {_text(alarm.meaning)}" if alarm.meaning else ""
+    return f"- **{_text(alarm.name)}**: {_text(alarm.detail).rstrip('.')}.{meaning}"
 
 
 def _attacks(findings: ReportFindings) -> Iterator[str]:
     report = findings.report
     yield "## Each attack"
-    yield ""
     rows = [("clean", *_accuracy(int(report.clean.sum()), report.samples), "", "")]
     for column in findings.columns:
         name = f"{column.name}: {column.stage}" if column.stage else column.name
@@ -85,30 +86,23 @@ def _attacks(findings: ReportFindings) -> Iterator[str]:
         rows.append((_text(name), *_accuracy(column.correct, column.n), f"{column.broken:,}", alone))
     broke = f"{int((report.clean & ~report.robust).sum()):,}"
     rows.append(("**worst case**", *_accuracy(int(report.robust.sum()), report.samples), broke, ""))
-    yield from _table(("attack", "accuracy", "95 % interval", "broke", "broke that no other did"), rows)
-    yield ""
+    yield _table(("attack", "accuracy", "95 % interval", "broke", "broke that no other did"), rows)
     yield "Broken are images that the model gets right unattacked. A stage has only what the stages before it left."
-    yield ""
 
 
 def _curve(findings: ReportFindings) -> Iterator[str]:
     yield "## Accuracy against the radius"
-    yield ""
     yield "![Accuracy against the radius](curve.png)"
-    yield ""
     yield (
         f"PGD of {curve.CURVE_STEPS} steps on the margin, each radius attacked anew, on {_sample(findings)}. The curve "
         "should decrease to 0; where it levels off above 0 or rises, the attack was probably misled, and the "
         "true accuracy is lower."
     )
-    yield ""
 
 
 def _norms(findings: ReportFindings) -> Iterator[str]:
     yield "## The smallest perturbations"
-    yield ""
     yield "![How many images are misclassified under a perturbation of a given length](norms.png)"
-    yield ""
     wrong = min(norms.FAB_TARGETS, len(findings.about.class_names) - 1)
     medians = ", ".join(f"{_norm_name(found)} {format_length(found.median, found.norm)}" for found in findings.norms)
     yield (
@@ -116,74 +110,60 @@ def _norms(findings: ReportFindings) -> Iterator[str]:
         f"Median length, counting 0 where the model errs unattacked: {medians}. Lengths are upper bounds: a shorter "
         "perturbation may exist."
     )
-    yield ""
 
 
 def _classes(findings: ReportFindings, there: set[str]) -> Iterator[str]:
     yield "## Class by class"
-    yield ""
     classes = findings.classes
     if len(classes) > _MOST_CLASSES:
         weakest = sorted((found for found in classes if found.n), key=lambda found: found.robust / found.n)
         classes = tuple(weakest[:_WEAKEST])
         yield f"The {len(classes)} weakest of {len(findings.classes)} classes; `classes.csv` has all of them."
-        yield ""
     rows = [
         (_text(found.name), f"{found.n:,}", *_accuracy(found.clean, found.n), *_accuracy(found.robust, found.n))
         for found in classes
     ]
-    yield from _table(("class", "images", "clean", "95 % interval", "robust", "95 % interval"), rows)
-    yield ""
+    yield _table(("class", "images", "clean", "95 % interval", "robust", "95 % interval"), rows)
     if "confusion.png" in there:
         yield "![What each class is taken for in the worst case](confusion.png)"
-        yield ""
     if findings.confusion is not None and findings.confusion.unknown:
         yield f"On {findings.confusion.unknown:,} images the model's logits are not finite; they are in no cell."
-        yield ""
 
 
 def _targeted(findings: ReportFindings) -> Iterator[str]:
     found = findings.targeted
     yield "## Can it be made to say what an attacker wants?"
-    yield ""
     yield (
         f"Targeted PGD of {targeted.TARGETED_STEPS} steps at {format_threat(findings.report.threat)} made the model "
         f"say the target in {int(found.successes.sum()):,} of {int(found.attempts.sum()):,} attempts "
         f"({_percent(found.rate)}), "
         "spread evenly over the pairs of right class and target; `targeted.csv` has every pair that was tried."
     )
-    yield ""
 
 
 def _gallery(findings: ReportFindings, there: set[str]) -> Iterator[str]:
     yield "## Broken images"
-    yield ""
     if "gallery.png" not in there:
         yield "No broken image is shown."
-        yield ""
         return
     yield "![Natural image, perturbation and adversarial image](gallery.png)"
-    yield ""
     yield (
         "Drawn by seed, evenly over the classes, from the broken images: nobody chose them by their looks. They "
         f"were attacked once more with the attack that broke each, which did so again for {len(findings.examples)} of "
         f"{findings.drawn}."
     )
-    yield ""
 
 
 def _files(there: set[str]) -> Iterator[str]:
     yield "## Data"
-    yield ""
     data = [name for name in sorted(there) if name.endswith((".csv", ".json"))]
     yield "Everything above as numbers: " + ", ".join(f"[{name}]({name})" for name in data) + "."
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "|" + "---|" * len(head)
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(
+        ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in rows)]
+    )
 
 
 def _accuracy(count: int, n: int) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from compressor.frozen import chunk_of, in_chunks, surrogate_of
 from compressor.models.modes import module_mode
+from compressor.numerics.augment import floats_on_host
 from compressor.numerics.randomness import derive_seed, make_generator
 from compressor.numerics.sampling import balanced_indices
 from compressor.system.devices import full_float32
@@ -100,7 +101,7 @@ def draw_sample(
         on_progress: see ``OnProgress``.
     """
     positions = balanced_indices(labels, samples, derive_seed(seed, "attack report", "sample"))
-    x = to_floats(images[positions]).to(device)
+    x = floats_on_host(images[positions]).to(device)
     few = x[:_CHECKED_WITH]
     return AttackedSample(
         model,
@@ -113,8 +114,3 @@ def draw_sample(
         batch_size,
         on_progress or (lambda part, done, total: None),
     )
-
-
-def to_floats(images: NDArray[np.uint8]) -> Tensor:
-    """Images in [0, 1], divided on the host, where every device gets the same bits."""
-    return torch.from_numpy(images.astype(np.float32) / np.float32(255))

@@ -12,8 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
+from compressor.attacks._cascade import Cascade
 from compressor.attacks._library import make_adversary, run_adversary
-from compressor.attacks._search import attack_correctly_classified, run_cascade
+from compressor.attacks._search import attack_correctly_classified
 from compressor.core.contracts import Attack, AttackResult
 from compressor.core.types import Threat
 
@@ -59,22 +60,11 @@ class LibraryAttack:
 
 
 @dataclass(frozen=True)
-class ReferenceAutoAttack:
-    """The standard version as the library runs it; the defaults are the authors'.
+class ReferenceAutoAttack(Cascade):
+    """The standard version as the library runs it, by the library's names.
 
     Under the same seed and batch size it breaks the images that a plain run of the library breaks.
-
-    Attributes:
-        attacks: the library's names, in order.
-        steps: iterations of each APGD and FAB run.
-        targets: target classes of APGD-T and FAB-T; at most one less than there are classes.
-        queries: forward passes of Square for each image.
     """
-
-    attacks: tuple[str, ...] = ("apgd-ce", "apgd-t", "fab-t", "square")
-    steps: int = 100
-    targets: int = 9
-    queries: int = 5000
 
     is_reference: ClassVar[bool] = True
 
@@ -82,10 +72,6 @@ class ReferenceAutoAttack:
     def stages(self) -> tuple[tuple[str, Attack], ...]:
         """The parts by name, in order."""
         return tuple((name, LibraryAttack(name, self.steps, self.targets, self.queries)) for name in self.attacks)
-
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: Generator) -> AttackResult:
-        """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
-        return run_cascade(self.stages, model, x, y, threat, generator)
 
 
 ATTACK = ReferenceAutoAttack()

@@ -27,108 +27,88 @@ class CompressError(Exception):
         return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
 
 
-class UsageError(CompressError):
-    """An option, a value or a combination of options that makes no sense."""
+class InputError(CompressError):
+    """Base of errors in what was given or asked for; never raised itself."""
 
     exit_code = USAGE
+
+
+class OperationError(CompressError):
+    """Base of errors in what was begun; never raised itself."""
+
+    exit_code = FAILED
+
+
+class UsageError(InputError):
+    """An option, a value or a combination of options that makes no sense."""
 
 
 class UnknownNameError(UsageError):
     """A method, model, attack, dataset, recipe or suite that does not exist."""
 
 
-class MissingInputError(CompressError):
+class MissingInputError(InputError):
     """A file or folder that was named and is not there, or is not of the right kind."""
-
-    exit_code = USAGE
 
 
 class MissingDataError(MissingInputError):
     """A dataset that is not on this machine."""
 
 
-class MissingDeviceError(CompressError):
+class MissingDeviceError(InputError):
     """A device that was asked for and is absent."""
 
-    exit_code = USAGE
 
-
-class MissingPackageError(CompressError):
+class MissingPackageError(InputError):
     """An optional package that this command needs."""
 
-    exit_code = USAGE
 
-
-class UnreadableCheckpointError(CompressError):
+class UnreadableCheckpointError(InputError):
     """A checkpoint that is damaged, truncated or not a checkpoint at all."""
 
-    exit_code = USAGE
 
-
-class UnsafeCheckpointError(CompressError):
+class UnsafeCheckpointError(InputError):
     """A checkpoint that would have to run code of unknown origin to be read."""
 
-    exit_code = USAGE
 
-
-class UnknownArchitectureError(CompressError):
+class UnknownArchitectureError(InputError):
     """A checkpoint whose keys fit no family, or whose tensors do not fit the family."""
 
-    exit_code = USAGE
 
-
-class AmbiguousCheckpointError(CompressError):
+class AmbiguousCheckpointError(InputError):
     """A checkpoint whose normalisation or activation could not be settled by measuring."""
 
-    exit_code = USAGE
 
-
-class ClassMismatchError(CompressError):
+class ClassMismatchError(InputError):
     """A model and a dataset that disagree about the classes."""
 
-    exit_code = USAGE
 
-
-class UnreadableDataError(CompressError):
+class UnreadableDataError(InputError):
     """A dataset that is there and cannot be used: empty, damaged, or laid out in another way."""
 
-    exit_code = USAGE
 
-
-class RunExistsError(CompressError):
+class RunExistsError(InputError):
     """A run folder that is already there."""
 
-    exit_code = USAGE
 
-
-class UnreadableRunError(CompressError):
+class UnreadableRunError(InputError):
     """A run folder whose results cannot be used: unfinished, not evaluated, or damaged."""
 
-    exit_code = USAGE
 
-
-class RecipeChangedError(CompressError):
+class RecipeChangedError(InputError):
     """A run that was started with another recipe than the one asked for now."""
 
-    exit_code = USAGE
 
-
-class DivergedError(CompressError):
+class DivergedError(OperationError):
     """A loss that became NaN or infinite."""
 
-    exit_code = FAILED
 
-
-class WriteError(CompressError):
+class WriteError(OperationError):
     """A file that could not be written: disk full, no permission."""
 
-    exit_code = FAILED
 
-
-class ExportError(CompressError):
+class ExportError(OperationError):
     """An ONNX file that does not compute what the checkpoint computes, or could not be made."""
-
-    exit_code = FAILED
 
 
 class UnreadableModelError(CompressError):
@@ -147,10 +127,8 @@ class UnreadableSignatureError(CompressError):
     """A signature file that is missing, damaged or of an unknown kind: nothing can be decided from it."""
 
 
-class UnreadableManifestError(CompressError):
+class UnreadableManifestError(InputError):
     """A manifest that is damaged or of an unknown kind; it is the caller's own."""
-
-    exit_code = USAGE
 
 
 class UnsupportedOperatorError(CompressError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from compressor.core.contracts import Dataset, Split, SplitName
-from compressor.core.errors import UsageError, WriteError
+from compressor.core.errors import UsageError
 from compressor.core.registry import DATASETS
 from compressor.core.types import DatasetSpec
 from compressor.data.sources._decoding import OnProgress, watch_decoding
@@ -20,6 +19,7 @@ from compressor.numerics.sampling import Indices, balanced_indices
 from compressor.system.cache_folder import cache_folder
 from compressor.system.files import canonical_json
 from compressor.system.memory import fits_in_memory
+from compressor.system.scratch import bytes_on_disk
 
 __all__ = [
     "DRAW_RULE",
@@ -142,19 +142,8 @@ def take(split: Split, indices: Indices) -> Split:
     origin = indices.astype(np.int64) if split.origin is None else split.origin[indices]
     if fits_in_memory(size):
         return Split(split.images[indices], split.labels[indices], origin)
-    folder = cache_folder()
-    try:
-        # A file without a name: the space comes back when the last array on it goes.
-        with tempfile.TemporaryFile(dir=folder) as file:
-            for chunk in _chunks(split.images, indices):
-                file.write(chunk.data)
-            file.flush()
-            return Split(np.memmap(file, np.uint8, "c", shape=shape), split.labels[indices], origin)
-    except OSError as error:
-        raise WriteError(
-            f"cannot write {size:,} bytes to {folder}: {error.strerror or error}.",
-            "Set COMPRESS_CACHE_DIR to a folder with that much space.",
-        ) from error
+    images = bytes_on_disk(cache_folder(), shape, _chunks(split.images, indices))
+    return Split(images, split.labels[indices], origin)
 
 
 def split_digest(dataset: Dataset, split_name: SplitName) -> str:

@@ -10,16 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from compressor.core.types import Threat
-from compressor.evaluation.tables import (
-    Bits,
-    Classes,
-    cascade_successes,
-    class_table,
-    confusion_counts,
-    stage_counts,
-    unique_successes,
-    worst_case_predictions,
-)
+from compressor.evaluation import tables
+from compressor.evaluation.tables import Bits, Classes
 from compressor.numerics.statistics import wilson_interval
 
 __all__ = ["Alarm", "Bits", "Classes", "Mode", "Report"]
@@ -109,13 +101,13 @@ class Report:
     @property
     def unique_successes(self) -> dict[str, int]:
         """How many images each column broke that no other did; in a cascade, of those that were robust so far."""
-        count = unique_successes if self.mode == "alone" else cascade_successes
+        count = tables.unique_successes if self.mode == "alone" else tables.cascade_successes
         return count(self.clean, self.attacks)
 
     @property
     def worst_case_predictions(self) -> Classes:
-        """What the model says of each image in the worst case, int ``[N]``; see ``worst_case_predictions``."""
-        return worst_case_predictions(self.clean, self.attacks, self.predictions)
+        """What the model says of each image in the worst case, int ``[N]``; see ``said_under_attack``."""
+        return tables.worst_case_predictions(self.clean, self.attacks, self.predictions)
 
     def to_json(self) -> dict[str, Any]:
         """The fields of ``compress attack --json``: accuracies in 0 to 1, intervals Wilson's at 95 %.
@@ -138,10 +130,10 @@ class Report:
             "trustworthy": self.trustworthy,
             "alarms": [{"name": alarm.name, "detail": alarm.detail, "meaning": alarm.meaning} for alarm in self.alarms],
             "unique": self.unique_successes,
-            "broken_by": {name: stage_counts(*stages) for name, stages in self.broken_by.items()},
+            "broken_by": {name: tables.stage_counts(*stages) for name, stages in self.broken_by.items()},
             "outside": dict(self.outside),
-            "classes": class_table(self.labels, self.clean, self.robust) if kept else None,
-            "confusion": confusion_counts(self.labels, self.worst_case_predictions) if kept else None,
+            "classes": tables.class_table(self.labels, self.clean, self.robust) if kept else None,
+            "confusion": tables.confusion_counts(self.labels, self.worst_case_predictions) if kept else None,
             "norm": self.threat.norm,
             "eps": self.threat.eps,
             "suite": self.suite,

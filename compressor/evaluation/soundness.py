@@ -19,6 +19,7 @@ from compressor.evaluation.alarms._contract import AlarmCheck, ExaminedEvaluatio
 from compressor.evaluation.report import Alarm, Report
 from compressor.evaluation.suites import Suite
 from compressor.models.modes import module_mode
+from compressor.numerics.augment import floats_on_host
 from compressor.numerics.randomness import derive_seed
 from compressor.numerics.sampling import balanced_indices
 
@@ -57,7 +58,7 @@ def check_soundness(
         The alarms that were raised, by name; empty where none was.
     """
     index = balanced_indices(labels, SAMPLE, derive_seed(seed, "alarms"))
-    x = torch.from_numpy(images[index].astype(np.float32) / np.float32(255)).to(device)
+    x = floats_on_host(images[index]).to(device)
     y = torch.from_numpy(labels[index].astype(np.int64)).to(device)
     found = []
     with module_mode(model, training=False), module_mode(attacked, training=False):

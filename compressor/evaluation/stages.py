@@ -17,6 +17,7 @@ from compressor.evaluation.decisions import judge
 from compressor.evaluation.report import Bits, Classes
 from compressor.evaluation.store import BatchOutcome, BatchPosition, EvaluationStore
 from compressor.frozen import chunk_of
+from compressor.numerics.augment import floats_on_host
 from compressor.numerics.randomness import make_generator
 from compressor.system.process_group import ProcessGroup
 
@@ -165,9 +166,7 @@ def on_device(
     images: NDArray[np.uint8], labels: NDArray[np.int64], device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
     """Float32 images ``[B, C, H, W]`` in [0, 1] and int64 labels ``[B]``."""
-    # Divided on the host: CUDA multiplies by a rounded 1/255, and a verifier's images would differ in the last bit.
-    x = torch.from_numpy(images.astype(np.float32) / np.float32(255))
-    return x.to(device), torch.from_numpy(labels).to(device)
+    return floats_on_host(images).to(device), torch.from_numpy(labels).to(device)
 
 
 def _known(found: NDArray[np.int32]) -> int:

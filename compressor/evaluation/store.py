@@ -21,7 +21,6 @@ at most, and the rest is 20 bytes an image. For pictures of what was found:
 from __future__ import annotations
 
 import io
-import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.core.errors import MissingInputError, UsageError, WriteError
-from compressor.system.files import write_bytes, write_json
+from compressor.system.files import read_object, write_bytes, write_json
 from compressor.system.npz import NpzError, open_npz, read_pieces, stored_array
 
 NO_CLASS = -1
@@ -273,14 +272,8 @@ def _remove(paths: Iterable[Path]) -> None:
 
 def _read_key(folder: Path) -> dict[str, Any] | None:
     """What the folder belongs to; ``None`` where it does not say, or is damaged."""
-    path = folder / _KEY_FILE
-    try:
-        if path.stat().st_size > _LARGEST_KEY_FILE:
-            return None
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict) or document.get("schema") != _SCHEMA:
+    document = read_object(folder / _KEY_FILE, _LARGEST_KEY_FILE)
+    if document is None or document.get("schema") != _SCHEMA:
         return None
     shape, columns = document.get("image_shape"), document.get("columns")
     whole = isinstance(shape, list) and len(shape) == 3 and all(type(side) is int and side > 0 for side in shape)

@@ -54,6 +54,12 @@ def reduce_kl(per_image: Tensor, reduction: KLReduction, classes: int) -> Tensor
     return per_image.mean() / divisor
 
 
+def kl_term(target: Tensor, logits: Tensor, reduction: KLReduction = "batchmean", temperature: float = 1.0) -> Tensor:
+    """``t^2 KL(softmax(target / t) || softmax(logits / t))``, reduced to a scalar in nats; both logits ``[B, K]``."""
+    divergence = kl_divergence(target, logits, temperature)
+    return temperature**2 * reduce_kl(divergence, reduction, target.shape[1])
+
+
 def soft_labels(batch: Batch, method: str) -> Tensor:
     """The teacher's logits on the natural images, ``[B, K]``.
 

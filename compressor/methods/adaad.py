@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 
-from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.methods._terms import (
-    KLReduction,
-    check_range,
-    check_reduction,
-    reduce_kl,
-    teacher_of,
-    teacher_student_kl_objective,
-)
-from compressor.numerics.losses import kl_divergence
+from compressor.core.contracts import Batch, Progress
+from compressor.methods._attacks import TeacherStudentAttack
+from compressor.methods._terms import KLReduction, check_range, check_reduction, kl_term, teacher_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class AdaAD:
+class AdaAD(TeacherStudentAttack):
     """``L = alpha KL(T(x') || S(x')) + (1 - alpha) KL(T(x) || S(x))``, ``x' = argmax KL(T(x') || S(x'))``.
 
     The teacher's answer follows the image through the attack, and is differentiated at every step: about the cost of
@@ -44,25 +35,9 @@ class AdaAD:
     alpha: float = 1.0
     reduction: KLReduction = "batchmean/10"
 
-    teacher_at: ClassVar[TeacherAt] = "adversarial"
-    attack_mode: ClassVar[AttackMode] = "eval"
-    selects_by: ClassVar[SelectsBy] = "robust"
-    recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"attack_start": "gaussian", "attack_start_scale": 0.001, "weight_decay": 5e-4}
-    )
-
     def __post_init__(self) -> None:
         check_range(self.alpha, "alpha", "adaad", 0, 1, "1")
         check_reduction(self.reduction, "adaad")
-
-    @property
-    def labels_in(self) -> LabelsIn:
-        """Nowhere."""
-        return "nothing"
-
-    def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
-        """Per-image ``KL(T(x') || S(x'))`` in nats, to be maximised; both networks are differentiated."""
-        return teacher_student_kl_objective(teacher_of(teacher, "adaad"), student)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress
@@ -73,12 +48,12 @@ class AdaAD:
         logits = student(x_adv)
         with torch.no_grad():
             target = guide(x_adv)
-        adversarial = reduce_kl(kl_divergence(target, logits), self.reduction, target.shape[1])
+        adversarial = kl_term(target, logits, self.reduction)
         if self.alpha == 1:
             return {"total": adversarial, "adversarial": adversarial}
         with torch.no_grad():
             natural_target = guide(batch.x)
-        natural = reduce_kl(kl_divergence(natural_target, natural_logits), self.reduction, target.shape[1])
+        natural = kl_term(natural_target, natural_logits, self.reduction)
         total = self.alpha * adversarial + (1 - self.alpha) * natural
         return {"total": total, "adversarial": adversarial, "natural": natural}
 

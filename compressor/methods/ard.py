@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
+from compressor.core.contracts import AttackMode, Batch, LabelsIn, Progress, TeacherAt
+from compressor.methods._attacks import UNIFORM_START, CrossEntropyAttack
 from compressor.methods._terms import (
     KLReduction,
     check_range,
     check_reduction,
-    cross_entropy_objective,
-    reduce_kl,
+    kl_term,
     soft_labels,
 )
-from compressor.numerics.losses import cross_entropy, kl_divergence
+from compressor.numerics.losses import cross_entropy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class ARD:
+class ARD(CrossEntropyAttack):
     """``L = alpha t^2 KL(T(x) / t || S(x') / t) + (1 - alpha) CE(S(x), y)``, ``x' = argmax CE(S(x'), y)``.
 
     Source: Goldblum et al. 2020, "Adversarially Robust Distillation", eq. 4, and its released code: PGD from a uniform
@@ -42,10 +41,7 @@ class ARD:
 
     teacher_at: ClassVar[TeacherAt] = "natural"
     attack_mode: ClassVar[AttackMode] = "train"
-    selects_by: ClassVar[SelectsBy] = "robust"
-    recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"attack_start": "uniform", "attack_start_scale": 1.0}
-    )
+    recipe_defaults: ClassVar[Mapping[str, Any]] = UNIFORM_START
 
     def __post_init__(self) -> None:
         check_range(self.alpha, "alpha", "ard", 0, 1, "1")
@@ -57,17 +53,12 @@ class ARD:
         """In the attack, and in the cross-entropy while it has a weight."""
         return "loss" if self.alpha < 1 else "attack"
 
-    def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
-        """Per-image cross-entropy of the student's logits against the labels, to be maximised."""
-        return cross_entropy_objective(student, batch)
-
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
         """Return ``adversarial``, ``natural`` (where it has a weight), ``total``; forwards: adversarial, natural."""
         target = soft_labels(batch, "ard")
-        divergence = kl_divergence(target, student(x_adv), self.temperature)
-        adversarial = self.temperature**2 * reduce_kl(divergence, self.reduction, target.shape[1])
+        adversarial = kl_term(target, student(x_adv), self.reduction, self.temperature)
         natural_logits = student(batch.x)
         if self.alpha == 1:
             return {"total": adversarial, "adversarial": adversarial}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.methods._terms import check_range, cross_entropy_objective, soft_labels, teacher_of
+from compressor.core.contracts import AttackMode, Batch, LabelsIn, Progress, TeacherAt
+from compressor.methods._attacks import UNIFORM_START, CrossEntropyAttack
+from compressor.methods._terms import check_range, kl_term, soft_labels, teacher_of
 from compressor.numerics.losses import kl_divergence
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class IAD:
+class IAD(CrossEntropyAttack):
     """``L = t^2 KL(T(x) / t || S(x') / t) + (1 - T_y(x')^beta) KL(S(x) || S(x'))``, ``x' = argmax CE(S(x'), y)``.
 
     The second term, the student's trust in itself, starts after a part of the training.
@@ -40,25 +40,14 @@ class IAD:
     temperature: float = 1.0
 
     teacher_at: ClassVar[TeacherAt] = "natural"
+    labels_in: ClassVar[LabelsIn] = "attack"  # in the attack, and in the weight of the second term
     attack_mode: ClassVar[AttackMode] = "train"
-    selects_by: ClassVar[SelectsBy] = "robust"
-    recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"attack_start": "uniform", "attack_start_scale": 1.0}
-    )
+    recipe_defaults: ClassVar[Mapping[str, Any]] = UNIFORM_START
 
     def __post_init__(self) -> None:
         check_range(self.beta, "beta", "iad", 0, float("inf"), "0.1")
         check_range(self.begin, "begin", "iad", 0, 1, "0.3, which is epoch 60 of 200")
         check_range(self.temperature, "temperature", "iad", 0.1, 1000, "1")
-
-    @property
-    def labels_in(self) -> LabelsIn:
-        """In the attack, and in the weight of the second term."""
-        return "attack"
-
-    def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
-        """Per-image cross-entropy of the student's logits against the labels, to be maximised."""
-        return cross_entropy_objective(student, batch)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress
@@ -66,8 +55,7 @@ class IAD:
         """Return ``teacher``, ``self`` (once it has started) and ``total``."""
         logits = student(x_adv)
         student(x_adv)  # for BatchNorm alone: the released code runs it and does not use it
-        divergence = kl_divergence(soft_labels(batch, "iad"), logits, self.temperature).mean()
-        guided = self.temperature**2 * divergence
+        guided = kl_term(soft_labels(batch, "iad"), logits, temperature=self.temperature)
         natural_logits = student(batch.x)
         if progress.epoch < self.begin * progress.epochs:
             return {"total": guided, "teacher": guided}

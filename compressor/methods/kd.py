@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from compressor.core.contracts import AttackMode, Batch, LabelsIn, Progress, SelectsBy, TeacherAt
-from compressor.methods._terms import check_range, soft_labels
-from compressor.numerics.losses import cross_entropy, kl_divergence
+from compressor.core.contracts import Batch, LabelsIn, Progress, TeacherAt
+from compressor.methods._attacks import WithoutAttack
+from compressor.methods._terms import check_range, kl_term, soft_labels
+from compressor.numerics.losses import cross_entropy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class KD:
+class KD(WithoutAttack):
     """``L = (1 - alpha) CE(S(x), y) + alpha t^2 KL(T(x) / t || S(x) / t)``, both the mean over the batch.
 
     Source: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network", section 2; eq. 2 of the RSLAD
@@ -31,9 +30,6 @@ class KD:
     temperature: float = 4.0
 
     teacher_at: ClassVar[TeacherAt] = "natural"
-    attack_mode: ClassVar[AttackMode] = "none"
-    selects_by: ClassVar[SelectsBy] = "clean"
-    recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def __post_init__(self) -> None:
         check_range(self.alpha, "alpha", "kd", 0, 1, "0.9 in most comparisons")
@@ -44,16 +40,12 @@ class KD:
         """In the cross-entropy, while it has a weight."""
         return "loss" if self.alpha < 1 else "nothing"
 
-    def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> None:
-        """No inner maximisation: the images stay as they are."""
-
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
         """Return ``distillation``, ``label`` (where it has a weight) and ``total``, from one forward."""
         logits = student(batch.x)
-        divergence = kl_divergence(soft_labels(batch, "kd"), logits, self.temperature).mean()
-        distillation = self.temperature**2 * divergence
+        distillation = kl_term(soft_labels(batch, "kd"), logits, temperature=self.temperature)
         if self.alpha == 1:
             return {"total": distillation, "distillation": distillation}
         label = cross_entropy(logits, batch.y, batch.label_smoothing).mean()

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.methods._terms import check_range, cross_entropy_objective
+from compressor.core.contracts import Batch, LabelsIn, Progress, TeacherAt
+from compressor.methods._attacks import GAUSSIAN_START, CrossEntropyAttack
+from compressor.methods._terms import check_range
 from compressor.numerics.losses import cross_entropy, kl_divergence
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _GUARD = 1.0001
 
 
 @dataclass(frozen=True)
-class MART:
+class MART(CrossEntropyAttack):
     """``L = CE(f(x'), y) - log(1 - max_{k != y} p_k(x')) + beta KL(f(x) || f(x')) (1 - p_y(x))``, means over the batch.
 
     The first two terms are the boosted cross-entropy. Nothing is detached: the weight ``1 - p_y(x)`` learns too.
@@ -37,24 +38,14 @@ class MART:
     beta: float = 5.0
 
     teacher_at: ClassVar[TeacherAt] = "nothing"
-    attack_mode: ClassVar[AttackMode] = "eval"
-    selects_by: ClassVar[SelectsBy] = "robust"
+    labels_in: ClassVar[LabelsIn] = "loss"  # in both terms and in the attack; smoothing acts on the plain cross-entropy
     # The boosted loss is steep: the publication trains at a tenth of the usual rate, with a strong decay.
     recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"attack_start": "gaussian", "attack_start_scale": 0.001, "learning_rate": 0.01, "weight_decay": 3.5e-3}
+        {**GAUSSIAN_START, "learning_rate": 0.01, "weight_decay": 3.5e-3}
     )
 
     def __post_init__(self) -> None:
         check_range(self.beta, "beta", "mart", 0, float("inf"), "5 for ResNet-18, 6 for WideResNet")
-
-    @property
-    def labels_in(self) -> LabelsIn:
-        """In both terms and in the attack; smoothing acts on the plain cross-entropy."""
-        return "loss"
-
-    def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
-        """Per-image cross-entropy of the student's logits against the labels, to be maximised."""
-        return cross_entropy_objective(student, batch)
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

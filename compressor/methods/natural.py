@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from compressor.core.contracts import AttackMode, Batch, LabelsIn, Progress, SelectsBy, TeacherAt
+from compressor.core.contracts import Batch, LabelsIn, Progress, TeacherAt
+from compressor.methods._attacks import WithoutAttack
 from compressor.numerics.losses import cross_entropy
 
 if TYPE_CHECKING:
@@ -15,21 +14,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Natural:
+class Natural(WithoutAttack):
     """``L = CE(f(x), y)``, the mean over the batch."""
 
     teacher_at: ClassVar[TeacherAt] = "nothing"
-    attack_mode: ClassVar[AttackMode] = "none"
-    selects_by: ClassVar[SelectsBy] = "clean"
-    recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-
-    @property
-    def labels_in(self) -> LabelsIn:
-        """In the only term."""
-        return "loss"
-
-    def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> None:
-        """No inner maximisation: the images stay as they are."""
+    labels_in: ClassVar[LabelsIn] = "loss"  # in the only term
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

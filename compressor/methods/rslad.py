@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.methods._terms import KLReduction, check_range, check_reduction, kl_objective, reduce_kl, soft_labels
-from compressor.numerics.losses import kl_divergence
+from compressor.core.contracts import Batch, LabelsIn, Objective, Progress, TeacherAt
+from compressor.methods._attacks import GAUSSIAN_START, AdversarialTraining
+from compressor.methods._terms import KLReduction, check_range, check_reduction, kl_objective, kl_term, soft_labels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class RSLAD:
+class RSLAD(AdversarialTraining):
     r"""``L = alpha KL(T(x) || S(x')) + (1 - alpha) KL(T(x) || S(x))``, ``x' = argmax KL(T(x) || S(x'))``.
 
     Source: Zi et al. 2021, eq. 6 and 7, and its released code: temperature 1, the Gaussian start of the inner step,
@@ -32,20 +31,12 @@ class RSLAD:
     reduction: KLReduction = "batchmean/10"
 
     teacher_at: ClassVar[TeacherAt] = "natural"
-    attack_mode: ClassVar[AttackMode] = "eval"
-    selects_by: ClassVar[SelectsBy] = "robust"
-    recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"attack_start": "gaussian", "attack_start_scale": 0.001}
-    )
+    labels_in: ClassVar[LabelsIn] = "nothing"  # nowhere: the soft labels do it all
+    recipe_defaults: ClassVar[Mapping[str, Any]] = GAUSSIAN_START
 
     def __post_init__(self) -> None:
         check_range(self.alpha, "alpha", "rslad", 0, 1, "5/6 = 0.8333")
         check_reduction(self.reduction, "rslad")
-
-    @property
-    def labels_in(self) -> LabelsIn:
-        """Nowhere: the soft labels do it all."""
-        return "nothing"
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image ``KL(T(x) || S(x'))`` in nats, to be maximised."""
@@ -56,9 +47,8 @@ class RSLAD:
     ) -> dict[str, Tensor]:
         """Return ``adversarial``, ``natural`` and ``total``; the adversarial forward comes first."""
         target = soft_labels(batch, "rslad")
-        classes = target.shape[1]
-        adversarial = reduce_kl(kl_divergence(target, student(x_adv)), self.reduction, classes)
-        natural = reduce_kl(kl_divergence(target, student(batch.x)), self.reduction, classes)
+        adversarial = kl_term(target, student(x_adv), self.reduction)
+        natural = kl_term(target, student(batch.x), self.reduction)
         total = self.alpha * adversarial + (1 - self.alpha) * natural
         return {"total": total, "adversarial": adversarial, "natural": natural}
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
-from compressor.methods._terms import cross_entropy_objective
+from compressor.core.contracts import Batch, LabelsIn, Progress, TeacherAt
+from compressor.methods._attacks import UNIFORM_START, CrossEntropyAttack
 from compressor.numerics.losses import cross_entropy
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SAT:
+class SAT(CrossEntropyAttack):
     """``min_f max_{x'} CE(f(x'), y)``, the mean over the batch; PGD from a uniform start.
 
     Source: Madry et al. 2018, eq. 2.1. The attack sees the model in eval mode, so that BatchNorm statistics come
@@ -24,20 +23,8 @@ class SAT:
     """
 
     teacher_at: ClassVar[TeacherAt] = "nothing"
-    attack_mode: ClassVar[AttackMode] = "eval"
-    selects_by: ClassVar[SelectsBy] = "robust"
-    recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"attack_start": "uniform", "attack_start_scale": 1.0}
-    )
-
-    @property
-    def labels_in(self) -> LabelsIn:
-        """In the only term."""
-        return "loss"
-
-    def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
-        """Per-image cross-entropy of the student's logits against the labels, to be maximised."""
-        return cross_entropy_objective(student, batch)
+    labels_in: ClassVar[LabelsIn] = "loss"  # in the only term
+    recipe_defaults: ClassVar[Mapping[str, Any]] = UNIFORM_START
 
     def outer(
         self, student: nn.Module, teacher: nn.Module | None, batch: Batch, x_adv: Tensor, progress: Progress

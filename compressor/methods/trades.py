@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from compressor.core.contracts import AttackMode, Batch, LabelsIn, Objective, Progress, SelectsBy, TeacherAt
+from compressor.core.contracts import Batch, LabelsIn, Objective, Progress, TeacherAt
+from compressor.methods._attacks import GAUSSIAN_START, AdversarialTraining
 from compressor.methods._terms import check_range, kl_objective
 from compressor.numerics.losses import cross_entropy, kl_divergence
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TRADES:
+class TRADES(AdversarialTraining):
     """``L = CE(f(x), y) + beta KL(f(x) || f(x'))``, ``x' = argmax KL(f(x) || f(x'))``; means over the batch.
 
     Source: Zhang et al. 2019, eq. 5, and its released code: a Gaussian start, the model in eval mode under attack,
@@ -32,19 +32,11 @@ class TRADES:
     beta: float = 6.0
 
     teacher_at: ClassVar[TeacherAt] = "nothing"
-    attack_mode: ClassVar[AttackMode] = "eval"
-    selects_by: ClassVar[SelectsBy] = "robust"
-    recipe_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"attack_start": "gaussian", "attack_start_scale": 0.001}
-    )
+    labels_in: ClassVar[LabelsIn] = "loss"  # in the natural term; the attack goes by the model's own answer
+    recipe_defaults: ClassVar[Mapping[str, Any]] = GAUSSIAN_START
 
     def __post_init__(self) -> None:
         check_range(self.beta, "beta", "trades", 0, float("inf"), "6")
-
-    @property
-    def labels_in(self) -> LabelsIn:
-        """In the natural term; the attack goes by the model's own answer."""
-        return "loss"
 
     def inner(self, student: nn.Module, teacher: nn.Module | None, batch: Batch) -> Objective:
         """Per-image ``KL(f(x) || f(x'))`` in nats, to be maximised; ``f(x)`` is computed once."""

@@ -7,6 +7,9 @@ column ``dx``, then flipped left to right if ``flip`` is 1.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -56,6 +59,11 @@ def to_float_tensor(images: Tensor) -> Tensor:
     # Divided by a tensor of the same device: by a Python number, CUDA multiplies by the rounded 1/255 instead. It is
     # filled there, since a number that travels keeps the CPU waiting.
     return images.to(torch.float32) / torch.full((), 255.0, device=images.device)
+
+
+def floats_on_host(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    """Images as ``to_float_tensor`` gives them, from an array of any shape; computed and left in the host's memory."""
+    return torch.from_numpy(images.astype(np.float32) / np.float32(255))
 
 
 def apply_variants(images: Tensor, variants: Tensor) -> Tensor:

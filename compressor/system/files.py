@@ -86,6 +86,16 @@ def read_regular(path: Path, most: int) -> bytes | None:
     return data
 
 
+def read_object(path: Path, most: int) -> dict[str, Any] | None:
+    """The object in a JSON file that anyone may have put there; None where there is none of at most ``most`` bytes."""
+    try:
+        data = read_regular(path, most)
+        document = None if data is None else json.loads(data)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
 def _regular(path: Path, found: os.stat_result) -> Path:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from compressor.core.errors import MissingInputError, UnreadableEvidenceError
-from compressor.system.files import read_regular
+from compressor.core.errors import UnreadableEvidenceError
+from exporters.claim.companions import read_companion
 
 MAX_BYTES = 512 << 20
 """The largest evidence file that is read at all."""
@@ -162,15 +162,8 @@ def read_evidence_bytes(path: Path) -> bytes:
         MissingInputError: there is no such file.
         UnreadableEvidenceError: it is too large, or the system refuses.
     """
-    if not path.is_file():
-        raise MissingInputError(f"there is no evidence file {path}.", "Name it with --evidence-file.")
-    try:
-        data = read_regular(path, MAX_BYTES)
-    except OSError as error:
-        raise UnreadableEvidenceError(f"cannot read {path}: {error.strerror or error}.") from error
-    if data is None:
-        raise UnreadableEvidenceError(f"the evidence is larger than {MAX_BYTES} bytes, and no more are read.")
-    return data
+    hint = "Name it with --evidence-file."
+    return read_companion(path, "evidence", MAX_BYTES, UnreadableEvidenceError, hint)
 
 
 def parse_evidence(data: bytes) -> Evidence | DigestEvidence:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.core.errors import MissingInputError, UnreadableSignatureError, UsageError
-from compressor.system.files import canonical_json, read_regular
+from compressor.system.files import canonical_json
+from exporters.claim.companions import read_companion
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives import hashes
@@ -191,15 +192,8 @@ def read_signature(path: Path) -> bytes:
         MissingInputError: there is none.
         UnreadableSignatureError: it is too large, or the system refuses.
     """
-    if not path.is_file():
-        raise MissingInputError(f"there is no signature file {path}.", "Export with --sign-key, or sign it afterwards.")
-    try:
-        data = read_regular(path, MAX_BYTES)
-    except OSError as error:
-        raise UnreadableSignatureError(f"cannot read {path}: {error.strerror or error}.") from error
-    if data is None:
-        raise UnreadableSignatureError(f"the signature file is larger than {MAX_BYTES} bytes.")
-    return data
+    hint = "Export with --sign-key, or sign it afterwards."
+    return read_companion(path, "signature", MAX_BYTES, UnreadableSignatureError, hint)
 
 
 _HOW = "Make one with: openssl ecparam -name prime256v1 -genkey -noout -out key.pem"

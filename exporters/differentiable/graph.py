@@ -33,6 +33,7 @@ from compressor.system.memory import is_out_of_memory
 from exporters.differentiable.arithmetic import Arithmetic, arithmetic_of
 from exporters.differentiable.constants import to_tensor
 from exporters.differentiable.registry import Node, Operation, blocks_gradient, build, describe_node, saturates
+from exporters.model_file.opset import opset_of
 
 MAX_CONSTANT_BYTES = 1 << 31
 """All weights and constants together: what one protobuf file can hold."""
@@ -167,14 +168,14 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False, quan
 
 def _opset(model: onnx.ModelProto) -> int:
     # Tools declare domains that no node uses; a node that does use one is refused when it is built.
-    versions = {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
-    if len(versions) != 1:
+    opset = opset_of(model)
+    if opset is None:
         raise UnreadableModelError("the model does not say which opset it uses.")
-    if not 1 <= min(versions) <= onnx.defs.onnx_opset_version():
-        raise UnsupportedOperatorError(f"the importer does not know opset {min(versions)}.")
+    if not 1 <= opset <= onnx.defs.onnx_opset_version():
+        raise UnsupportedOperatorError(f"the importer does not know opset {opset}.")
     if model.functions:
         raise UnsupportedOperatorError("the importer has no nested functions.")
-    return int(versions.pop())
+    return opset
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, Tensor]:

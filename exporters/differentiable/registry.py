@@ -147,6 +147,26 @@ def operator(
     return register
 
 
+def function_operator(
+    name: str, summary: str, function: Operation, *versions: int, blocks_gradient: bool = False
+) -> None:
+    """Register an operator without attributes that is one function of its inputs.
+
+    Args:
+        name: of the operator.
+        summary: what it computes, for the list of operators.
+        function: its input values to its output.
+        versions: as in ``operator``.
+        blocks_gradient: as in ``operator``.
+    """
+
+    def builder(node: Node) -> Operation:
+        return function
+
+    builder.__doc__ = summary
+    operator(name, *versions, blocks_gradient=blocks_gradient)(builder)
+
+
 def build(
     proto: onnx.NodeProto,
     opset: int,

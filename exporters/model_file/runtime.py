@@ -243,21 +243,19 @@ def _opens_on_cpu(data: bytes, threads: int) -> bool:
 
 
 def _image_input(inner: onnxruntime.InferenceSession) -> tuple[str, Sizes]:
-    inputs = inner.get_inputs()
-    if len(inputs) != 1:
-        raise UnreadableModelError(f"the model takes {len(inputs)} inputs, and a classifier takes one.")
-    if inputs[0].type != "tensor(float)":
-        raise UnreadableModelError("the model's input is not float32 images.")
-    return inputs[0].name, _sizes(inputs[0].shape)
+    return _only(inner.get_inputs(), "takes", "input", "images")
 
 
 def _logits_output(inner: onnxruntime.InferenceSession) -> tuple[str, Sizes]:
-    outputs = inner.get_outputs()
-    if len(outputs) != 1:
-        raise UnreadableModelError(f"the model gives {len(outputs)} outputs, and a classifier gives one.")
-    if outputs[0].type != "tensor(float)":
-        raise UnreadableModelError("the model's output is not float32 logits.")
-    return outputs[0].name, _sizes(outputs[0].shape)
+    return _only(inner.get_outputs(), "gives", "output", "logits")
+
+
+def _only(values: Sequence[Any], verb: str, side: str, meaning: str) -> tuple[str, Sizes]:
+    if len(values) != 1:
+        raise UnreadableModelError(f"the model {verb} {len(values)} {side}s, and a classifier {verb} one.")
+    if values[0].type != "tensor(float)":
+        raise UnreadableModelError(f"the model's {side} is not float32 {meaning}.")
+    return values[0].name, _sizes(values[0].shape)
 
 
 def _sizes(shape: Sequence[Any]) -> Sizes:

@@ -74,12 +74,14 @@ def test_each_part_runs_on_what_the_ones_before_it_left(linear_digits: Any) -> N
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_targeted_apgd_alone_breaks_a_model_of_few_classes(classes: int) -> None:
+@pytest.mark.parametrize("name", ["autoattack", "autoattack-reference"])
+def test_targeted_apgd_alone_breaks_a_model_of_few_classes(name: str, classes: int) -> None:
     generator = make_generator(1, "few")
     model = nn.Sequential(nn.Flatten(), nn.Linear(75, classes))
     with torch.no_grad():
         model[1].weight.copy_(torch.randn(classes, 75, generator=generator))
     x = torch.rand(6, 3, 5, 5, generator=generator)
     y = model(x).argmax(1)
-    _, broken = replace(ATTACK, attacks=("apgd-t",), steps=10)(model, x, y, Threat("Linf", "0.5"), make_generator(0))
+    attack = replace(ATTACKS.get(name), attacks=("apgd-t",), steps=10)
+    _, broken = attack(model, x, y, Threat("Linf", "0.5"), make_generator(0))
     assert broken.all()

@@ -77,18 +77,6 @@ def test_below_four_classes_targets_are_attacked_by_the_margin(classes: int) -> 
     assert attack.n_target_classes == adversary.fab.n_target_classes == classes - 1
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_targeted_apgd_alone_breaks_a_model_of_few_classes(classes: int) -> None:
-    generator = make_generator(1, "few")
-    model = nn.Sequential(nn.Flatten(), nn.Linear(75, classes))
-    with torch.no_grad():
-        model[1].weight.copy_(torch.randn(classes, 75, generator=generator))
-    x = torch.rand(6, 3, 5, 5, generator=generator)
-    y = model(x).argmax(1)
-    _, broken = replace(ATTACK, attacks=("apgd-t",), steps=10)(model, x, y, Threat("Linf", "0.5"), make_generator(0))
-    assert broken.all()
-
-
 def test_gradients_reach_the_library_contiguous() -> None:
     class Turned(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

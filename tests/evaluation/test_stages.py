@@ -13,13 +13,13 @@ from torch import nn
 
 from compressor.attacks._search import misclassifies
 from compressor.core.contracts import Ensemble
-from compressor.core.types import ModelSpec, Threat
+from compressor.core.types import Threat
 from compressor.evaluation.evaluate import evaluate
 from compressor.evaluation.report import Report
 from compressor.evaluation.suites import Suite, SuiteColumn
 from compressor.frozen import surrogate_of
-from compressor.models.classifier import build_classifier
 from compressor.numerics.randomness import make_generator
+from tests.support.networks import network_without_favourite
 
 THREAT = Threat("Linf", "0.004")
 BATCH = 8
@@ -29,15 +29,7 @@ ENSEMBLE = SuiteColumn("AA", "autoattack", SMALL)
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    """A small convolutional network with fresh weights, and BatchNorm that has seen images."""
-    built = build_classifier(ModelSpec("dm-wideresnet-10-1", 5, image_size=16), seed=0).train()
-    x = torch.rand(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        for _ in range(20):
-            built(x)
-        last = [module for module in built.eval().modules() if isinstance(module, nn.Linear)][-1]
-        last.bias -= built(x).mean(0)
-    return built
+    return network_without_favourite(5)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.core.types import ModelSpec, Threat
+from compressor.core.types import Threat
 from compressor.evaluation.evaluate import evaluate
 from compressor.evaluation.report import Report
 from compressor.evaluation.suites import Suite, SuiteColumn
 from compressor.frozen import FrozenPrecision, FrozenTwin, Surrogate, surrogate_of
-from compressor.models.classifier import build_classifier
+from tests.support.networks import network_without_favourite
 
 THREAT = Threat("Linf", "0.005")
 SAMPLE = 8  # images that a twin is checked with
@@ -32,15 +32,7 @@ LIBRARY = Suite(
 
 @pytest.fixture
 def model() -> nn.Module:
-    """A small convolutional network with fresh weights, BatchNorm that has seen images, and no favourite class."""
-    built = build_classifier(ModelSpec("dm-wideresnet-10-1", 4, image_size=16), seed=0).train()
-    x = torch.rand(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        for _ in range(20):
-            built(x)
-        last = [module for module in built.eval().modules() if isinstance(module, nn.Linear)][-1]
-        last.bias -= built(x).mean(0)
-    return built
+    return network_without_favourite(4)
 
 
 @pytest.fixture

@@ -15,14 +15,13 @@ from compressor.core.contracts import Split
 from compressor.core.types import Threat
 from exporters.artifact.sealing import seal
 from exporters.claim.evidence import evidence_path
+from tests.support.patterns import TestImages
 
 SIDE = 6
 
 
-class Pictures:
+class Pictures(TestImages):
     """Three classes of pictures that a linear model tells apart, from faint to plain."""
-
-    name, class_names, image_size = "pictures", ("a", "b", "c"), SIDE
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -30,13 +29,7 @@ class Pictures:
         labels = rng.integers(0, 3, 200)
         x = 0.5 + 0.35 * rng.uniform(0, 1, (200, 1)) * self.patterns[labels]
         pixels = np.rint(255 * x.clip(0.1, 0.9)).astype(np.uint8).reshape(-1, 3, SIDE, SIDE)
-        self._split = Split(pixels, labels.astype(np.int64))
-
-    def has(self, split: str) -> bool:
-        return split == "test"
-
-    def load(self, split: str) -> Split:
-        return self._split
+        super().__init__("pictures", Split(pixels, labels.astype(np.int64)))
 
 
 def classifier(patterns: Any, *, convolves: bool) -> onnx.ModelProto:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from compressor.checkpoint import load_checkpoint
-from compressor.core.contracts import Split, SplitName
 from compressor.core.errors import Interrupted
-from compressor.core.reporting import SilentReporter
 from compressor.runs.recipe import Recipe, resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
 from compressor.training.session import TrainingRequest, TrainingResult, train
+from tests.support.training import Stripes, Watcher
 
 MODEL = "wideresnet-10-1"
 ADD_ONS: dict[str, dict[str, object]] = {
@@ -30,34 +28,6 @@ ADD_ONS: dict[str, dict[str, object]] = {
 }
 
 
-class Stripes:
-    """Three classes that a small network soon tells apart."""
-
-    name = "stripes"
-    class_names = ("horizontal", "vertical", "plain")
-    image_size = 16
-
-    def has(self, split: SplitName) -> bool:
-        return split != "validation"
-
-    def load(self, split: SplitName) -> Split:
-        rng = np.random.default_rng(0)
-        labels = np.arange(78) % 3
-        base = np.zeros((3, 3, 16, 16))
-        base[0, :, ::4], base[1, :, :, ::4], base[2] = 200, 200, 50
-        return Split((base[labels] + rng.integers(0, 50, (78, 3, 16, 16))).astype(np.uint8), labels.astype(np.int64))
-
-
-class StopsAfter(SilentReporter):
-    def __init__(self, stop: StopRequest, steps: int) -> None:
-        self._stop, self._left = stop, steps
-
-    def advance(self, done: int, total: int, detail: str = "") -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._stop.signum = 15
-
-
 def recipe(**settings: object) -> Recipe:
     common = {
         "epochs": 3, "batch_size": 24, "image_size": 16, "attack_steps": 1, "validation_samples": 6,
@@ -68,8 +38,8 @@ def recipe(**settings: object) -> Recipe:
 
 def run(settings: Recipe, folder: Path, *, resume: bool = False, stop_after: int = 0) -> TrainingResult:
     stop = StopRequest()
-    request = TrainingRequest(settings, Stripes(), RunFolder(folder), torch.device("cpu"), resume)
-    return train(request, None, reporter=StopsAfter(stop, stop_after), stop=stop)
+    request = TrainingRequest(settings, Stripes(78), RunFolder(folder), torch.device("cpu"), resume)
+    return train(request, None, reporter=Watcher(stop, stop_after), stop=stop)
 
 
 @pytest.fixture(scope="module")

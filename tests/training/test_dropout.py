@@ -17,6 +17,7 @@ from compressor.runs.recipe import resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
 from compressor.training.session import TrainingRequest, train
+from tests.support.training import Watcher
 
 CPU = torch.device("cpu")
 
@@ -36,25 +37,13 @@ class Noise:
         return Split(rng.integers(0, 256, (16, 3, 16, 16)).astype(np.uint8), np.arange(16) % 2)
 
 
-class StopsAfter(SilentReporter):
-    """Asks to stop after some steps."""
-
-    def __init__(self, stop: StopRequest, steps: int) -> None:
-        self._stop, self._left = stop, steps
-
-    def advance(self, done: int, total: int, detail: str = "") -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._stop.signum = 15
-
-
 def weights(folder: Path, *, seed: int = 0, stop_after: int = 0) -> dict[str, torch.Tensor]:
     settings = resolve("natural", "torchvision:mobilenet_v3_small+small", None, {
         "epochs": 1, "batch_size": 4, "image_size": 16, "precision": "fp32", "selection_steps": 1, "seed": seed,
         "learning_rate": 0.01,
     })  # fmt: skip
     stop = StopRequest()
-    reporter = StopsAfter(stop, stop_after) if stop_after else SilentReporter()
+    reporter = Watcher(stop, stop_after) if stop_after else SilentReporter()
     request = TrainingRequest(settings, Noise(), RunFolder(folder), CPU, resume=folder.exists())
     train(request, None, reporter=reporter, stop=stop)
     return load_checkpoint(folder / "last.safetensors").classifier.state_dict()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint
-from compressor.core.contracts import Split, SplitName
 from compressor.core.errors import Interrupted, UsageError
 from compressor.core.registry import METHODS
 from compressor.core.reporting import SilentReporter
@@ -17,39 +15,9 @@ from compressor.runs.recipe import Recipe, resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
 from compressor.training.session import TrainingRequest, TrainingResult, train
+from tests.support.training import Stripes, Watcher
 
 MODEL = "wideresnet-10-1"
-
-
-class Stripes:
-    """Three classes that a small network soon tells apart: horizontal, vertical and plain pictures."""
-
-    name = "stripes"
-    class_names = ("horizontal", "vertical", "plain")
-    image_size = 16
-
-    def has(self, split: SplitName) -> bool:
-        return split != "validation"
-
-    def load(self, split: SplitName) -> Split:
-        rng = np.random.default_rng({"train": 0, "test": 1, "validation": 2}[split])
-        labels = np.arange(180) % 3
-        base = np.zeros((3, 3, 16, 16))
-        base[0, :, ::4], base[1, :, :, ::4], base[2] = 200, 200, 50
-        noise = rng.integers(0, 50, (180, 3, 16, 16))
-        return Split((base[labels] + noise).astype(np.uint8), labels.astype(np.int64))
-
-
-class StopsAfter(SilentReporter):
-    """Asks to stop after some steps."""
-
-    def __init__(self, stop: StopRequest, steps: int) -> None:
-        self._stop, self._left = stop, steps
-
-    def advance(self, done: int, total: int, detail: str = "") -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._stop.signum = 15
 
 
 def recipe(method: str, **flags: object) -> Recipe:
@@ -64,8 +32,8 @@ def run(
     settings: Recipe, folder: Path, teacher: LoadedCheckpoint | None, *, resume: bool = False, stop_after: int = 0
 ) -> TrainingResult:
     stop = StopRequest()
-    reporter = StopsAfter(stop, stop_after) if stop_after else SilentReporter()
-    request = TrainingRequest(settings, Stripes(), RunFolder(folder), torch.device("cpu"), resume)
+    reporter = Watcher(stop, stop_after) if stop_after else SilentReporter()
+    request = TrainingRequest(settings, Stripes(180), RunFolder(folder), torch.device("cpu"), resume)
     return train(request, teacher, reporter=reporter, stop=stop)
 
 

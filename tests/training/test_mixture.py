@@ -20,6 +20,7 @@ from compressor.runs.recipe import Recipe, resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
 from compressor.training.session import TrainingRequest, TrainingResult, train
+from tests.support.training import Watcher
 
 MODEL, SIDE, CLASSES = "wideresnet-10-1", 16, 3
 
@@ -37,22 +38,6 @@ class Noise:
     def load(self, split: SplitName) -> Split:
         labels = np.arange(60, dtype=np.int64) % CLASSES
         return Split(pictures(labels, seed=len(split)).transpose(0, 3, 1, 2).copy(), labels)
-
-
-class Watcher(SilentReporter):
-    """Remembers the notes, and asks to stop after some steps."""
-
-    def __init__(self, stop: StopRequest | None = None, after: int = 0) -> None:
-        self.notes: list[str] = []
-        self._steps, self._stop, self._after = 0, stop, after
-
-    def advance(self, done: int, total: int, detail: str = "") -> None:
-        self._steps += 1
-        if self._stop is not None and self._steps == self._after:
-            self._stop.signum = 15
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def pictures(labels: np.ndarray, seed: int) -> np.ndarray:

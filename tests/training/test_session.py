@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint, save_checkpoint
-from compressor.core.contracts import Progress, Split, SplitName
+from compressor.core.contracts import Progress
 from compressor.core.errors import DivergedError, Interrupted, RecipeChangedError, UnknownNameError, UsageError
 from compressor.core.reporting import SilentReporter
 from compressor.core.types import ModelSpec
@@ -21,49 +20,10 @@ from compressor.system.interruption import StopRequest
 from compressor.training.batches import Share
 from compressor.training.loop import Trainer
 from compressor.training.session import TrainingRequest, TrainingResult, train
+from tests.support.training import Stripes, Watcher
 
 MODEL = "wideresnet-10-1"
 CPU = torch.device("cpu")
-
-
-class Stripes:
-    """Three classes that a small network tells apart within a few steps: horizontal, vertical and plain pictures."""
-
-    name = "stripes"
-    class_names = ("horizontal", "vertical", "plain")
-    image_size = 16
-
-    def has(self, split: SplitName) -> bool:
-        return split != "validation"
-
-    def load(self, split: SplitName) -> Split:
-        rng = np.random.default_rng({"train": 0, "test": 1, "validation": 2}[split])
-        labels = np.arange(96) % 3
-        base = np.zeros((3, 3, 16, 16))
-        base[0, :, ::4], base[1, :, :, ::4], base[2] = 200, 200, 50
-        noise = rng.integers(0, 50, (96, 3, 16, 16))
-        return Split((base[labels] + noise).astype(np.uint8), labels.astype(np.int64))
-
-
-class Watcher(SilentReporter):
-    """Remembers what it was told, and asks to stop after some steps."""
-
-    def __init__(self, stop: StopRequest | None = None, after: int = 0) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-        self.steps = 0
-        self._stop, self._after = stop, after
-
-    def advance(self, done: int, total: int, detail: str = "") -> None:
-        self.steps += 1
-        if self._stop is not None and self.steps == self._after:
-            self._stop.signum = 15
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 @pytest.fixture
@@ -89,7 +49,7 @@ def run_training(
     settings: Recipe, folder: Path, teacher: LoadedCheckpoint | None = None, *, resume: bool = False,
     reporter: SilentReporter | None = None, stop: StopRequest | None = None,
 ) -> TrainingResult:  # fmt: skip
-    request = TrainingRequest(settings, Stripes(), RunFolder(folder), CPU, resume)
+    request = TrainingRequest(settings, Stripes(96), RunFolder(folder), CPU, resume)
     return train(request, teacher, reporter=reporter or SilentReporter(), stop=stop or StopRequest())
 
 
@@ -146,7 +106,7 @@ def test_a_cache_that_others_fill_meanwhile_does_not_change_a_resumed_run(
 
 def test_the_label_cache_changes_no_bit_and_serves_the_next_run(tmp_path: Path, teacher: LoadedCheckpoint) -> None:
     settings, watcher = recipe("rslad"), Watcher()
-    request = TrainingRequest(settings, Stripes(), RunFolder(tmp_path / "off"), CPU, label_cache_limit=0)
+    request = TrainingRequest(settings, Stripes(96), RunFolder(tmp_path / "off"), CPU, label_cache_limit=0)
     off = train(request, teacher, reporter=SilentReporter(), stop=StopRequest())
     cold = run_training(settings, tmp_path / "cold", teacher)
     warm = run_training(settings, tmp_path / "warm", teacher, reporter=watcher)
@@ -157,7 +117,7 @@ def test_the_label_cache_changes_no_bit_and_serves_the_next_run(tmp_path: Path, 
 def test_a_run_that_had_no_cache_goes_on_exactly_with_one(tmp_path: Path, teacher: LoadedCheckpoint) -> None:
     settings, stop = recipe("rslad"), StopRequest()
     whole = run_training(settings, tmp_path / "whole", teacher)
-    request = TrainingRequest(settings, Stripes(), RunFolder(tmp_path / "parts"), CPU, label_cache_limit=0)
+    request = TrainingRequest(settings, Stripes(96), RunFolder(tmp_path / "parts"), CPU, label_cache_limit=0)
     with pytest.raises(Interrupted):
         train(request, teacher, reporter=Watcher(stop, after=4), stop=stop)
     parts = run_training(settings, tmp_path / "parts", teacher, resume=True)
@@ -211,7 +171,7 @@ def test_a_profile_says_where_the_time_went(tmp_path: Path, teacher: LoadedCheck
         def advance(self, done: int, total: int, detail: str = "") -> None:
             self.details.append(detail)
 
-    request = TrainingRequest(recipe("rslad"), Stripes(), RunFolder(tmp_path / "run"), CPU, profile=True)
+    request = TrainingRequest(recipe("rslad"), Stripes(96), RunFolder(tmp_path / "run"), CPU, profile=True)
     train(request, teacher, reporter=Details(), stop=StopRequest())
     found = json.loads((tmp_path / "run" / "profile.json").read_text())
     epochs = found["epochs"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from compressor.core.errors import MissingPackageError
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+
+Panel = TypeVar("Panel")
 
 # Okabe and Ito's colours, which people tell apart whatever cones they have.
 BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#767676", "#303030"
@@ -71,6 +73,26 @@ def to_png(paint: Callable[[Figure], None], width: float, height: float) -> byte
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
     return file.getvalue()
+
+
+def panels_to_png(paint: Callable[[Axes, Panel], None], panels: Sequence[Panel], label: str) -> bytes:
+    """Draw one panel for each value side by side, all from 0 to 100 % of what the label names, with one legend.
+
+    Args:
+        paint: draws a value on its axes.
+        panels: the values.
+        label: of the vertical axis.
+    """
+
+    def paint_all(figure: Figure) -> None:
+        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, panel in zip(row, panels, strict=True):
+            paint(axes, panel)
+            percent_axis(axes, "")
+        row[0].set_ylabel(label)
+        legend_below(figure)
+
+    return to_png(paint_all, 4.2 * len(panels) + 0.4, 3.4)
 
 
 def percent_axis(axes: Axes, label: str) -> None:

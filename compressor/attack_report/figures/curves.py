@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from compressor.attack_report.curve import Curve
-from compressor.attack_report.figures.canvas import BLUE, legend_below, mark_radius, percent_axis, to_png
+from compressor.attack_report.figures.canvas import BLUE, mark_radius, panels_to_png
 from compressor.attack_report.radii import axis_label, axis_unit, format_threat
 from compressor.core.types import Threat
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 
 def draw_curves(curves: Sequence[Curve], threat: Threat) -> bytes:
@@ -22,28 +22,21 @@ def draw_curves(curves: Sequence[Curve], threat: Threat) -> bytes:
         threat: of the evaluation.
     """
 
-    def paint(figure: Figure) -> None:
-        panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-        for axes, curve in zip(panels, curves, strict=True):
-            radii = [point.radius for point in curve.points]
-            low, high = zip(*(point.interval for point in curve.points), strict=True)
-            axes.fill_between(radii, low, high, color=BLUE, alpha=0.18, linewidth=0, label="95 % interval")
-            accuracies = [point.accuracy for point in curve.points]
-            axes.plot(
-                radii, accuracies, color=BLUE, marker="o", markersize=4, label="accuracy under PGD-20", clip_on=False
-            )
-            if curve.norm == threat.norm:
-                mark_radius(axes, threat.radius, f"evaluated at {format_threat(threat)}")
-            labels = {radius: axis_label(radius, curve.norm) for radius in radii}
-            ticks = _apart(labels)
-            axes.set_xticks(ticks, labels=[labels[radius] for radius in ticks])
-            axes.set_xlim(0, max(radii))
-            axes.set_xlabel(axis_unit(curve.norm))
-            percent_axis(axes, "")
-        panels[0].set_ylabel("accuracy, %")
-        legend_below(figure)
+    def paint(axes: Axes, curve: Curve) -> None:
+        radii = [point.radius for point in curve.points]
+        low, high = zip(*(point.interval for point in curve.points), strict=True)
+        axes.fill_between(radii, low, high, color=BLUE, alpha=0.18, linewidth=0, label="95 % interval")
+        accuracies = [point.accuracy for point in curve.points]
+        axes.plot(radii, accuracies, color=BLUE, marker="o", markersize=4, label="accuracy under PGD-20", clip_on=False)
+        if curve.norm == threat.norm:
+            mark_radius(axes, threat.radius, f"evaluated at {format_threat(threat)}")
+        labels = {radius: axis_label(radius, curve.norm) for radius in radii}
+        ticks = _apart(labels)
+        axes.set_xticks(ticks, labels=[labels[radius] for radius in ticks])
+        axes.set_xlim(0, max(radii))
+        axes.set_xlabel(axis_unit(curve.norm))
 
-    return to_png(paint, 4.2 * len(curves) + 0.4, 3.4)
+    return panels_to_png(paint, curves, "accuracy, %")
 
 
 def _apart(labels: Mapping[float, str]) -> list[float]:

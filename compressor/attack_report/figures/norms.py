@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compressor.attack_report.figures.canvas import BLUE, GREY, legend_below, mark_radius, percent_axis, to_png
+from compressor.attack_report.figures.canvas import BLUE, GREY, mark_radius, panels_to_png
 from compressor.attack_report.norms import MinimalNorms
 from compressor.attack_report.radii import axis_label, axis_unit, format_length, format_threat
 from compressor.core.types import Norm, Threat
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 
 def draw_norms(measured: Sequence[MinimalNorms], threat: Threat) -> bytes:
@@ -25,33 +25,28 @@ def draw_norms(measured: Sequence[MinimalNorms], threat: Threat) -> bytes:
         threat: of the evaluation.
     """
 
-    def paint(figure: Figure) -> None:
-        panels = figure.subplots(1, len(measured), sharey=True, squeeze=False)[0]
-        for axes, norms in zip(panels, measured, strict=True):
-            lengths, fractions = norms.cumulative()
-            end = _end(lengths, norms.norm, threat)
-            axes.step(
-                [0.0, *lengths, end],
-                [0.0, *fractions, fractions[-1] if len(fractions) else 0.0],
-                where="post",
-                color=BLUE,
-                label="images with an error found this near",
-            )
-            if isfinite(norms.median):
-                axes.plot([0, norms.median, norms.median], [0.5, 0.5, 0], color=GREY, linewidth=0.9, label="median")
-            axes.set_title(f"median {format_length(norms.median, norms.norm)}", fontsize=9)
-            if norms.norm == threat.norm:
-                mark_radius(axes, threat.radius, f"evaluated at {format_threat(threat)}")
-            axes.set_xlim(0, end)
-            if norms.norm == "Linf":
-                axes.xaxis.set_major_formatter(lambda radius, _: axis_label(radius, "Linf"))
-                axes.set_xticks(_ticks(255 * end) / 255)
-            axes.set_xlabel(axis_unit(norms.norm).replace("radius", "length"))
-            percent_axis(axes, "")
-        panels[0].set_ylabel("images, %")
-        legend_below(figure)
+    def paint(axes: Axes, norms: MinimalNorms) -> None:
+        lengths, fractions = norms.cumulative()
+        end = _end(lengths, norms.norm, threat)
+        axes.step(
+            [0.0, *lengths, end],
+            [0.0, *fractions, fractions[-1] if len(fractions) else 0.0],
+            where="post",
+            color=BLUE,
+            label="images with an error found this near",
+        )
+        if isfinite(norms.median):
+            axes.plot([0, norms.median, norms.median], [0.5, 0.5, 0], color=GREY, linewidth=0.9, label="median")
+        axes.set_title(f"median {format_length(norms.median, norms.norm)}", fontsize=9)
+        if norms.norm == threat.norm:
+            mark_radius(axes, threat.radius, f"evaluated at {format_threat(threat)}")
+        axes.set_xlim(0, end)
+        if norms.norm == "Linf":
+            axes.xaxis.set_major_formatter(lambda radius, _: axis_label(radius, "Linf"))
+            axes.set_xticks(_ticks(255 * end) / 255)
+        axes.set_xlabel(axis_unit(norms.norm).replace("radius", "length"))
 
-    return to_png(paint, 4.2 * len(measured) + 0.4, 3.4)
+    return panels_to_png(paint, measured, "images, %")
 
 
 def _end(lengths: np.ndarray[tuple[int], np.dtype[np.float64]], norm: Norm, threat: Threat) -> float:

@@ -19,6 +19,7 @@ from compressor.data.sources._pictures import Pixels
 from compressor.system.cache_folder import cache_folder, mark_used
 from compressor.system.files import atomic_path
 from compressor.system.memory import fits_in_memory
+from compressor.system.scratch import bytes_on_disk
 
 LOG = logging.getLogger("compressor.data")
 
@@ -144,18 +145,7 @@ def _in_temporary_file(shape: Shape, blocks: Blocks) -> Pixels:
     folder, size = Path(tempfile.gettempdir()), prod(shape)
     LOG.warning("%d decoded pictures lie in a temporary file in %s for this run: %d bytes", shape[0], folder, size)
     _check_space(folder / "pictures", size)
-    try:
-        # A file without a name: the space comes back when the last array on it goes.
-        with tempfile.TemporaryFile(dir=folder) as file:
-            for block in blocks():
-                file.write(block.data)
-            file.flush()
-            return np.memmap(file, np.uint8, "c", shape=shape)
-    except OSError as error:
-        raise WriteError(
-            f"cannot write {size:,} bytes to {folder}: {error.strerror or error}.",
-            "Set COMPRESS_CACHE_DIR to a folder with that much space.",
-        ) from error
+    return bytes_on_disk(folder, shape, blocks())
 
 
 def _in_memory(shape: Shape, blocks: Blocks) -> Pixels:

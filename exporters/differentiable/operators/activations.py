@@ -9,20 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from exporters.differentiable.operators._straight_through import straight_through
-from exporters.differentiable.registry import Node, Operation, operator
-
-
-@operator("Relu", 6, 13, 14)
-def relu(node: Node) -> Operation:
-    """``max(x, 0)``."""
-    return torch.relu
-
-
-@operator("LeakyRelu", 6, 16)
-def leaky_relu(node: Node) -> Operation:
-    """``x``, or ``alpha x`` below zero."""
-    alpha = node.real("alpha", 0.01)
-    return lambda x: F.leaky_relu(x, alpha)
+from exporters.differentiable.registry import Node, Operation, function_operator, operator
 
 
 @operator("PRelu", 9, 16)
@@ -38,13 +25,6 @@ def thresholded_relu(node: Node) -> Operation:
     return lambda x: torch.where(x > alpha, x, torch.zeros_like(x))
 
 
-@operator("Elu", 6, 22)
-def elu(node: Node) -> Operation:
-    """``x``, or ``alpha (e^x - 1)`` below zero."""
-    alpha = node.real("alpha", 1.0)
-    return lambda x: F.elu(x, alpha)
-
-
 @operator("Selu", 6, 22)
 def selu(node: Node) -> Operation:
     """``gamma`` times Elu."""
@@ -58,37 +38,6 @@ def celu(node: Node) -> Operation:
     alpha = node.real("alpha", 1.0)
     node.require(alpha != 0, "an alpha of zero")
     return lambda x: F.celu(x, alpha)
-
-
-@operator("Sigmoid", 6, 13)
-def sigmoid(node: Node) -> Operation:
-    """``1 / (1 + exp(-x))``."""
-    return torch.sigmoid
-
-
-@operator("Softplus", 1, 22)
-def softplus(node: Node) -> Operation:
-    """``log(1 + e^x)``."""
-    return F.softplus
-
-
-@operator("Softsign", 1, 22)
-def softsign(node: Node) -> Operation:
-    """``x / (1 + |x|)``."""
-    return F.softsign
-
-
-@operator("Mish", 18, 22)
-def mish(node: Node) -> Operation:
-    """``x tanh(softplus(x))``."""
-    return F.mish
-
-
-@operator("Swish", 24)
-def swish(node: Node) -> Operation:
-    """``x sigmoid(alpha x)``."""
-    alpha = node.real("alpha", 1.0)
-    return lambda x: x * torch.sigmoid(alpha * x)
 
 
 @operator("Gelu", 20)
@@ -143,8 +92,31 @@ def log_softmax(node: Node) -> Operation:
     return _along_axis(node, torch.log_softmax)
 
 
+def _alpha_operator(
+    name: str, summary: str, function: Callable[[Tensor, float], Tensor], default: float, *versions: int
+) -> None:
+    """Register a function of x and of the attribute ``alpha``."""
+
+    def builder(node: Node) -> Operation:
+        alpha = node.real("alpha", default)
+        return lambda x: function(x, alpha)
+
+    builder.__doc__ = summary
+    operator(name, *versions)(builder)
+
+
 def _along_axis(node: Node, function: Callable[[Tensor, int], Tensor]) -> Operation:
     axis = node.integer("axis", -1 if node.version >= 13 else 1)
     if node.version >= 13:
         return lambda x: function(x, axis)
     return lambda x: function(x.flatten(range(x.dim())[axis]), -1).reshape(x.shape)
+
+
+function_operator("Relu", "``max(x, 0)``.", torch.relu, 6, 13, 14)
+function_operator("Sigmoid", "``1 / (1 + exp(-x))``.", torch.sigmoid, 6, 13)
+function_operator("Softplus", "``log(1 + e^x)``.", F.softplus, 1, 22)
+function_operator("Softsign", "``x / (1 + |x|)``.", F.softsign, 1, 22)
+function_operator("Mish", "``x tanh(softplus(x))``.", F.mish, 18, 22)
+_alpha_operator("LeakyRelu", "``x``, or ``alpha x`` below zero.", F.leaky_relu, 0.01, 6, 16)
+_alpha_operator("Elu", "``x``, or ``alpha (e^x - 1)`` below zero.", F.elu, 1.0, 6, 22)
+_alpha_operator("Swish", "``x sigmoid(alpha x)``.", lambda x, alpha: x * torch.sigmoid(alpha * x), 1.0, 24)

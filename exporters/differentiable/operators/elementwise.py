@@ -10,25 +10,7 @@ from torch import Tensor
 
 from exporters.differentiable.operators._straight_through import past_constants, straight_through
 from exporters.differentiable.operators._types import alike
-from exporters.differentiable.registry import Node, Operation, operator
-
-
-@operator("Add", 7, 13, 14)
-def add(node: Node) -> Operation:
-    """``a + b``."""
-    return _all(torch.add)
-
-
-@operator("Sub", 7, 13, 14)
-def sub(node: Node) -> Operation:
-    """``a - b``."""
-    return _all(torch.sub)
-
-
-@operator("Mul", 7, 13, 14)
-def mul(node: Node) -> Operation:
-    """``a * b``."""
-    return _all(torch.mul)
+from exporters.differentiable.registry import Node, Operation, function_operator, operator
 
 
 @operator("Div", 7, 13, 14)
@@ -58,12 +40,6 @@ def mod(node: Node) -> Operation:
 def pow_(node: Node) -> Operation:
     """``a ** b`` in the type of a."""
     return lambda a, b: torch.pow(a, b.to(a.dtype))
-
-
-@operator("Sum", 8, 13)
-def sum_(node: Node) -> Operation:
-    """The sum of all operands."""
-    return _all(torch.add)
 
 
 @operator("Mean", 8, 13)
@@ -97,3 +73,9 @@ def _extreme(node: Node, function: Callable[[Tensor, Tensor], Tensor]) -> Operat
 
 def _all(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     return lambda *operands: reduce(function, alike(*operands))
+
+
+function_operator("Add", "``a + b``.", _all(torch.add), 7, 13, 14)
+function_operator("Sub", "``a - b``.", _all(torch.sub), 7, 13, 14)
+function_operator("Mul", "``a * b``.", _all(torch.mul), 7, 13, 14)
+function_operator("Sum", "The sum of all operands.", _all(torch.add), 8, 13)

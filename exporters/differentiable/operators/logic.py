@@ -9,67 +9,7 @@ from torch import Tensor
 
 from exporters.differentiable.operators._straight_through import past_constants
 from exporters.differentiable.operators._types import alike
-from exporters.differentiable.registry import Node, Operation, operator
-
-
-@operator("Equal", 11, 13, 19, blocks_gradient=True)
-def equal(node: Node) -> Operation:
-    """``a = b``."""
-    return _compared(torch.eq)
-
-
-@operator("Greater", 9, 13, blocks_gradient=True)
-def greater(node: Node) -> Operation:
-    """``a > b``."""
-    return _compared(torch.gt)
-
-
-@operator("GreaterOrEqual", 12, 16, blocks_gradient=True)
-def greater_or_equal(node: Node) -> Operation:
-    """``a >= b``."""
-    return _compared(torch.ge)
-
-
-@operator("Less", 9, 13, blocks_gradient=True)
-def less(node: Node) -> Operation:
-    """``a < b``."""
-    return _compared(torch.lt)
-
-
-@operator("LessOrEqual", 12, 16, blocks_gradient=True)
-def less_or_equal(node: Node) -> Operation:
-    """``a <= b``."""
-    return _compared(torch.le)
-
-
-@operator("And", 7, blocks_gradient=True)
-def and_(node: Node) -> Operation:
-    """Both."""
-    return torch.logical_and
-
-
-@operator("Or", 7, blocks_gradient=True)
-def or_(node: Node) -> Operation:
-    """At least one."""
-    return torch.logical_or
-
-
-@operator("Xor", 7, blocks_gradient=True)
-def xor(node: Node) -> Operation:
-    """Exactly one."""
-    return torch.logical_xor
-
-
-@operator("Not", 1, blocks_gradient=True)
-def not_(node: Node) -> Operation:
-    """The other one."""
-    return torch.logical_not
-
-
-@operator("IsNaN", 9, 13, 20, blocks_gradient=True)
-def is_nan(node: Node) -> Operation:
-    """Whether x is not a number."""
-    return torch.isnan
+from exporters.differentiable.registry import Node, Operation, function_operator, operator
 
 
 @operator("ArgMax", 11, 12, 13, blocks_gradient=True)
@@ -107,3 +47,15 @@ def _position(node: Node, function: Callable[..., Tensor]) -> Operation:
     node.require(keep in (0, 1), "a keepdims that is neither 0 nor 1")
     node.require(node.version < 12 or node.integer("select_last_index", 0) == 0, "select_last_index")
     return lambda x: function(x, axis, keepdim=bool(keep))
+
+
+function_operator("Equal", "``a = b``.", _compared(torch.eq), 11, 13, 19, blocks_gradient=True)
+function_operator("Greater", "``a > b``.", _compared(torch.gt), 9, 13, blocks_gradient=True)
+function_operator("GreaterOrEqual", "``a >= b``.", _compared(torch.ge), 12, 16, blocks_gradient=True)
+function_operator("Less", "``a < b``.", _compared(torch.lt), 9, 13, blocks_gradient=True)
+function_operator("LessOrEqual", "``a <= b``.", _compared(torch.le), 12, 16, blocks_gradient=True)
+function_operator("And", "Both.", torch.logical_and, 7, blocks_gradient=True)
+function_operator("Or", "At least one.", torch.logical_or, 7, blocks_gradient=True)
+function_operator("Xor", "Exactly one.", torch.logical_xor, 7, blocks_gradient=True)
+function_operator("Not", "The other one.", torch.logical_not, 1, blocks_gradient=True)
+function_operator("IsNaN", "Whether x is not a number.", torch.isnan, 9, 13, 20, blocks_gradient=True)

@@ -5,12 +5,14 @@ The true gradient of each is zero almost everywhere, which would hide a directio
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from onnx import TensorProto
 from torch import Tensor
 
 from exporters.differentiable.operators._straight_through import straight_through
-from exporters.differentiable.registry import Node, Operation, operator
+from exporters.differentiable.registry import Node, Operation, function_operator, operator
 
 _FLOATS: dict[int, torch.dtype] = {
     TensorProto.FLOAT: torch.float32,
@@ -23,30 +25,6 @@ _INTEGERS: dict[int, torch.dtype] = {
     TensorProto.UINT8: torch.uint8,
     TensorProto.INT8: torch.int8,
 }
-
-
-@operator("Round", 11, 22)
-def round_(node: Node) -> Operation:
-    """The nearest integer, halves to even."""
-    return lambda x: straight_through(x, torch.round(x))
-
-
-@operator("Floor", 6, 13)
-def floor(node: Node) -> Operation:
-    """The largest integer not above x."""
-    return lambda x: straight_through(x, torch.floor(x))
-
-
-@operator("Ceil", 6, 13)
-def ceil(node: Node) -> Operation:
-    """The smallest integer not below x."""
-    return lambda x: straight_through(x, torch.ceil(x))
-
-
-@operator("Sign", 9, 13)
-def sign(node: Node) -> Operation:
-    """-1, 0 or 1."""
-    return lambda x: straight_through(x, torch.sign(x))
 
 
 @operator("Cast", 9, 13, 19, 21, 23, 24, 25)
@@ -88,6 +66,10 @@ def cast_like(node: Node) -> Operation:
     return run
 
 
+def _rounded(function: Callable[[Tensor], Tensor]) -> Operation:
+    return lambda x: straight_through(x, function(x))
+
+
 def _as_integer(x: Tensor, dtype: torch.dtype, depends_on_input: bool) -> Tensor:
     return straight_through(x, torch.trunc(x)) if depends_on_input and x.is_floating_point() else x.to(dtype)
 
@@ -98,3 +80,9 @@ def _ignore_eight_bit_floats(node: Node) -> None:
         node.integer("saturate", 1)
     if node.version >= 24:
         node.text("round_mode", "up")
+
+
+function_operator("Round", "The nearest integer, halves to even.", _rounded(torch.round), 11, 22)
+function_operator("Floor", "The largest integer not above x.", _rounded(torch.floor), 6, 13)
+function_operator("Ceil", "The smallest integer not below x.", _rounded(torch.ceil), 6, 13)
+function_operator("Sign", "-1, 0 or 1.", _rounded(torch.sign), 9, 13)

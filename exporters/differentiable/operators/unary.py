@@ -4,64 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from exporters.differentiable.registry import Node, Operation, operator
+from exporters.differentiable.registry import function_operator
 
-
-@operator("Abs", 6, 13)
-def abs_(node: Node) -> Operation:
-    """``|x|``."""
-    return torch.abs
-
-
-@operator("Neg", 6, 13)
-def neg(node: Node) -> Operation:
-    """``-x``."""
-    return torch.neg
-
-
-@operator("Reciprocal", 6, 13)
-def reciprocal(node: Node) -> Operation:
-    """``1 / x``."""
-    return torch.reciprocal
-
-
-@operator("Sqrt", 6, 13)
-def sqrt(node: Node) -> Operation:
-    """The square root; not a number below zero."""
-    return torch.sqrt
-
-
-@operator("Exp", 6, 13)
-def exp(node: Node) -> Operation:
-    """``e ** x``."""
-    return torch.exp
-
-
-@operator("Log", 6, 13)
-def log(node: Node) -> Operation:
-    """The natural logarithm."""
-    return torch.log
-
-
-@operator("Sin", 7, 22)
-def sin(node: Node) -> Operation:
-    """The sine of x radians."""
-    return torch.sin
-
-
-@operator("Cos", 7, 22)
-def cos(node: Node) -> Operation:
-    """The cosine of x radians."""
-    return torch.cos
-
-
-@operator("Tanh", 6, 13)
-def tanh(node: Node) -> Operation:
-    """The hyperbolic tangent."""
-    return torch.tanh
-
-
-@operator("Erf", 9, 13)
-def erf(node: Node) -> Operation:
-    """The error function."""
-    return torch.erf
+function_operator("Abs", "``|x|``.", torch.abs, 6, 13)
+function_operator("Neg", "``-x``.", torch.neg, 6, 13)
+function_operator("Reciprocal", "``1 / x``.", torch.reciprocal, 6, 13)
+function_operator("Sqrt", "The square root; not a number below zero.", torch.sqrt, 6, 13)
+function_operator("Exp", "``e ** x``.", torch.exp, 6, 13)
+function_operator("Log", "The natural logarithm.", torch.log, 6, 13)
+function_operator("Sin", "The sine of x radians.", torch.sin, 7, 22)
+function_operator("Cos", "The cosine of x radians.", torch.cos, 7, 22)
+function_operator("Tanh", "The hyperbolic tangent.", torch.tanh, 6, 13)
+function_operator("Erf", "The error function.", torch.erf, 9, 13)

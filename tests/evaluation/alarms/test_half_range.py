@@ -9,20 +9,9 @@ from torch import Tensor, nn
 from compressor.core.types import Threat
 from compressor.evaluation.alarms.half_range import CHECK, _half_of_the_range
 from compressor.numerics.ascent import project
+from tests.support.networks import Steps
 
 THREATS = [Threat("Linf", "0.1"), Threat("L2", "0.5")]
-
-
-class Steps(nn.Module):
-    """Sees every pixel in a few levels: its gradient is zero wherever it has one."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model((x * 4).round() / 4)
-        return logits
 
 
 @pytest.mark.parametrize("threat", THREATS, ids=str)

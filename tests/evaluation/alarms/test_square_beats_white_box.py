@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compressor.core.types import Threat
 from compressor.evaluation.alarms.square_beats_white_box import CHECK
 from compressor.evaluation.report import Report
 from compressor.evaluation.suites import Suite, SuiteColumn
+from tests.support.networks import Steps
 
 N = 1000
 THREAT = Threat("Linf", "0.1")
@@ -62,18 +63,6 @@ def test_the_square_stage_of_an_ensemble_counts(robust: nn.Module, examine: Any,
     found = replace(report(PGD=all_but(range(5)), AA=all_but(range(100))), broken_by={"AA": (STAGES, culprit)})
     examined = examine(robust, suite=Suite("t", 1, "", (GRADIENT, ENSEMBLE)), report=found)
     assert (CHECK(examined) is not None) == rings
-
-
-class Steps(nn.Module):
-    """Sees every pixel in a few levels: no gradient leads to what Square stumbles on."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model((x * 4).round() / 4)
-        return logits
 
 
 def test_a_short_square_rings_for_masked_models(robust: nn.Module, examine: Any, behind: Any) -> None:

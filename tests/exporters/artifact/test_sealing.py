@@ -20,6 +20,7 @@ from exporters.claim.claim import read_claim
 from exporters.claim.evidence import evidence_path, parse_evidence, to_float_array
 from exporters.model_file.runtime import open_session
 from exporters.verification.verifier_data import draw_images
+from tests.support.patterns import TestImages
 
 SIDE = 6
 THREAT = Threat("Linf", "0.03")
@@ -29,12 +30,8 @@ WEIGHTS = (20 * (MEANS - MEANS.mean(0))).astype(np.float32)
 BIAS = (-10 * (MEANS**2).sum(1)).astype(np.float32)
 
 
-class Blobs:
+class Blobs(TestImages):
     """Three classes of pictures, from grey to unmistakable, none of them near black or white."""
-
-    name = "blobs"
-    class_names: tuple[str, ...] = ("a", "b", "c")
-    image_size = SIDE
 
     def __init__(self, total: int = 300) -> None:
         rng = np.random.default_rng(1)
@@ -42,13 +39,7 @@ class Blobs:
         strength = rng.uniform(0, 1, (total, 1))
         x = MEANS.mean(0) + strength * (MEANS - MEANS.mean(0))[labels] + rng.normal(0, 0.02, (total, 3 * SIDE * SIDE))
         pixels = np.rint(255 * x.clip(0.1, 0.9)).astype(np.uint8).reshape(-1, 3, SIDE, SIDE)
-        self._split = Split(pixels, labels.astype(np.int64))
-
-    def has(self, split: str) -> bool:
-        return split == "test"
-
-    def load(self, split: str) -> Split:
-        return self._split
+        super().__init__("blobs", Split(pixels, labels.astype(np.int64)))
 
 
 def make_model(output: str = "logits", *extra: onnx.NodeProto) -> onnx.ModelProto:

@@ -13,32 +13,8 @@ from onnx import TensorProto, helper
 
 from compressor.core.errors import UnreadableClaimError
 from compressor.system.files import canonical_json, sha256_bytes
-from exporters.claim.claim import KEY, Claim, ClaimMismatchError, model_digest, parse_claim, read_claim, with_claim
-
-
-def make_claim() -> Claim:
-    return Claim(
-        samples=128,
-        clean_correct=90,
-        robust=50,
-        norm="Linf",
-        eps="8/255",
-        suite="verify@1",
-        seeds=(1, 2),
-        versions={"onnx": "1.23"},
-        runtime={"provider": "cpu", "threads": 2, "cpu_features": ["avx2"]},
-        class_names=("plane", "Möwe"),
-        preprocessing={"image_size": 32, "channels": 3},
-        precision={"name": "fp32"},
-        dataset={"name": "cifar10", "split": "test", "digest": "a" * 64, "total": 10_000, "draw": "draw@1"},
-        recipe={"learning_rate": 0.1, "milestones": [215, 260]},
-        teacher="b" * 64,
-        student=None,
-        licences=None,
-        evidence="c" * 64,
-        model="d" * 64,
-        alarms=("half-range", "zero-gradients"),
-    ).sealed()
+from exporters.claim.claim import KEY, ClaimMismatchError, model_digest, parse_claim, read_claim, with_claim
+from tests.support.claims import example_claim
 
 
 def resealed(value: dict[str, object]) -> str:
@@ -55,7 +31,7 @@ def make_model() -> onnx.ModelProto:
 
 
 def test_a_claim_comes_back_as_it_went_in() -> None:
-    claim = make_claim()
+    claim = example_claim()
     assert parse_claim(claim.to_text()) == claim
     assert read_claim(with_claim(make_model(), claim)) == claim
     assert claim.threat.radius == pytest.approx(8 / 255)
@@ -64,7 +40,7 @@ def test_a_claim_comes_back_as_it_went_in() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_no_changed_character_is_accepted(data: st.DataObject) -> None:
-    text = make_claim().to_text()
+    text = example_claim().to_text()
     position = data.draw(st.integers(0, len(text) - 1))
     character = data.draw(st.characters(max_codepoint=0x2FF).filter(lambda c: c != text[position]))
     with pytest.raises((UnreadableClaimError, ClaimMismatchError)):
@@ -132,11 +108,11 @@ def test_hostile_json_is_unreadable(text: str) -> None:
 )
 def test_a_wrong_field_is_unreadable_even_where_every_digest_fits(field: str, value: object) -> None:
     with pytest.raises(UnreadableClaimError):
-        parse_claim(resealed(make_claim().to_json() | {field: value}))
+        parse_claim(resealed(example_claim().to_json() | {field: value}))
 
 
 def test_missing_and_unknown_fields_are_unreadable() -> None:
-    whole = make_claim().to_json()
+    whole = example_claim().to_json()
     with pytest.raises(UnreadableClaimError, match="'robust'"):
         parse_claim(resealed({name: value for name, value in whole.items() if name != "robust"}))
     with pytest.raises(UnreadableClaimError, match="'certified'"):
@@ -146,12 +122,12 @@ def test_missing_and_unknown_fields_are_unreadable() -> None:
 @pytest.mark.parametrize("schema", ["compress.claim/4", "compress.claim/99999"])
 def test_a_newer_schema_is_named(schema: str) -> None:
     with pytest.raises(UnreadableClaimError, match=schema) as caught:
-        parse_claim(resealed(make_claim().to_json() | {"schema": schema}))
+        parse_claim(resealed(example_claim().to_json() | {"schema": schema}))
     assert "newer" in caught.value.hint
 
 
 def test_an_older_schema_is_named_with_the_way_out() -> None:
-    whole = make_claim().to_json() | {"schema": "compress.claim/1"}
+    whole = example_claim().to_json() | {"schema": "compress.claim/1"}
     with pytest.raises(UnreadableClaimError, match=r"compress\.claim/1") as caught:
         parse_claim(resealed({name: value for name, value in whole.items() if name != "alarms"}))
     assert caught.value.hint.startswith("Export the checkpoint again")
@@ -159,18 +135,18 @@ def test_an_older_schema_is_named_with_the_way_out() -> None:
 
 def test_counts_that_cannot_be_are_a_violation() -> None:
     with pytest.raises(ClaimMismatchError):
-        parse_claim(replace(make_claim(), robust=91).sealed().to_text())
+        parse_claim(replace(example_claim(), robust=91).sealed().to_text())
 
 
 def test_another_spelling_of_the_same_claim_is_refused() -> None:
     with pytest.raises(ClaimMismatchError):
-        parse_claim(json.dumps(make_claim().to_json()))
+        parse_claim(json.dumps(example_claim().to_json()))
 
 
 def test_the_model_digest_covers_everything_but_the_claim() -> None:
     model = make_model()
     before = model_digest(model)
-    assert model_digest(with_claim(model, make_claim())) == before
+    assert model_digest(with_claim(model, example_claim())) == before
     assert not any(entry.key == KEY for entry in model.metadata_props)
     helper.set_model_props(model, {"other": "metadata"})
     assert model_digest(model) != before
@@ -181,7 +157,7 @@ def test_the_model_digest_covers_everything_but_the_claim() -> None:
 
 def test_no_claim_and_two_claims() -> None:
     assert read_claim(make_model()) is None
-    model = with_claim(make_model(), make_claim())
-    model.metadata_props.add(key=KEY, value=make_claim().to_text())
+    model = with_claim(make_model(), example_claim())
+    model.metadata_props.add(key=KEY, value=example_claim().to_text())
     with pytest.raises(UnreadableClaimError, match="2 claims"):
         read_claim(model)

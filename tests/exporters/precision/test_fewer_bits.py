@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from compressor.core.contracts import Split
 from compressor.core.types import Threat
-from compressor.numerics.ascent import ascend
-from compressor.numerics.losses import cross_entropy
-from compressor.numerics.randomness import make_generator
 from compressor.system.files import sha256_bytes
 from exporters.artifact.sealing import Provenance, Sealed, seal
 from exporters.claim.claim import model_bytes, model_digest, with_claim
@@ -40,10 +37,9 @@ from exporters.precision import (
 from exporters.precision.search import fragile_operators
 from exporters.verification import Verdict, verify
 from exporters.writing.onnx import export_onnx
+from tests.support.patterns import SIDE, draw_patterns, train_on_patterns
 
-SIDE = 8
 THREAT = Threat("Linf", "0.03")
-PATTERNS = np.kron(np.random.default_rng(0).uniform(-1, 1, (3, 3, 2, 2)), np.ones((4, 4)))
 
 
 class Blobs:
@@ -51,16 +47,7 @@ class Blobs:
 
     name, class_names, image_size = "blobs", ("a", "b", "c"), SIDE
 
-    def __init__(self) -> None:
-        self.splits = {"train": self.draw(1, 640), "test": self.draw(0, 300)}
-
-    @staticmethod
-    def draw(seed: int, total: int) -> Split:
-        rng = np.random.default_rng(seed)
-        labels = rng.integers(0, 3, total)
-        strength = rng.uniform(0, 1, (total, 1, 1, 1))
-        x = 0.5 + 0.3 * strength * PATTERNS[labels] + rng.normal(0, 0.03, (total, 3, SIDE, SIDE))
-        return Split(np.rint(255 * x.clip(0, 1)).astype(np.uint8), labels.astype(np.int64))
+    splits: ClassVar = {"train": draw_patterns(1, 640), "test": draw_patterns(0, 300)}
 
     def has(self, split: str) -> bool:
         return split in self.splits
@@ -74,34 +61,7 @@ DATA = Blobs()
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1),
-            nn.ReLU6(),
-            nn.Conv2d(8, 8, 3, stride=2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(72, 3),
-        )
-    optimizer = torch.optim.Adam(net.parameters(), 5e-3)
-    split = DATA.load("train")
-    images, labels = torch.from_numpy(split.images).float() / 255, torch.from_numpy(split.labels)
-    for step in range(120):
-        part = torch.arange(64) + 64 * (step % 10)
-        y = labels[part]
-        x = ascend(
-            lambda x_adv, index, y=y: cross_entropy(net(x_adv), y[index]),
-            images[part],
-            THREAT,
-            make_generator("train", step),
-            steps=2,
-            step_size=0.02,
-        )
-        optimizer.zero_grad()
-        cross_entropy(net(x), y).mean().backward()
-        optimizer.step()
-    return net.eval()
+    return train_on_patterns(DATA.load("train"), 120, THREAT, 0.02)
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import torch.nn.functional as F
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
-from compressor.core.contracts import Split
 from compressor.core.errors import (
     ClassMismatchError,
     Interrupted,
@@ -32,9 +30,6 @@ from compressor.core.errors import (
 )
 from compressor.core.types import Threat
 from compressor.data.datasets import draw
-from compressor.numerics.ascent import ascend
-from compressor.numerics.losses import cross_entropy
-from compressor.numerics.randomness import make_generator
 from compressor.system.files import sha256_bytes
 from exporters import verification
 from exporters.artifact.sealing import Sealed, seal
@@ -47,63 +42,21 @@ from exporters.verification import Policies, Verdict, VerifierData, opening, ver
 from exporters.verification.decision import is_refuted, robust_estimate
 from exporters.verification.manifest import make_manifest, read_manifest
 from exporters.writing.onnx import export_onnx
+from tests.support.patterns import SIDE, TestImages, draw_patterns, train_on_patterns
 
-SIDE = 8
 THREAT = Threat("Linf", "0.06")
-PATTERNS = np.kron(np.random.default_rng(0).uniform(-1, 1, (3, 3, 2, 2)), np.ones((4, 4)))
 
 
-class Blobs:
+class Blobs(TestImages):
     """Three classes of patterns, from faint to strong; ``ease`` makes all of them strong."""
 
     def __init__(self, name: str = "blobs", seed: int = 0, total: int = 400, ease: float = 0.0) -> None:
-        self.name, self.class_names, self.image_size = name, ("a", "b", "c"), SIDE
-        rng = np.random.default_rng(seed)
-        labels = rng.integers(0, 3, total)
-        strength = rng.uniform(ease, 1, (total, 1, 1, 1))
-        x = 0.5 + 0.3 * strength * PATTERNS[labels] + rng.normal(0, 0.03, (total, 3, SIDE, SIDE))
-        self._split = Split(np.rint(255 * x.clip(0, 1)).astype(np.uint8), labels.astype(np.int64))
-
-    def has(self, split: str) -> bool:
-        return split == "test"
-
-    def load(self, split: str) -> Split:
-        return self._split
+        super().__init__(name, draw_patterns(seed, total, ease))
 
 
 def train(eps: float) -> nn.Module:
     """A small network with a ReLU6, trained on attacked patterns."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1),
-            nn.ReLU6(),
-            nn.Conv2d(8, 8, 3, stride=2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(72, 3),
-        )
-    optimizer = torch.optim.Adam(net.parameters(), 5e-3)
-    split = Blobs(seed=99, total=640).load("test")
-    images, labels = torch.from_numpy(split.images).float() / 255, torch.from_numpy(split.labels)
-    for step in range(60):
-        part = torch.arange(64) + 64 * (step % 10)
-        x, y = images[part], labels[part]
-        if eps:
-            generator = make_generator("train", step)
-            ball = Threat("Linf", str(eps))
-            x = ascend(
-                lambda x_adv, index, y=y: cross_entropy(net(x_adv), y[index]),
-                x,
-                ball,
-                generator,
-                steps=2,
-                step_size=eps / 2,
-            )
-        optimizer.zero_grad()
-        F.cross_entropy(net(x), y).backward()
-        optimizer.step()
-    return net.eval()
+    return train_on_patterns(draw_patterns(99, 640), 60, Threat("Linf", str(eps)) if eps else None, eps / 2)
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,16 @@ import torch.nn.functional as F
 
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_empty_network, family_of
+from tests.support.networks import batch_norm_keys, batch_norm_of, block_keys
 
-BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 ACTIVATIONS = {"relu": F.relu, "silu": F.silu}
 
 
-def batch_norm(name):
-    return {f"{name}.{leaf}" for leaf in BATCH_NORM}
-
-
 def test_its_keys_are_those_of_the_deepmind_release():
-    expected = {"conv_2d.weight", "logits.weight", "logits.bias"} | batch_norm("batchnorm")
+    expected = {"conv_2d.weight", "logits.weight", "logits.bias"} | batch_norm_keys("batchnorm")
     for stage in (0, 1, 2, 3):
         for block in (0, 1):
-            prefix = f"layer_{stage}.{block}"
-            expected |= {f"{prefix}.conv_2d_1.weight", f"{prefix}.conv_2d_2.weight"}
-            expected |= batch_norm(f"{prefix}.batchnorm_0") | batch_norm(f"{prefix}.batchnorm_1")
+            expected |= block_keys(f"layer_{stage}.{block}", ("conv_2d_1", "conv_2d_2"), ("batchnorm_0", "batchnorm_1"))
     for stage in (1, 2, 3):
         expected |= {f"layer_{stage}.0.shortcut.weight"}
     state = build_empty_network(ModelSpec("dm-resnet18", 10)).state_dict()
@@ -34,9 +28,10 @@ def test_its_forward_is_the_release_s(network, activation):
     model = network("dm-resnet18-0.125", classes=4, activation=activation)
     state = model.state_dict()
 
+    norm = batch_norm_of(state)
+
     def norm_act(x, name):
-        stats = (state[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias"))
-        return ACTIVATIONS[activation](F.batch_norm(x, *stats))
+        return ACTIVATIONS[activation](norm(x, name))
 
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     out = F.conv2d(x, state["conv_2d.weight"], padding=1)

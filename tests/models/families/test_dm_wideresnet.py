@@ -8,13 +8,9 @@ from torch import nn
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_empty_network, count_parameters, family_of
 from compressor.models.families._layers import pad_same
+from tests.support.networks import batch_norm_keys, batch_norm_of, block_keys
 
-BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 ACTIVATIONS = {"relu": F.relu, "silu": F.silu}
-
-
-def batch_norm(name):
-    return {f"{name}.{leaf}" for leaf in BATCH_NORM}
 
 
 def test_it_has_as_many_parameters_as_the_other_wideresnet():
@@ -22,12 +18,10 @@ def test_it_has_as_many_parameters_as_the_other_wideresnet():
 
 
 def test_its_keys_are_those_of_the_deepmind_release():
-    expected = {"init_conv.weight", "logits.weight", "logits.bias"} | batch_norm("batchnorm")
+    expected = {"init_conv.weight", "logits.weight", "logits.bias"} | batch_norm_keys("batchnorm")
     for group in (0, 1, 2):
         for block in (0, 1):
-            prefix = f"layer.{group}.block.{block}"
-            expected |= {f"{prefix}.conv_0.weight", f"{prefix}.conv_1.weight"}
-            expected |= batch_norm(f"{prefix}.batchnorm_0") | batch_norm(f"{prefix}.batchnorm_1")
+            expected |= block_keys(f"layer.{group}.block.{block}", ("conv_0", "conv_1"), ("batchnorm_0", "batchnorm_1"))
         expected |= {f"layer.{group}.block.0.shortcut.weight"}
     assert set(build_empty_network(ModelSpec("dm-wideresnet-16-2", 10)).state_dict()) == expected
 
@@ -57,9 +51,10 @@ def test_its_forward_is_the_release_s(network, activation):
     model = network("dm-wideresnet-16-1", classes=4, activation=activation)
     state = model.state_dict()
 
+    norm = batch_norm_of(state)
+
     def norm_act(x, name):
-        stats = (state[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias"))
-        return ACTIVATIONS[activation](F.batch_norm(x, *stats))
+        return ACTIVATIONS[activation](norm(x, name))
 
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     out = F.conv2d(x, state["init_conv.weight"], padding=1)

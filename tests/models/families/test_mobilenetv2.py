@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_empty_network, count_parameters, family_of
 from compressor.models.families.mobilenetv2 import channels_of
-
-BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-
-
-def batch_norm(name):
-    return {f"{name}.{leaf}" for leaf in BATCH_NORM}
+from tests.support.networks import batch_norm_keys, batch_norm_of
 
 
 def test_the_paper_size_has_its_parameters():
@@ -23,13 +18,17 @@ def test_the_paper_size_has_its_parameters():
 
 def test_its_keys_and_main_shapes_are_those_of_the_public_port():
     state = build_empty_network(ModelSpec("mobilenetv2", 10)).state_dict()
-    expected = {"conv1.weight", "conv2.weight", "linear.weight", "linear.bias"} | batch_norm("bn1") | batch_norm("bn2")
+    expected = (
+        {"conv1.weight", "conv2.weight", "linear.weight", "linear.bias"}
+        | batch_norm_keys("bn1")
+        | batch_norm_keys("bn2")
+    )
     for block in range(17):
         for i in (1, 2, 3):
-            expected |= {f"layers.{block}.conv{i}.weight"} | batch_norm(f"layers.{block}.bn{i}")
+            expected |= {f"layers.{block}.conv{i}.weight"} | batch_norm_keys(f"layers.{block}.bn{i}")
     # The shortcut is projected where the channels change at stride 1.
     for block in (0, 1, 10, 16):
-        expected |= {f"layers.{block}.shortcut.0.weight"} | batch_norm(f"layers.{block}.shortcut.1")
+        expected |= {f"layers.{block}.shortcut.0.weight"} | batch_norm_keys(f"layers.{block}.shortcut.1")
     assert set(state) == expected
     assert state["conv2.weight"].shape == (1280, 320, 1, 1)
     assert state["layers.1.conv2.weight"].shape == (96, 1, 3, 3)
@@ -39,10 +38,7 @@ def test_its_forward_at_32_pixels_is_the_port_s(network):
     model = network("mobilenetv2-0.1", classes=5)
     state = model.state_dict()
 
-    def norm(x, name):
-        stats = (state[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias"))
-        return F.batch_norm(x, *stats)
-
+    norm = batch_norm_of(state)
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     out = F.relu(norm(F.conv2d(x, state["conv1.weight"], padding=1), "bn1"))
     strides = [1, 1, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1]

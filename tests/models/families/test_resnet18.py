@@ -7,12 +7,7 @@ import torch.nn.functional as F
 from compressor.core.errors import UsageError
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_empty_network, count_parameters, family_of
-
-BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-
-
-def batch_norm(name):
-    return {f"{name}.{leaf}" for leaf in BATCH_NORM}
+from tests.support.networks import batch_norm_keys, batch_norm_of, block_keys
 
 
 def test_the_paper_size_has_its_parameters():
@@ -20,14 +15,12 @@ def test_the_paper_size_has_its_parameters():
 
 
 def test_its_keys_are_those_of_the_public_port():
-    expected = {"conv1.weight", "linear.weight", "linear.bias"} | batch_norm("bn1")
+    expected = {"conv1.weight", "linear.weight", "linear.bias"} | batch_norm_keys("bn1")
     for stage in (1, 2, 3, 4):
         for block in (0, 1):
-            prefix = f"layer{stage}.{block}"
-            expected |= {f"{prefix}.conv1.weight", f"{prefix}.conv2.weight"}
-            expected |= batch_norm(f"{prefix}.bn1") | batch_norm(f"{prefix}.bn2")
+            expected |= block_keys(f"layer{stage}.{block}", ("conv1", "conv2"), ("bn1", "bn2"))
     for stage in (2, 3, 4):
-        expected |= {f"layer{stage}.0.shortcut.0.weight"} | batch_norm(f"layer{stage}.0.shortcut.1")
+        expected |= {f"layer{stage}.0.shortcut.0.weight"} | batch_norm_keys(f"layer{stage}.0.shortcut.1")
     assert set(build_empty_network(ModelSpec("resnet18-0.125", 10)).state_dict()) == expected
 
 
@@ -35,10 +28,7 @@ def test_its_forward_is_the_port_s(network):
     model = network("resnet18-0.125", classes=7)
     state = model.state_dict()
 
-    def norm(x, name):
-        stats = (state[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias"))
-        return F.batch_norm(x, *stats)
-
+    norm = batch_norm_of(state)
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     out = F.relu(norm(F.conv2d(x, state["conv1.weight"], padding=1), "bn1"))
     for stage in (1, 2, 3, 4):

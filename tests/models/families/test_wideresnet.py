@@ -9,12 +9,7 @@ import torch.nn.functional as F
 from compressor.core.errors import UsageError
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_classifier, build_empty_network, count_parameters, family_of
-
-BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-
-
-def batch_norm(name):
-    return {f"{name}.{leaf}" for leaf in BATCH_NORM}
+from tests.support.networks import batch_norm_keys, batch_norm_of, block_keys
 
 
 def test_34_10_has_its_parameters_without_sub_block1():
@@ -22,12 +17,10 @@ def test_34_10_has_its_parameters_without_sub_block1():
 
 
 def test_its_keys_are_those_of_the_trades_release():
-    expected = {"conv1.weight", "fc.weight", "fc.bias"} | batch_norm("bn1")
+    expected = {"conv1.weight", "fc.weight", "fc.bias"} | batch_norm_keys("bn1")
     for stage in (1, 2, 3):
         for block in (0, 1):
-            prefix = f"block{stage}.layer.{block}"
-            expected |= {f"{prefix}.conv1.weight", f"{prefix}.conv2.weight"}
-            expected |= batch_norm(f"{prefix}.bn1") | batch_norm(f"{prefix}.bn2")
+            expected |= block_keys(f"block{stage}.layer.{block}", ("conv1", "conv2"), ("bn1", "bn2"))
         expected |= {f"block{stage}.layer.0.convShortcut.weight"}
     assert set(build_empty_network(ModelSpec("wideresnet-16-2", 10)).state_dict()) == expected
 
@@ -36,9 +29,10 @@ def test_its_forward_is_the_release_s(network):
     model = network("wideresnet-16-1", classes=4)
     state = model.state_dict()
 
+    norm = batch_norm_of(state)
+
     def norm_relu(x, name):
-        stats = (state[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias"))
-        return F.relu(F.batch_norm(x, *stats))
+        return F.relu(norm(x, name))
 
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     out = F.conv2d(x, state["conv1.weight"], padding=1)

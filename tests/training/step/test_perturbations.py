@@ -34,6 +34,7 @@ from compressor.training.batches import Share
 from compressor.training.loop import Trainer
 from compressor.training.session import TrainingRequest, TrainingResult, train
 from compressor.training.step.perturbations import Perturbations
+from tests.support.training import Watcher
 
 MODEL = "wideresnet-10-1"
 SIZE = 16
@@ -182,18 +183,6 @@ class Noise:
         return Split(images, np.arange(69) % 3)
 
 
-class Stopper(SilentReporter):
-    """Asks to stop after some steps."""
-
-    def __init__(self, stop: StopRequest, after: int) -> None:
-        self._stop, self._left = stop, after
-
-    def advance(self, done: int, total: int, detail: str = "") -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._stop.signum = 15
-
-
 def recipe(method: str = "rslad", **flags: object) -> Recipe:
     common = {
         "epochs": 3, "batch_size": 16, "image_size": SIZE, "attack_steps": 2, "attack_step_size": 0.5,
@@ -229,7 +218,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(after: int, tmp_path: Path) ->
     whole = run_training(recipe(), tmp_path / "whole")
     stop = StopRequest()
     with pytest.raises(Interrupted):
-        run_training(recipe(), tmp_path / "parts", reporter=Stopper(stop, after), stop=stop)
+        run_training(recipe(), tmp_path / "parts", reporter=Watcher(stop, after), stop=stop)
     parts = run_training(recipe(), tmp_path / "parts", resume=True)
     assert parts.records == whole.records
     assert parts.last.read_bytes() == whole.last.read_bytes()
