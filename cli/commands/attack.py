@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import common as options
+from cli.options.declaring import option, switch
 from cli.output.console import Output
 from compressor.core.errors import UsageError
 
@@ -18,19 +19,17 @@ if TYPE_CHECKING:
 
 def attack(
     target: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint or an ONNX file.")],
-    suite: Annotated[
-        str, typer.Option("--suite", metavar="NAME", help="Attack suite; `compress list suites` shows them.")
-    ] = "quick",
+    suite: Annotated[str, option("--suite", "NAME", "Attack suite; `compress list suites` shows them.")] = "quick",
     eval_samples: options.EvalSamples = None,
     eps: options.Eps = None,
     norm: options.Norm = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--batch-size",
-            min=1,
-            metavar="N",
-            help="Images per batch. Default: 128; with AutoAttack on a CPU 32, or 64 for bf16 proposals.",
+            "N",
+            "Images per batch. Default: 128; with AutoAttack on a CPU 32, or 64 for bf16 proposals.",
+            least=1,
         ),
     ] = None,
     data: options.Data = None,
@@ -44,34 +43,29 @@ def attack(
     activation: options.Activation = None,
     seed: options.Seed = None,
     state: Annotated[
-        Path | None,
-        typer.Option("--state", metavar="DIR", help="Keep finished batches in DIR, and continue from them."),
+        Path | None, option("--state", "DIR", "Keep finished batches in DIR, and continue from them.")
     ] = None,
     proposals: Annotated[
         str,
-        typer.Option(
+        option(
             "--proposals",
-            metavar="fp32|bf16",
-            help="Precision of the attacks' search: fp32 or bf16. The model itself always decides in fp32.",
+            "fp32|bf16",
+            "Precision of the attacks' search: fp32 or bf16. The model itself always decides in fp32.",
         ),
     ] = "fp32",
     reference: Annotated[
-        bool,
-        typer.Option(
-            "--reference", help="Also run the authors' AutoAttack, and count the images on which the two disagree."
-        ),
+        bool, switch("--reference", "Also run the authors' AutoAttack, and count the images on which the two disagree.")
     ] = False,
     report_to: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--report",
-            metavar="DIR",
-            help="Write a folder for a reviewer: curves over eps, smallest perturbations, classes, a gallery.",
+            "DIR",
+            "Write a folder for a reviewer: curves over eps, smallest perturbations, classes, a gallery.",
         ),
     ] = None,
     curve: Annotated[
-        str | None,
-        typer.Option("--curve", metavar="EPS,...", help="Radii of the report's curve. Default: 0 to 4 times eps."),
+        str | None, option("--curve", "EPS,...", "Radii of the report's curve. Default: 0 to 4 times eps.")
     ] = None,
     device: options.Device = "auto",
     provider: options.Provider = "cpu",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from cli.options import common as options
+from cli.options.declaring import option, switch
 from cli.output.console import Output, percent
 from compressor.core.errors import DONE, FAILED, UsageError
 from compressor.core.registry import unknown_name
@@ -26,33 +27,17 @@ _PRUNING = "Pruning"
 def cache(
     action: Annotated[str, typer.Argument(metavar="ACTION", help=f"One of: {', '.join(_ACTIONS)}.")] = "list",
     kind: Annotated[
-        str | None,
-        typer.Option("--kind", metavar="KIND", help="labels (teachers' logits) or decoded (pictures). Default: both."),
+        str | None, option("--kind", "KIND", "labels (teachers' logits) or decoded (pictures). Default: both.")
     ] = None,
     older_than: Annotated[
-        int | None,
-        typer.Option(
-            "--older-than",
-            min=0,
-            metavar="DAYS",
-            help="Remove files that were not used for DAYS days.",
-            rich_help_panel=_PRUNING,
-        ),
+        int | None, option("--older-than", "DAYS", "Remove files that were not used for DAYS days.", _PRUNING, least=0)
     ] = None,
     to_size: Annotated[
         str | None,
-        typer.Option(
-            "--to-size",
-            metavar="SIZE",
-            help="Remove the least recently used files until SIZE is left, such as 8GB.",
-            rich_help_panel=_PRUNING,
-        ),
+        option("--to-size", "SIZE", "Remove the least recently used files until SIZE is left, such as 8GB.", _PRUNING),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Remove all files.", rich_help_panel=_PRUNING)] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show what would be removed, and remove nothing.", rich_help_panel=_PRUNING),
-    ] = False,
+    everything: Annotated[bool, switch("--all", "Remove all files.", _PRUNING)] = False,
+    dry_run: Annotated[bool, switch("--dry-run", "Show what would be removed, and remove nothing.", _PRUNING)] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

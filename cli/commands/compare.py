@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.options import common as options
+from cli.options.declaring import option
 from cli.output.console import Output
 from compressor.core.errors import UsageError
 
@@ -18,66 +19,56 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
     evaluate: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--evaluate",
-            metavar="WHICH",
-            help="Attack the checkpoints that were not measured yet: best, or both (best and last).",
-            rich_help_panel=_MEASURE,
+            "WHICH",
+            "Attack the checkpoints that were not measured yet: best, or both (best and last).",
+            _MEASURE,
         ),
     ] = None,
     suite: Annotated[
         str | None,
-        typer.Option(
-            "--suite",
-            metavar="NAME",
-            help="Attack suite. Default: what the first run was measured with, else default.",
-            rich_help_panel=_MEASURE,
+        option(
+            "--suite", "NAME", "Attack suite. Default: what the first run was measured with, else default.", _MEASURE
         ),
     ] = None,
     eval_samples: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--eval-samples",
-            "--samples",
-            min=1,
-            metavar="N",
-            help="Number of test images. Default: as many as for the first run, else 1,000.",
-            rich_help_panel=_MEASURE,
+            "N",
+            "Number of test images. Default: as many as for the first run, else 1,000.",
+            _MEASURE,
+            also="--samples",
+            least=1,
         ),
     ] = None,
     eps: Annotated[
         str | None,
-        typer.Option(
-            "--eps",
-            metavar="EPS",
-            help="Perturbation size, such as 8/255. Default: what each run was trained against.",
-            rich_help_panel=_MEASURE,
+        option(
+            "--eps", "EPS", "Perturbation size, such as 8/255. Default: what each run was trained against.", _MEASURE
         ),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--model",
-            metavar="NAME",
-            help="Your own code that defines a run's network: python:package.module:factory. Repeatable.",
-            rich_help_panel=_MEASURE,
+            "NAME",
+            "Your own code that defines a run's network: python:package.module:factory. Repeatable.",
+            _MEASURE,
         ),
     ] = None,
     against: Annotated[
-        Path | None,
-        typer.Option("--against", metavar="RUN", help="Run to compare the others with. Default: the first."),
+        Path | None, option("--against", "RUN", "Run to compare the others with. Default: the first.")
     ] = None,
     layout: Annotated[
         str | None,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="Format: table, markdown, csv or json. Default: by the suffix of --output, else table.",
+        option(
+            "--format", "NAME", "Format: table, markdown, csv or json. Default: by the suffix of --output, else table."
         ),
     ] = None,
     to: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write the comparison to FILE instead of printing it."),
+        Path | None, option("--output", "FILE", "Write the comparison to FILE instead of printing it.", also="-o")
     ] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,

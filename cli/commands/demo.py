@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from cli.options import common as options
+from cli.options.declaring import option
 from cli.output.console import Output, percent
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ _TWIN = _Part("natural", STUDENT, _COMMON | {"epochs": 7, "learning_rate": 0.05}
 
 
 def demo(
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Folder of the demo's runs.")] = Path("runs/demo"),
+    run: Annotated[Path, option("--run", "DIR", "Folder of the demo's runs.")] = Path("runs/demo"),
     device: options.Device = "auto",
     threads: options.Threads = None,
     as_json: options.Json = False,

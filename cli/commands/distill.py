@@ -6,9 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cli.options import common as options
+from cli.options.declaring import option
 from cli.options.shared_options import TrainingOptions, with_options
 from cli.output.console import Output
 
@@ -20,27 +19,22 @@ if TYPE_CHECKING:
 @with_options(TrainingOptions)
 def distill(
     shared: TrainingOptions,
-    teacher: Annotated[Path, typer.Option("--teacher", metavar="FILE", help="Checkpoint of the robust teacher.")],
+    teacher: Annotated[Path, option("--teacher", "FILE", "Checkpoint of the robust teacher.")],
     student: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--student",
-            metavar="NAME",
+            "NAME",
+            "Student model; `compress list models` shows them. Default: mobilenetv2.",
             callback=options.allow_code,
-            help="Student model; `compress list models` shows them. Default: mobilenetv2.",
         ),
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(
-            "--method", metavar="NAME[,...]", help="One or more methods; see `compress list methods`. Default: rslad."
-        ),
+        option("--method", "NAME[,...]", "One or more methods; see `compress list methods`. Default: rslad."),
     ] = None,
     seeds: Annotated[
-        str | None,
-        typer.Option(
-            "--seeds", metavar="N[,...]", help="Train once for each seed and method; --run DIR holds all runs."
-        ),
+        str | None, option("--seeds", "N[,...]", "Train once for each seed and method; --run DIR holds all runs.")
     ] = None,
     teacher_model: options.TeacherModel = None,
     teacher_normalization: options.TeacherNormalization = None,

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cli.options import common as options
+from cli.options.declaring import option, switch
 from cli.output.console import Output
 
 
@@ -19,49 +20,36 @@ def export(
     ],
     to: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE|DIR", help="File or folder. Default: model.onnx beside the checkpoint."
-        ),
+        option("--output", "FILE|DIR", "File or folder. Default: model.onnx beside the checkpoint.", also="-o"),
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(
-            "--precision", metavar="P", help="Precision: fp32 (default), fp16 or int8. Repeatable; each is a file."
-        ),
+        option("--precision", "P", "Precision: fp32 (default), fp16 or int8. Repeatable; each is a file."),
     ] = None,
     opset: Annotated[
         int | None,
-        typer.Option(
-            "--opset",
-            metavar="N",
-            help="ONNX operator set, 13 to 21, for runtimes that know no newer one. Default: 20.",
-        ),
+        option("--opset", "N", "ONNX operator set, 13 to 21, for runtimes that know no newer one. Default: 20."),
     ] = None,
     fixed_batch: Annotated[
         int | None,
-        typer.Option(
-            "--fixed-batch",
-            metavar="N",
-            help="Fix the batch size to N, as phones' compilers need. Default: dynamic.",
-        ),
+        option("--fixed-batch", "N", "Fix the batch size to N, as phones' compilers need. Default: dynamic."),
     ] = None,
     evidence_file: Annotated[
-        Path | None, typer.Option("--evidence-file", metavar="FILE", help="Evidence file. Default: beside the model.")
+        Path | None, option("--evidence-file", "FILE", "Evidence file. Default: beside the model.")
     ] = None,
     evidence: Annotated[
         str,
-        typer.Option(
+        option(
             "--evidence",
-            metavar="MODE",
-            help="Evidence: images; digests (the verifier needs the dataset); none (no attack, no claim).",
+            "MODE",
+            "Evidence: images; digests (the verifier needs the dataset); none (no attack, no claim).",
         ),
     ] = "images",
     evidence_samples: options.EvidenceSamples = 256,
     sign_key: Annotated[
-        Path | None,
-        typer.Option("--sign-key", metavar="FILE", help="Sign model and evidence with this elliptic-curve key (PEM)."),
+        Path | None, option("--sign-key", "FILE", "Sign model and evidence with this elliptic-curve key (PEM).")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+    force: Annotated[bool, switch("--force", "Replace existing files.")] = False,
     data: options.Data = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,

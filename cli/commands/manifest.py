@@ -8,16 +8,17 @@ from typing import Annotated
 import typer
 
 from cli.options import common as options
+from cli.options.declaring import option, switch
 from cli.output.console import Output
 
 
 def manifest(
     data: Annotated[str, typer.Argument(metavar="SPEC", help="Dataset, such as cifar10 or imagefolder:DIR.")],
-    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Write the manifest to FILE.")],
+    to: Annotated[Path, option("--output", "FILE", "Write the manifest to FILE.", also="-o")],
     data_dir: options.DataDir = None,
     download: options.Download = False,
     image_size: options.ImageSize = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    force: Annotated[bool, switch("--force", "Replace an existing file.")] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

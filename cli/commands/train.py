@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Annotated
 
-import typer
-
 from cli.options import common as options
+from cli.options.declaring import option
 from cli.options.shared_options import TrainingOptions, with_options
 from cli.output.console import Output
 from compressor.models.user_code import is_user_code
@@ -18,15 +17,15 @@ def train(
     shared: TrainingOptions,
     model: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--model",
-            metavar="NAME",
+            "NAME",
+            "Model to train; `compress list models` shows them. Default: resnet18.",
             callback=options.allow_code,
-            help="Model to train; `compress list models` shows them. Default: resnet18.",
         ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option("--method", metavar="NAME", help="Method; see `compress list methods`. Default: sat.")
+        str | None, option("--method", "NAME", "Method; see `compress list methods`. Default: sat.")
     ] = None,
 ) -> int:
     """Train a model without a teacher: sat, trades, mart or natural."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.options import common as options
+from cli.options.declaring import option, switch
 from cli.output.console import Output
 
 _REPORTS = "Reports: written on every exit, and without a say in the exit code"
@@ -17,157 +18,101 @@ _ELSEWHERE = "Files without a claim, with --data and --min-robust-accuracy"
 
 def verify(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The exported file.")],
-    evidence_file: Annotated[
-        Path | None, typer.Option("--evidence-file", metavar="FILE", help="Default: beside the model.")
-    ] = None,
+    evidence_file: Annotated[Path | None, option("--evidence-file", "FILE", "Default: beside the model.")] = None,
     data: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--data",
-            metavar="SPEC",
-            help="A dataset that you hold: the claim's own binds the evidence to it, another is a fresh test.",
+            "SPEC",
+            "A dataset that you hold: the claim's own binds the evidence to it, another is a fresh test.",
         ),
     ] = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,
     manifest: Annotated[
-        Path | None,
-        typer.Option("--manifest", metavar="FILE", help="Of the claim's dataset, in place of it: `compress manifest`."),
+        Path | None, option("--manifest", "FILE", "Of the claim's dataset, in place of it: `compress manifest`.")
     ] = None,
     public_key: Annotated[
-        Path | None,
-        typer.Option("--public-key", metavar="FILE", help="PEM: its owner must have signed the model."),
+        Path | None, option("--public-key", "FILE", "PEM: its owner must have signed the model.")
     ] = None,
     signature_file: Annotated[
-        Path | None, typer.Option("--signature-file", metavar="FILE", help="Default: MODEL.sig beside the model.")
+        Path | None, option("--signature-file", "FILE", "Default: MODEL.sig beside the model.")
     ] = None,
     suite: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--suite",
-            metavar="NAME",
-            help="Attack suite: verify (default), or replay for digests and replay only. Any other runs after verify.",
+            "NAME",
+            "Attack suite: verify (default), or replay for digests and replay only. Any other runs after verify.",
         ),
     ] = None,
-    latest: Annotated[bool, typer.Option("--latest", help="Run the newest version of the suite.")] = False,
+    latest: Annotated[bool, switch("--latest", "Run the newest version of the suite.")] = False,
     samples: Annotated[
         int | None,
-        typer.Option(
-            "--samples",
-            metavar="N",
-            help="Attack a random subset of N of the robust images; without a claim, N test images.",
-        ),
+        option("--samples", "N", "Attack a random subset of N of the robust images; without a claim, N test images."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Seed of the fresh attacks. Default: random, and printed.")
+        int | None, option("--seed", "N", "Seed of the fresh attacks. Default: random, and printed.")
     ] = None,
     min_robust_accuracy: Annotated[
-        float | None,
-        typer.Option(
-            "--min-robust-accuracy", metavar="T", help="Least robust accuracy, 0 to 1.", rich_help_panel=_POLICY
-        ),
+        float | None, option("--min-robust-accuracy", "T", "Least robust accuracy, 0 to 1.", _POLICY)
     ] = None,
     min_clean_accuracy: Annotated[
-        float | None,
-        typer.Option(
-            "--min-clean-accuracy", metavar="T", help="Least clean accuracy, 0 to 1.", rich_help_panel=_POLICY
-        ),
+        float | None, option("--min-clean-accuracy", "T", "Least clean accuracy, 0 to 1.", _POLICY)
     ] = None,
     require_eps: Annotated[
-        str | None,
-        typer.Option(
-            "--require-eps", metavar="EPS", help="Least radius of the claim, such as 8/255.", rich_help_panel=_POLICY
-        ),
+        str | None, option("--require-eps", "EPS", "Least radius of the claim, such as 8/255.", _POLICY)
     ] = None,
     require_norm: Annotated[
-        str | None,
-        typer.Option("--require-norm", metavar="NORM", help="Norm of the claim: Linf or L2.", rich_help_panel=_POLICY),
+        str | None, option("--require-norm", "NORM", "Norm of the claim: Linf or L2.", _POLICY)
     ] = None,
     min_samples: Annotated[
-        int | None,
-        typer.Option("--min-samples", min=1, metavar="N", help="Least number of images.", rich_help_panel=_POLICY),
+        int | None, option("--min-samples", "N", "Least number of images.", _POLICY, least=1)
     ] = None,
     require_assurance: Annotated[
         str | None,
-        typer.Option(
-            "--require-assurance",
-            metavar="LEVEL",
-            help="Least assurance: self-consistent, dataset-bound or signed.",
-            rich_help_panel=_POLICY,
-        ),
+        option("--require-assurance", "LEVEL", "Least assurance: self-consistent, dataset-bound or signed.", _POLICY),
     ] = None,
-    eps: Annotated[
-        str | None,
-        typer.Option("--eps", metavar="EPS", help="Radius of the attacks, such as 8/255.", rich_help_panel=_ELSEWHERE),
-    ] = None,
+    eps: Annotated[str | None, option("--eps", "EPS", "Radius of the attacks, such as 8/255.", _ELSEWHERE)] = None,
     norm: Annotated[
-        str | None,
-        typer.Option(
-            "--norm", metavar="NORM", help="Norm of the attacks: Linf (default) or L2.", rich_help_panel=_ELSEWHERE
-        ),
+        str | None, option("--norm", "NORM", "Norm of the attacks: Linf (default) or L2.", _ELSEWHERE)
     ] = None,
     mean: options.Mean = None,
     std: options.Std = None,
     image_size: Annotated[
         int | None,
-        typer.Option(
-            "--image-size",
-            min=1,
-            metavar="N",
-            help="Side of the images in pixels, if the file leaves it open.",
-            rich_help_panel=_ELSEWHERE,
-        ),
+        option("--image-size", "N", "Side of the images in pixels, if the file leaves it open.", _ELSEWHERE, least=1),
     ] = None,
     accept_black_box: Annotated[
-        bool, typer.Option("--accept-black-box", help="Accept a claim even if the file's gradients cannot be computed.")
+        bool, switch("--accept-black-box", "Accept a claim even if the file's gradients cannot be computed.")
     ] = False,
     time_limit: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--time-limit",
-            metavar="SECONDS",
-            help="Start no new attack batch after this many seconds; the verdict is then undecided. The process is "
+            "SECONDS",
+            "Start no new attack batch after this many seconds; the verdict is then undecided. The process is "
             "stopped one minute later.",
         ),
     ] = None,
     memory_limit: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--memory-limit",
-            metavar="SIZE",
-            help="Memory limit for examining the file, libraries excluded, such as 8GB. 0 means no limit. Default: "
+            "SIZE",
+            "Memory limit for examining the file, libraries excluded, such as 8GB. 0 means no limit. Default: "
             "16GB, or three quarters of the free memory.",
         ),
     ] = None,
     failures: Annotated[
-        Path | None,
-        typer.Option(
-            "--failures",
-            metavar="DIR",
-            help="Write the broken images as pairs of PNG files.",
-            rich_help_panel=_REPORTS,
-        ),
+        Path | None, option("--failures", "DIR", "Write the broken images as pairs of PNG files.", _REPORTS)
     ] = None,
-    junit: Annotated[
-        Path | None,
-        typer.Option(
-            "--junit", metavar="FILE", help="JUnit XML: a test case for each check.", rich_help_panel=_REPORTS
-        ),
-    ] = None,
+    junit: Annotated[Path | None, option("--junit", "FILE", "JUnit XML: a test case for each check.", _REPORTS)] = None,
     summary: Annotated[
-        Path | None,
-        typer.Option(
-            "--summary", metavar="FILE", help="Markdown, for the summary of a CI job.", rich_help_panel=_REPORTS
-        ),
+        Path | None, option("--summary", "FILE", "Markdown, for the summary of a CI job.", _REPORTS)
     ] = None,
     attestation: Annotated[
-        Path | None,
-        typer.Option(
-            "--attestation",
-            metavar="FILE",
-            help="in-toto statement (test-result/v0.1), unsigned.",
-            rich_help_panel=_REPORTS,
-        ),
+        Path | None, option("--attestation", "FILE", "in-toto statement (test-result/v0.1), unsigned.", _REPORTS)
     ] = None,
     provider: options.Provider = "cpu",
     threads: options.Threads = None,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from cli.options.declaring import option, switch
 from compressor.models.user_code import allow_user_code
 
 
@@ -21,323 +20,219 @@ _INPUT, _COMPUTE, _OUTPUT, _TRAINING = "Input", "Computing", "Output", "Training
 
 Data = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--data",
-        metavar="SPEC",
-        help="Dataset: cifar10, cifar100, digits or imagefolder:DIR. Default: what the model file records, else "
+        "SPEC",
+        "Dataset: cifar10, cifar100, digits or imagefolder:DIR. Default: what the model file records, else "
         "cifar10 or cifar100 by its number of classes.",
-        rich_help_panel=_INPUT,
+        _INPUT,
     ),
 ]
 DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir", metavar="DIR", help="Folder of the downloaded datasets. Default: data.", rich_help_panel=_INPUT
-    ),
+    Path | None, option("--data-dir", "DIR", "Folder of the downloaded datasets. Default: data.", _INPUT)
 ]
-Download = Annotated[
-    bool, typer.Option("--download", help="Download the dataset if it is missing.", rich_help_panel=_INPUT)
-]
+Download = Annotated[bool, switch("--download", "Download the dataset if it is missing.", _INPUT)]
 ImageSize = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--image-size",
-        metavar="N",
-        help="Side of the square input in pixels. Default: what the model file records, else 32.",
-        rich_help_panel=_INPUT,
+        "N",
+        "Side of the square input in pixels. Default: what the model file records, else 32.",
+        _INPUT,
     ),
 ]
-Run = Annotated[
-    Path | None,
-    typer.Option(
-        "--run", metavar="DIR", help="Run folder. Default: runs/METHOD-MODEL-DATASET-sSEED.", rich_help_panel=_OUTPUT
-    ),
-]
+Run = Annotated[Path | None, option("--run", "DIR", "Run folder. Default: runs/METHOD-MODEL-DATASET-sSEED.", _OUTPUT)]
 Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume", help="Continue the run in the run folder, or start it if there is none.", rich_help_panel=_OUTPUT
-    ),
+    bool, switch("--resume", "Continue the run in the run folder, or start it if there is none.", _OUTPUT)
 ]
-RecipeFile = Annotated[
-    Path | None,
-    typer.Option("--recipe", metavar="FILE", help="TOML recipe. Options override it.", rich_help_panel=_TRAINING),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option("--epochs", min=1, metavar="N", help="Passes over the training images.", rich_help_panel=_TRAINING),
-]
-BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", min=2, metavar="N", help="Images per step.", rich_help_panel=_TRAINING)
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option("--learning-rate", metavar="X", help="Largest learning rate of SGD.", rich_help_panel=_TRAINING),
-]
+RecipeFile = Annotated[Path | None, option("--recipe", "FILE", "TOML recipe. Options override it.", _TRAINING)]
+Epochs = Annotated[int | None, option("--epochs", "N", "Passes over the training images.", _TRAINING, least=1)]
+BatchSize = Annotated[int | None, option("--batch-size", "N", "Images per step.", _TRAINING, least=2)]
+LearningRate = Annotated[float | None, option("--learning-rate", "X", "Largest learning rate of SGD.", _TRAINING)]
 AttackSteps = Annotated[
-    int | None,
-    typer.Option(
-        "--attack-steps", min=1, metavar="N", help="Steps of the inner maximisation.", rich_help_panel=_TRAINING
-    ),
+    int | None, option("--attack-steps", "N", "Steps of the inner maximisation.", _TRAINING, least=1)
 ]
 Schedule = Annotated[
     str | None,
-    typer.Option(
-        "--schedule",
-        metavar="NAME",
-        help="Learning rate schedule: milestones, cosine or one-cycle. Default: milestones.",
-        rich_help_panel=_TRAINING,
+    option(
+        "--schedule", "NAME", "Learning rate schedule: milestones, cosine or one-cycle. Default: milestones.", _TRAINING
     ),
 ]
 WeightAverage = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--weight-average",
-        metavar="NAME",
-        help="Validate, save and export an average of the weights: none, ema or swa. Default: none.",
-        rich_help_panel=_TRAINING,
+        "NAME",
+        "Validate, save and export an average of the weights: none, ema or swa. Default: none.",
+        _TRAINING,
     ),
 ]
 EmaDecay = Annotated[
-    float | None,
-    typer.Option(
-        "--ema-decay", metavar="X", help="Decay of --weight-average ema. Default: 0.995.", rich_help_panel=_TRAINING
-    ),
+    float | None, option("--ema-decay", "X", "Decay of --weight-average ema. Default: 0.995.", _TRAINING)
 ]
 Awp = Annotated[
     float | None,
-    typer.Option(
+    option(
         "--awp",
-        metavar="GAMMA",
-        help="Compute each step at weights perturbed against the loss by GAMMA times their norm, such as 0.005.",
-        rich_help_panel=_TRAINING,
+        "GAMMA",
+        "Compute each step at weights perturbed against the loss by GAMMA times their norm, such as 0.005.",
+        _TRAINING,
     ),
 ]
 LabelSmoothing = Annotated[
     float | None,
-    typer.Option(
+    option(
         "--label-smoothing",
-        metavar="X",
-        help="Label smoothing: spread X of each label over all classes if the loss uses labels.",
-        rich_help_panel=_TRAINING,
+        "X",
+        "Label smoothing: spread X of each label over all classes if the loss uses labels.",
+        _TRAINING,
     ),
 ]
 TrainSamples = Annotated[
-    int | None,
-    typer.Option(
-        "--train-samples",
-        min=1,
-        metavar="N",
-        help="Train on N images, drawn by seed. Default: all.",
-        rich_help_panel=_TRAINING,
-    ),
+    int | None, option("--train-samples", "N", "Train on N images, drawn by seed. Default: all.", _TRAINING, least=1)
 ]
 ExtraData = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--extra-data",
-        metavar="FILE.npz",
-        help="Mix generated images into each batch: arrays image, uint8 [N, H, W, 3], and label, [N].",
-        rich_help_panel=_TRAINING,
+        "FILE.npz",
+        "Mix generated images into each batch: arrays image, uint8 [N, H, W, 3], and label, [N].",
+        _TRAINING,
     ),
 ]
 ExtraFraction = Annotated[
     float | None,
-    typer.Option(
+    option(
         "--extra-fraction",
-        metavar="X",
-        help="Fraction of each batch that comes from --extra-data, between 0 and 1, such as 0.7.",
-        rich_help_panel=_TRAINING,
+        "X",
+        "Fraction of each batch that comes from --extra-data, between 0 and 1, such as 0.7.",
+        _TRAINING,
     ),
 ]
 EvalSamples = Annotated[
     int | None,
-    typer.Option(
-        "--eval-samples",
-        "--samples",
-        min=1,
-        metavar="N",
-        help="Attack N test images, drawn by seed and class-balanced.",
-    ),
+    option("--eval-samples", "N", "Attack N test images, drawn by seed and class-balanced.", also="--samples", least=1),
 ]
-EvidenceSamples = Annotated[
-    int, typer.Option("--evidence-samples", min=1, metavar="N", help="Test images that go into the evidence.")
-]
+EvidenceSamples = Annotated[int, option("--evidence-samples", "N", "Test images that go into the evidence.", least=1)]
 Eps = Annotated[
-    str | None,
-    typer.Option("--eps", metavar="EPS", help="Perturbation size as a fraction of the pixel range, such as 8/255."),
+    str | None, option("--eps", "EPS", "Perturbation size as a fraction of the pixel range, such as 8/255.")
 ]
-Norm = Annotated[str | None, typer.Option("--norm", metavar="NORM", help="Norm of the perturbation: Linf or L2.")]
-Suite = Annotated[
-    str | None,
-    typer.Option("--suite", metavar="NAME", help="Attack suite; `compress list suites` shows them."),
-]
+Norm = Annotated[str | None, option("--norm", "NORM", "Norm of the perturbation: Linf or L2.")]
+Suite = Annotated[str | None, option("--suite", "NAME", "Attack suite; `compress list suites` shows them.")]
 Evaluate = Annotated[
-    str,
-    typer.Option(
-        "--evaluate",
-        metavar="WHICH",
-        help="Attack the best checkpoint, or both (best and last): best or both.",
-        rich_help_panel=_OUTPUT,
-    ),
+    str, option("--evaluate", "WHICH", "Attack the best checkpoint, or both (best and last): best or both.", _OUTPUT)
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, metavar="N", help="Seed of every random number.")]
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="DEVICE",
-        help="Device to compute on: auto, cpu, cuda, cuda:N or mps.",
-        rich_help_panel=_COMPUTE,
-    ),
-]
-Provider = Annotated[
-    str,
-    typer.Option("--provider", metavar="NAME", help="onnxruntime's provider: cpu or cuda.", rich_help_panel=_COMPUTE),
-]
+Seed = Annotated[int | None, option("--seed", "N", "Seed of every random number.", least=0)]
+Device = Annotated[str, option("--device", "DEVICE", "Device to compute on: auto, cpu, cuda, cuda:N or mps.", _COMPUTE)]
+Provider = Annotated[str, option("--provider", "NAME", "onnxruntime's provider: cpu or cuda.", _COMPUTE)]
 Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads",
-        min=1,
-        metavar="N",
-        help="CPU threads. Default: all that this process may use.",
-        rich_help_panel=_COMPUTE,
-    ),
+    int | None, option("--threads", "N", "CPU threads. Default: all that this process may use.", _COMPUTE, least=1)
 ]
 Precision = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--precision",
-        metavar="NAME",
-        help="Precision of the teacher and of the attacked copy: auto (measured), fp32 or bf16. Default: auto.",
-        rich_help_panel=_COMPUTE,
+        "NAME",
+        "Precision of the teacher and of the attacked copy: auto (measured), fp32 or bf16. Default: auto.",
+        _COMPUTE,
     ),
 ]
 OuterPrecision = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--outer-precision",
-        metavar="NAME",
-        help="Precision of the passes that change the weights: fp32, bf16 or fp16 (autocast). Default: fp32.",
-        rich_help_panel=_COMPUTE,
+        "NAME",
+        "Precision of the passes that change the weights: fp32, bf16 or fp16 (autocast). Default: fp32.",
+        _COMPUTE,
     ),
 ]
 Accumulation = Annotated[
-    int | None,
-    typer.Option(
-        "--accumulate",
-        min=1,
-        metavar="N",
-        help="Split each batch into N passes to save memory.",
-        rich_help_panel=_COMPUTE,
-    ),
+    int | None, option("--accumulate", "N", "Split each batch into N passes to save memory.", _COMPUTE, least=1)
 ]
 SyncBatchNorm = Annotated[
-    bool | None,
-    typer.Option(
-        "--sync-batchnorm", help="Compute batch statistics over all processes (GPUs only).", rich_help_panel=_COMPUTE
-    ),
+    bool | None, switch("--sync-batchnorm", "Compute batch statistics over all processes (GPUs only).", _COMPUTE)
 ]
 Compile = Annotated[
-    bool | None,
-    typer.Option(
-        "--compile", help="Compile the passes that change the weights (torch.compile).", rich_help_panel=_COMPUTE
-    ),
+    bool | None, switch("--compile", "Compile the passes that change the weights (torch.compile).", _COMPUTE)
 ]
 WarmStart = Annotated[
     bool | None,
-    typer.Option(
+    switch(
         "--warm-start",
-        help="Start each image's attack where it ended an epoch ago. Use fewer --attack-steps with it.",
-        rich_help_panel=_TRAINING,
+        "Start each image's attack where it ended an epoch ago. Use fewer --attack-steps with it.",
+        _TRAINING,
     ),
 ]
 LabelCacheLimit = Annotated[
     str,
-    typer.Option(
+    option(
         "--label-cache-limit",
-        metavar="SIZE",
-        help="Cache the teacher's logits for later epochs and runs if they fit into SIZE, such as 8GB. 0 caches none.",
-        rich_help_panel=_COMPUTE,
+        "SIZE",
+        "Cache the teacher's logits for later epochs and runs if they fit into SIZE, such as 8GB. 0 caches none.",
+        _COMPUTE,
     ),
 ]
-Profile = Annotated[
-    bool,
-    typer.Option(
-        "--profile", help="Show where a step's time goes, and write it to profile.json.", rich_help_panel=_OUTPUT
-    ),
-]
+Profile = Annotated[bool, switch("--profile", "Show where a step's time goes, and write it to profile.json.", _OUTPUT)]
 ModelName = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--model",
-        metavar="NAME",
-        callback=allow_code,
-        help="Architecture of the checkpoint if its keys do not tell (torchvision:NAME, timm:NAME), or your own code, "
+        "NAME",
+        "Architecture of the checkpoint if its keys do not tell (torchvision:NAME, timm:NAME), or your own code, "
         "which will be run (python:package.module:factory).",
+        callback=allow_code,
     ),
 ]
 TeacherModel = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--teacher-model",
-        metavar="NAME",
+        "NAME",
+        "Architecture of the teacher, as for --model of `compress attack`.",
+        _INPUT,
         callback=allow_code,
-        help="Architecture of the teacher, as for --model of `compress attack`.",
-        rich_help_panel=_INPUT,
     ),
 ]
 TeacherNormalization = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--teacher-normalization",
-        metavar="NAME",
-        help="Normalisation of the teacher: none, cifar10, cifar100 or half. Default: measured.",
-        rich_help_panel=_INPUT,
+        "NAME",
+        "Normalisation of the teacher: none, cifar10, cifar100 or half. Default: measured.",
+        _INPUT,
     ),
 ]
 TeacherActivation = Annotated[
     str | None,
-    typer.Option(
-        "--teacher-activation",
-        metavar="NAME",
-        help="Activation of the teacher: relu or silu. Default: measured.",
-        rich_help_panel=_INPUT,
-    ),
+    option("--teacher-activation", "NAME", "Activation of the teacher: relu or silu. Default: measured.", _INPUT),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.", rich_help_panel=_OUTPUT)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notes.", rich_help_panel=_OUTPUT)]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=_OUTPUT)]
+Json = Annotated[bool, switch("--json", "Print exactly one JSON object on stdout.", _OUTPUT)]
+Quiet = Annotated[bool, switch("--quiet", "Show no progress and no notes.", _OUTPUT, also="-q")]
+Debug = Annotated[bool, switch("--debug", "Show tracebacks.", _OUTPUT)]
 Normalization = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--normalization",
-        metavar="NAME",
-        help="Normalisation of a third-party checkpoint: none, cifar10, cifar100 or half. Default: measured.",
+        "NAME",
+        "Normalisation of a third-party checkpoint: none, cifar10, cifar100 or half. Default: measured.",
     ),
 ]
 Mean = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--mean",
-        metavar="X[,X,X]",
-        help="Mean to subtract from images in [0, 1] if the ONNX file does not normalise them itself.",
-        rich_help_panel=_INPUT,
+        "X[,X,X]",
+        "Mean to subtract from images in [0, 1] if the ONNX file does not normalise them itself.",
+        _INPUT,
     ),
 ]
 Std = Annotated[
     str | None,
-    typer.Option(
-        "--std",
-        metavar="X[,X,X]",
-        help="Standard deviation to divide by after that. eps still refers to images in [0, 1].",
-        rich_help_panel=_INPUT,
+    option(
+        "--std", "X[,X,X]", "Standard deviation to divide by after that. eps still refers to images in [0, 1].", _INPUT
     ),
 ]
 Activation = Annotated[
     str | None,
-    typer.Option(
-        "--activation", metavar="NAME", help="Activation of a third-party checkpoint: relu or silu. Default: measured."
-    ),
+    option("--activation", "NAME", "Activation of a third-party checkpoint: relu or silu. Default: measured."),
 ]
