@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 
 from cli.main import main
 from exporters.writing.onnx import set_metadata
+from tests.support.commands import answer, work_in_copy
 
 CLASSES = ("horizontal", "plain", "vertical")
 SMALL = ["--batch-size", "16", "--attack-steps", "2", "--threads", "1", "--device", "cpu"]
@@ -59,19 +59,7 @@ def distil(*more: str) -> list[str]:
 
 @pytest.fixture
 def copy(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(place, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    monkeypatch.setenv("COMPRESS_CACHE_DIR", str(place / "cache"))
-    return tmp_path / "copy"
-
-
-def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, object]]:
-    capsys.readouterr()
-    code = main([*arguments, "--json"])
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1, "exactly one object on one line"
-    value: dict[str, object] = json.loads(out)
-    return code, value
+    return work_in_copy(place, tmp_path, monkeypatch)
 
 
 def test_the_run_folder_holds_what_it_should(copy: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from cli.main import main
 from compressor.runs.run_folder import RunFolder
+from tests.support.commands import answer, work_in_copy
 
 DATA = ["--data", "imagefolder:pictures", "--threads", "1", "--device", "cpu"]
 RUNS = ["sat-0", "sat-1", "natural-0"]
@@ -56,19 +57,7 @@ def train(method: str, seed: int) -> list[str]:
 
 @pytest.fixture
 def copy(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(place, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    monkeypatch.setenv("COMPRESS_CACHE_DIR", str(place / "cache"))
-    return tmp_path / "copy"
-
-
-def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
-    capsys.readouterr()
-    code = main([*arguments, "--json"])
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1, "exactly one object on one line"
-    value: dict[str, Any] = json.loads(out)
-    return code, value
+    return work_in_copy(place, tmp_path, monkeypatch)
 
 
 def evaluation(run: str, name: str = "evaluation.json") -> dict[str, Any]:

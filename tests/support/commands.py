@@ -1,0 +1,30 @@
+"""The command line, called in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.main import main
+
+
+def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    """The exit code and the one JSON object of a command."""
+    capsys.readouterr()
+    code = main([*arguments, "--json"])
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1, "exactly one object on one line"
+    value: dict[str, Any] = json.loads(out)
+    return code, value
+
+
+def work_in_copy(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Go to a copy of a folder, with the folder's own cache."""
+    shutil.copytree(place, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("COMPRESS_CACHE_DIR", str(place / "cache"))
+    return tmp_path / "copy"
