@@ -23,7 +23,7 @@ import logging
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -63,36 +63,14 @@ def _arguments() -> argparse.Namespace:
 
 
 def _throughput(name: str, count: int, rounds: int) -> dict[str, Any]:
-    from compressor.core.registry import ATTACKS
-    from compressor.core.types import Threat
-    from compressor.frozen import Surrogate, surrogate_of
-
-    model = _network(name, steps=TIMED_TRAINING)
-    _favour_one_class(model)
-    x, _ = _labelled(count, _generator())
-    with torch.no_grad():
-        y = model(x).argmax(1)
-    threat = Threat("Linf", STANDING_EPS)
-    surrogates = {"fp32": surrogate_of(model, x[:8]), "bf16": surrogate_of(model, x[:8], "bf16")}
-    if not all(isinstance(surrogate, Surrogate) for surrogate in surrogates.values()):
-        sys.exit(f"{name} could not be folded")
-    plain, ours = _plain(model, threat), replace(ATTACKS.get("autoattack"), **EFFORT)
-    sides: dict[str, dict[str, Callable[[], Tensor]]] = {"plain": {}, "fp32": {}, "bf16": {}}
-    for stage, part in ours.stages:
-        sides["plain"][stage] = lambda run=plain[stage]: model(run(x, y)).argmax(1) == y
-        for side, surrogate in surrogates.items():
-            sides[side][stage] = lambda part=part, s=surrogate: ~part(s, x, y, threat, _generator()).broken
-    for side in ("plain", *surrogates):  # allocation and the choice of algorithms happen once
-        sides[side]["apgd-ce"]()
+    sides = attack_sides(name, count)
+    for stages in sides.values():  # allocation and the choice of algorithms happen once
+        stages["apgd-ce"]()
     seconds: dict[str, dict[str, list[float]]] = {}
     for _ in range(rounds):
         for side, runs in sides.items():
             for stage, run in runs.items():
-                started = time.perf_counter()
-                robust_so_far = run()
-                seconds.setdefault(stage, {}).setdefault(side, []).append(time.perf_counter() - started)
-                if not bool(robust_so_far.all()):
-                    sys.exit(f"{name}, {side}, {stage}: an image was broken, so the sides did unequal work")
+                seconds.setdefault(stage, {}).setdefault(side, []).append(timed(run, f"{name}, {side}, {stage}"))
     seconds["all"] = {side: [sum(runs) for runs in zip(*(seconds[stage][side] for stage in seconds), strict=True)]
                       for side in sides}  # fmt: skip
     ratios: dict[str, float] = {}
@@ -107,23 +85,72 @@ def _throughput(name: str, count: int, rounds: int) -> dict[str, Any]:
     return {side: round(ratio, 3) for side, ratio in ratios.items()}
 
 
-def _plain(model: nn.Module, threat: Any) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+def attack_sides(
+    name: str, count: int, device: str = "cpu", effort: Mapping[str, int] = EFFORT
+) -> dict[str, dict[str, Callable[[], Tensor]]]:
+    """The sides that are compared: the library's attacks on the plain model, and ours with fp32 and bf16 proposals.
+
+    Args:
+        name: of the model.
+        count: images that every side attacks.
+        device: where both sides compute.
+        effort: ``steps``, ``targets`` and ``queries`` of each side.
+
+    Returns:
+        side -> stage -> a function that runs it and returns which images are still classified correctly, bool ``[B]``.
+    """
+    from compressor.core.registry import ATTACKS
+    from compressor.core.types import Threat
+    from compressor.frozen import Surrogate, surrogate_of
+
+    model = _network(name, steps=TIMED_TRAINING)
+    _favour_one_class(model)
+    model.to(device)
+    x = _labelled(count, _generator())[0].to(device)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    threat = Threat("Linf", STANDING_EPS)
+    surrogates = {"fp32": surrogate_of(model, x[:8]), "bf16": surrogate_of(model, x[:8], "bf16")}
+    if not all(isinstance(surrogate, Surrogate) for surrogate in surrogates.values()):
+        sys.exit(f"{name} could not be folded")
+    plain, ours = _plain(model, threat, device, effort), replace(ATTACKS.get("autoattack"), **effort)
+    sides: dict[str, dict[str, Callable[[], Tensor]]] = {"plain": {}, "fp32": {}, "bf16": {}}
+    for stage, part in ours.stages:
+        sides["plain"][stage] = lambda run=plain[stage]: model(run(x, y)).argmax(1) == y
+        for side, surrogate in surrogates.items():
+            sides[side][stage] = lambda part=part, s=surrogate: ~part(s, x, y, threat, _generator(device)).broken
+    return sides
+
+
+def timed(run: Callable[[], Tensor], title: str) -> float:
+    """Seconds that a stage takes, its device waited for; leaves the program if an image does not stay correct."""
+    started = time.perf_counter()
+    correct = bool(run().all())  # waits for the device: the answer depends on everything that was queued
+    seconds = time.perf_counter() - started
+    if not correct:
+        sys.exit(f"{title}: an image was misclassified, so the sides did unequal work")
+    return seconds
+
+
+def _plain(
+    model: nn.Module, threat: Any, device: str, effort: Mapping[str, int]
+) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """The library's four attacks as a user of it gets them, with fewer iterations."""
     from pyautoattack import AutoAttack
     from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 
-    adversary = AutoAttack(model, eps=threat.radius, norm=threat.norm, seed=0, version="standard")
+    adversary = AutoAttack(model, eps=threat.radius, norm=threat.norm, seed=0, version="standard", device=device)
     adversary.verbose = False
-    common = {"n_iter": EFFORT["steps"], "eps": threat.radius, "norm": threat.norm, "seed": 0, "device": "cpu"}
+    common = {"n_iter": effort["steps"], "eps": threat.radius, "norm": threat.norm, "seed": 0, "device": device}
     quiet = logging.Logger("quiet")
     untargeted = APGDAttack(model, n_restarts=1, loss="ce", logger=quiet, **common)
-    targeted = APGDAttack_targeted(model, n_restarts=1, n_target_classes=EFFORT["targets"], logger=quiet, **common)
+    targeted = APGDAttack_targeted(model, n_restarts=1, n_target_classes=effort["targets"], logger=quiet, **common)
     adversary.fab.n_iter, adversary.fab.n_target_classes, adversary.fab.targeted = (
-        EFFORT["steps"],
-        EFFORT["targets"],
+        effort["steps"],
+        effort["targets"],
         True,
     )
-    adversary.square.n_queries = EFFORT["queries"]
+    adversary.square.n_queries = effort["queries"]
     # The library's own evaluation turns gradients off around everything, and so do we.
     return {
         "apgd-ce": torch.no_grad()(untargeted.perturb),
@@ -225,8 +252,8 @@ def _labelled(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return 0.5 * pattern + 0.35 * smooth(count, generator) + 0.15 * fine, y
 
 
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+def _generator(device: str = "cpu") -> torch.Generator:
+    return torch.Generator(device).manual_seed(0)
 
 
 if __name__ == "__main__":

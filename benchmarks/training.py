@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -63,30 +63,15 @@ def ours(link: Connection, settings: dict[str, Any]) -> None:
 
 
 def _train(link: Connection, settings: dict[str, Any], folder: Path) -> None:
-    import numpy as np
     import torch
 
+    from benchmarks.noise import Noise, full_label_cache
     from compressor.checkpoint import load_checkpoint
-    from compressor.core.contracts import Split, SplitName
     from compressor.core.reporting import SilentReporter
     from compressor.runs.recipe import resolve
     from compressor.runs.run_folder import RunFolder
     from compressor.system.interruption import StopRequest
     from compressor.training import session
-    from compressor.training.teaching.label_cache import LabelCache, LabelView
-
-    class Noise:
-        """As many random pictures as the rounds take, and a few to validate on."""
-
-        name, class_names, image_size = "noise", tuple(map(str, range(CLASSES))), SIDE
-
-        def has(self, split: SplitName) -> bool:
-            return True
-
-        def load(self, split: SplitName) -> Split:
-            n = settings["rounds"] * settings["batch"] if split == "train" else 2
-            images = np.random.default_rng(0).integers(0, 256, (n, 3, SIDE, SIDE), dtype=np.uint8)
-            return Split(images, np.arange(n) % CLASSES)
 
     class Turns(SilentReporter):
         """Lets the loop make one step at a time, and times it from our turn to the step's end."""
@@ -112,21 +97,13 @@ def _train(link: Connection, settings: dict[str, Any], folder: Path) -> None:
         def note(self, text: str) -> None:
             link.send({"note": text})
 
-    def fill(cache: LabelCache) -> LabelView:
-        """Answers for everything: noise, since only the time counts."""
-        key = cache.key
-        for image in range(key.images):
-            logits = np.random.default_rng(image).standard_normal((key.variants, CLASSES)).astype(np.float16)
-            cache.write(np.full(key.variants, image), np.arange(key.variants), logits)
-        return LabelView(np.ones((key.images, key.variants), dtype=np.bool_))
-
-    if settings["warm"]:
-        LabelView.fresh = fill  # type: ignore[method-assign,assignment]
     teacher = load_checkpoint(Path(settings["teacher"]))
     recipe = resolve("rslad", settings["student"], None, {"epochs": 1, "batch_size": settings["batch"]})
-    request = session.TrainingRequest(recipe, Noise(), RunFolder(folder / "run"), torch.device("cpu"))
+    noise = Noise(settings["rounds"] * settings["batch"])
+    request = session.TrainingRequest(recipe, noise, RunFolder(folder / "run"), torch.device("cpu"))
     turns = Turns()
-    session.train(request, teacher, reporter=turns, stop=StopRequest())
+    with full_label_cache() if settings["warm"] else nullcontext():
+        session.train(request, teacher, reporter=turns, stop=StopRequest())
     timing = json.loads((folder / "run" / "timings.jsonl").read_text().splitlines()[0])
     timing["parts"]["logging"] -= turns.waited  # the others' turns
     link.send({"parts": timing["parts"], "choices": json.loads((folder / "run" / "choices.json").read_text())})

@@ -1,0 +1,34 @@
+"""One part in a process of its own: what breaks it, a lost GPU context among it, reaches no other part.
+
+python -m benchmarks.gpu.worker PART SETTINGS
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+
+from benchmarks.gpu.clock import Clock
+from benchmarks.gpu.results import Results
+from benchmarks.gpu.settings import Settings
+
+PARTS = ("tests", "speed", "real")
+
+
+def main(name: str, text: str) -> int:
+    """Run the part; a failure becomes a record, and exit code 1."""
+    settings = Settings.from_json(text)
+    clock = Clock(settings.seconds)
+    results = Results(settings.output)
+    try:
+        importlib.import_module(f"benchmarks.gpu.part_{name}").run(settings, results, clock)
+    except BaseException as error:
+        traceback.print_exc()
+        results.add(name, "failure", error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc()[-4000:])
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))
