@@ -29,7 +29,7 @@ def attack(
             "--batch-size",
             "N",
             "Images per batch. Default: 128; with AutoAttack on a CPU 32, or 64 for bf16 proposals.",
-            least=1,
+            min=1,
         ),
     ] = None,
     data: options.Data = None,

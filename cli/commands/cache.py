@@ -30,7 +30,7 @@ def cache(
         str | None, option("--kind", "KIND", "labels (teachers' logits) or decoded (pictures). Default: both.")
     ] = None,
     older_than: Annotated[
-        int | None, option("--older-than", "DAYS", "Remove files that were not used for DAYS days.", _PRUNING, least=0)
+        int | None, option("--older-than", "DAYS", "Remove files that were not used for DAYS days.", _PRUNING, min=0)
     ] = None,
     to_size: Annotated[
         str | None,

@@ -40,7 +40,7 @@ def compare(
             "Number of test images. Default: as many as for the first run, else 1,000.",
             _MEASURE,
             also="--samples",
-            least=1,
+            min=1,
         ),
     ] = None,
     eps: Annotated[

@@ -66,9 +66,7 @@ def verify(
     require_norm: Annotated[
         str | None, option("--require-norm", "NORM", "Norm of the claim: Linf or L2.", _POLICY)
     ] = None,
-    min_samples: Annotated[
-        int | None, option("--min-samples", "N", "Least number of images.", _POLICY, least=1)
-    ] = None,
+    min_samples: Annotated[int | None, option("--min-samples", "N", "Least number of images.", _POLICY, min=1)] = None,
     require_assurance: Annotated[
         str | None,
         option("--require-assurance", "LEVEL", "Least assurance: self-consistent, dataset-bound or signed.", _POLICY),
@@ -81,7 +79,7 @@ def verify(
     std: options.Std = None,
     image_size: Annotated[
         int | None,
-        option("--image-size", "N", "Side of the images in pixels, if the file leaves it open.", _ELSEWHERE, least=1),
+        option("--image-size", "N", "Side of the images in pixels, if the file leaves it open.", _ELSEWHERE, min=1),
     ] = None,
     accept_black_box: Annotated[
         bool, switch("--accept-black-box", "Accept a claim even if the file's gradients cannot be computed.")

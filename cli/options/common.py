@@ -46,12 +46,10 @@ Resume = Annotated[
     bool, switch("--resume", "Continue the run in the run folder, or start it if there is none.", _OUTPUT)
 ]
 RecipeFile = Annotated[Path | None, option("--recipe", "FILE", "TOML recipe. Options override it.", _TRAINING)]
-Epochs = Annotated[int | None, option("--epochs", "N", "Passes over the training images.", _TRAINING, least=1)]
-BatchSize = Annotated[int | None, option("--batch-size", "N", "Images per step.", _TRAINING, least=2)]
+Epochs = Annotated[int | None, option("--epochs", "N", "Passes over the training images.", _TRAINING, min=1)]
+BatchSize = Annotated[int | None, option("--batch-size", "N", "Images per step.", _TRAINING, min=2)]
 LearningRate = Annotated[float | None, option("--learning-rate", "X", "Largest learning rate of SGD.", _TRAINING)]
-AttackSteps = Annotated[
-    int | None, option("--attack-steps", "N", "Steps of the inner maximisation.", _TRAINING, least=1)
-]
+AttackSteps = Annotated[int | None, option("--attack-steps", "N", "Steps of the inner maximisation.", _TRAINING, min=1)]
 Schedule = Annotated[
     str | None,
     option(
@@ -89,7 +87,7 @@ LabelSmoothing = Annotated[
     ),
 ]
 TrainSamples = Annotated[
-    int | None, option("--train-samples", "N", "Train on N images, drawn by seed. Default: all.", _TRAINING, least=1)
+    int | None, option("--train-samples", "N", "Train on N images, drawn by seed. Default: all.", _TRAINING, min=1)
 ]
 ExtraData = Annotated[
     Path | None,
@@ -111,9 +109,9 @@ ExtraFraction = Annotated[
 ]
 EvalSamples = Annotated[
     int | None,
-    option("--eval-samples", "N", "Attack N test images, drawn by seed and class-balanced.", also="--samples", least=1),
+    option("--eval-samples", "N", "Attack N test images, drawn by seed and class-balanced.", also="--samples", min=1),
 ]
-EvidenceSamples = Annotated[int, option("--evidence-samples", "N", "Test images that go into the evidence.", least=1)]
+EvidenceSamples = Annotated[int, option("--evidence-samples", "N", "Test images that go into the evidence.", min=1)]
 Eps = Annotated[
     str | None, option("--eps", "EPS", "Perturbation size as a fraction of the pixel range, such as 8/255.")
 ]
@@ -122,11 +120,11 @@ Suite = Annotated[str | None, option("--suite", "NAME", "Attack suite; `compress
 Evaluate = Annotated[
     str, option("--evaluate", "WHICH", "Attack the best checkpoint, or both (best and last): best or both.", _OUTPUT)
 ]
-Seed = Annotated[int | None, option("--seed", "N", "Seed of every random number.", least=0)]
+Seed = Annotated[int | None, option("--seed", "N", "Seed of every random number.", min=0)]
 Device = Annotated[str, option("--device", "DEVICE", "Device to compute on: auto, cpu, cuda, cuda:N or mps.", _COMPUTE)]
 Provider = Annotated[str, option("--provider", "NAME", "onnxruntime's provider: cpu or cuda.", _COMPUTE)]
 Threads = Annotated[
-    int | None, option("--threads", "N", "CPU threads. Default: all that this process may use.", _COMPUTE, least=1)
+    int | None, option("--threads", "N", "CPU threads. Default: all that this process may use.", _COMPUTE, min=1)
 ]
 Precision = Annotated[
     str | None,
@@ -147,7 +145,7 @@ OuterPrecision = Annotated[
     ),
 ]
 Accumulation = Annotated[
-    int | None, option("--accumulate", "N", "Split each batch into N passes to save memory.", _COMPUTE, least=1)
+    int | None, option("--accumulate", "N", "Split each batch into N passes to save memory.", _COMPUTE, min=1)
 ]
 SyncBatchNorm = Annotated[
     bool | None, switch("--sync-batchnorm", "Compute batch statistics over all processes (GPUs only).", _COMPUTE)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import typer
 
 
 def option(
-    name: str,
-    metavar: str,
-    text: str,
-    panel: str | None = None,
-    *,
-    also: str | None = None,
-    least: int | None = None,
-    callback: Callable[[str | None], str | None] | None = None,
+    name: str, metavar: str, text: str, panel: str | None = None, *, also: str | None = None, **more: Any
 ) -> Any:
     """An option that takes a value, for ``Annotated``.
 
@@ -26,11 +18,10 @@ def option(
         text: the help.
         panel: of the help.
         also: another name.
-        least: the smallest number that is taken.
-        callback: is given the value, and returns it.
+        **more: as for ``typer.Option``, such as ``min`` and ``callback``.
     """
     names = (name,) if also is None else (name, also)
-    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, min=least, callback=callback)
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, **more)
 
 
 def switch(name: str, text: str, panel: str | None = None, *, also: str | None = None) -> Any:
