@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from compressor.evaluation.report import Report
-from compressor.numerics.statistics import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,6 @@ class ColumnOutcome:
     def accuracy(self) -> float:
         """The fraction of images that are classified correctly under it."""
         return self.correct / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's, at 95 %."""
-        return wilson_interval(self.correct, self.n)
 
 
 def column_outcomes(report: Report) -> tuple[ColumnOutcome, ...]:

@@ -137,7 +137,7 @@ class ReportFindings:
 
 
 def _with_interval(column: ColumnOutcome) -> dict[str, Any]:
-    return {**vars(column), "accuracy": column.accuracy, "interval": list(column.interval)}
+    return {**vars(column), "accuracy": column.accuracy, "interval": list(wilson_interval(column.correct, column.n))}
 
 
 def _point(point: CurvePoint) -> dict[str, Any]:

@@ -34,8 +34,21 @@ Integers = np.ndarray[Any, np.dtype[np.int64]]
 Bits = np.ndarray[Any, np.dtype[np.bool_]]
 
 
+class _Arrays:
+    """Arrays of one file, a row for each image: the fields of a dataclass."""
+
+    labels: Integers
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to_bytes(self) -> bytes:
+        """The ``.npz`` file: equal evidence gives equal bytes."""
+        return _pack(vars(self))
+
+
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class Evidence(_Arrays):
     """Images with their outcomes, and an adversarial image for each that was correct and is not robust.
 
     Attributes:
@@ -58,9 +71,6 @@ class Evidence:
     adversarial_f32: Floats
     adversarial_f32_index: Integers
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def natural(self) -> Floats:
         """The images as the model takes them: float32 ``[n, C, H, W]``, ``fl(u8 / 255)``."""
         return to_float_array(self.images)
@@ -70,13 +80,9 @@ class Evidence:
         index = np.concatenate([self.adversarial_u8_index, self.adversarial_f32_index])
         return np.concatenate([to_float_array(self.adversarial_u8), self.adversarial_f32]), index
 
-    def to_bytes(self) -> bytes:
-        """The ``.npz`` file: equal evidence gives equal bytes."""
-        return _pack({name: getattr(self, name) for name in _LAYOUT})
-
 
 @dataclass(frozen=True, eq=False)
-class DigestEvidence:
+class DigestEvidence(_Arrays):
     """Outcomes without images, for pictures that may not be passed on: the verifier must have them.
 
     There are no adversarial images either, since each is all but the picture that it was made of. What they would prove
@@ -93,13 +99,6 @@ class DigestEvidence:
     labels: Integers
     clean: Bits
     robust: Bits
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to_bytes(self) -> bytes:
-        """The ``.npz`` file: equal evidence gives equal bytes."""
-        return _pack({name: getattr(self, name) for name in _DIGEST_LAYOUT})
 
     def with_images(self, images: Bytes) -> Evidence:
         """The evidence that this stands for, but for the adversarial images, of which it has none.

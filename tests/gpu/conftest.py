@@ -43,6 +43,7 @@ from compressor.runs.run_folder import RunFolder
 from compressor.system.devices import full_float32
 from compressor.system.interruption import StopRequest
 from compressor.training.session import TrainingRequest, TrainingResult, train
+from tests.support.threads import one_thread  # noqa: F401 - a fixture of every test here
 
 HERE = Path(__file__).parent
 STANDS_IN = os.environ.get("COMPRESS_GPU_TESTS_ON") == "cpu"
@@ -73,14 +74,6 @@ def device() -> torch.device:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPRESS_CACHE_DIR", str(tmp_path / "cache"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -86,8 +87,23 @@ class AlarmCheck(Protocol):
         meaning: one sentence: why a figure cannot be trusted then, and what to do.
     """
 
-    meaning: ClassVar[str]
+    @property
+    def meaning(self) -> str:
+        """See above."""
+        ...
 
     def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """What was found, with its counts; ``None`` where there is nothing to find."""
         ...
+
+
+@dataclass(frozen=True)
+class FunctionCheck:
+    """A check without settings: its meaning, and the function that looks."""
+
+    meaning: str
+    find: Callable[[ExaminedEvaluation], str | None]
+
+    def __call__(self, examined: ExaminedEvaluation) -> str | None:
+        """What was found, with its counts; ``None`` where there is nothing to find."""
+        return self.find(examined)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar
 
 from compressor.evaluation.alarms._chance import weaker_attack_wins
-from compressor.evaluation.alarms._contract import ExaminedEvaluation
+from compressor.evaluation.alarms._contract import ExaminedEvaluation, FunctionCheck
 from compressor.evaluation.alarms._probing import robust_against
 from compressor.evaluation.report import Bits
 from compressor.evaluation.suites import describe_suite
@@ -20,26 +18,17 @@ _PGD_RUNS = (
 )
 
 
-@dataclass(frozen=True)
-class MoreStepsWeaker:
-    """Compare the suite's own attacks on one loss; where it has no two, run PGD with 1, 4 and 12 steps."""
-
-    meaning: ClassVar[str] = (
-        "More steps see more gradients and should find more: where they find less, gradients may be masked, or the "
-        "steps too short for this radius; try other step sizes, and attacks that need no gradient."
-    )
-
-    def __call__(self, examined: ExaminedEvaluation) -> str | None:
-        """Name each pair that is the wrong way round."""
-        pairs = list(_pairs_of_the_suite(examined))
-        if not pairs and examined.is_differentiable:
-            pairs = list(_pairs_of_short_runs(examined))
-        found = []
-        for few, some, many, more in pairs:
-            if weaker_attack_wins(int((more & ~some).sum()), int((some & ~more).sum()), len(some)):
-                excess = int(more.sum()) - int(some.sum())
-                found.append(f"{few} broke {excess} images more than {many}")
-        return "; ".join(found) or None
+def _find(examined: ExaminedEvaluation) -> str | None:
+    """Name the pairs of the suite's attacks on one loss that are the wrong way round, or of PGD's 1, 4 and 12 steps."""
+    pairs = list(_pairs_of_the_suite(examined))
+    if not pairs and examined.is_differentiable:
+        pairs = list(_pairs_of_short_runs(examined))
+    found = []
+    for few, some, many, more in pairs:
+        if weaker_attack_wins(int((more & ~some).sum()), int((some & ~more).sum()), len(some)):
+            excess = int(more.sum()) - int(some.sum())
+            found.append(f"{few} broke {excess} images more than {many}")
+    return "; ".join(found) or None
 
 
 _Pair = tuple[str, Bits, str, Bits]
@@ -67,4 +56,8 @@ def _pairs_of_short_runs(examined: ExaminedEvaluation) -> Iterator[_Pair]:
         yield few, some, f"{many} on the sample", more
 
 
-CHECK = MoreStepsWeaker()
+CHECK = FunctionCheck(
+    "More steps see more gradients and should find more: where they find less, gradients may be masked, or the "
+    "steps too short for this radius; try other step sizes, and attacks that need no gradient.",
+    _find,
+)

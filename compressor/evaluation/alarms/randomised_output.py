@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
-from compressor.evaluation.alarms._contract import ExaminedEvaluation
+from compressor.evaluation.alarms._contract import ExaminedEvaluation, FunctionCheck
 
 
-@dataclass(frozen=True)
-class RandomisedOutput:
-    """Ask for the same batch again and compare."""
-
-    meaning: ClassVar[str] = (
-        "An attack that follows one draw of a random model is judged by another, so an accuracy is partly chance: "
-        "attack the average over many draws (EOT), or evaluate with the randomness switched off."
-    )
-
-    def __call__(self, examined: ExaminedEvaluation) -> str | None:
-        """Count the images that get another answer."""
-        count, n = int(examined.is_randomised.sum()), len(examined.x)
-        return f"{count} of {n} images get other logits when they are asked for again" if count else None
+def _find(examined: ExaminedEvaluation) -> str | None:
+    """Ask for the same batch again and compare, and count the images that get another answer."""
+    count, n = int(examined.is_randomised.sum()), len(examined.x)
+    return f"{count} of {n} images get other logits when they are asked for again" if count else None
 
 
-CHECK = RandomisedOutput()
+CHECK = FunctionCheck(
+    "An attack that follows one draw of a random model is judged by another, so an accuracy is partly chance: "
+    "attack the average over many draws (EOT), or evaluate with the randomness switched off.",
+    _find,
+)
