@@ -17,6 +17,7 @@ from compressor.core.types import Threat
 from compressor.frozen import Surrogate
 from compressor.numerics import losses
 from compressor.numerics.randomness import make_generator
+from tests.support.networks import small_network
 
 ATTACK = ATTACKS.get("apgd-ce")
 BOTH = [Threat("Linf", "0.02"), Threat("L2", "0.4")]
@@ -30,14 +31,7 @@ class Watched(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(8, 8, 3, stride=2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(72, 6),
-        ).eval()
+        self.network = small_network(nn.ReLU(), 6).eval()
         generator = make_generator(0, "watched")
         with torch.no_grad():
             for parameter in self.parameters():

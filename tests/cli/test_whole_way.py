@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
 
 from cli.main import main
 from exporters.writing.onnx import set_metadata
-from tests.support.commands import answer, work_in_copy
+from tests.support.commands import answer, save_pictures, work_in_copy
 
 CLASSES = ("horizontal", "plain", "vertical")
 SMALL = ["--batch-size", "16", "--attack-steps", "2", "--threads", "1", "--device", "cpu"]
@@ -20,20 +19,18 @@ SMALL = ["--batch-size", "16", "--attack-steps", "2", "--threads", "1", "--devic
 
 def draw_pictures(root: Path) -> None:
     """Three classes that a small network tells apart within a few steps."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 32), ("test", 16)):
-        for name in CLASSES:
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                picture = rng.integers(0, 60, (16, 16, 3))
-                if name == "horizontal":
-                    picture[::4] += 190
-                elif name == "vertical":
-                    picture[:, ::4] += 190
-                else:
-                    picture += 60
-                Image.fromarray(picture.astype(np.uint8)).save(folder / f"{number:02d}.png")
+
+    def paint(rng: np.random.Generator, name: str) -> np.ndarray:
+        picture = rng.integers(0, 60, (16, 16, 3))
+        if name == "horizontal":
+            picture[::4] += 190
+        elif name == "vertical":
+            picture[:, ::4] += 190
+        else:
+            picture += 60
+        return picture
+
+    save_pictures(root, CLASSES, {"train": 32, "test": 16}, paint)
 
 
 @pytest.fixture(scope="module")

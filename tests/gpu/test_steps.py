@@ -29,6 +29,7 @@ from compressor.training.session import settle_open_questions
 from compressor.training.step.outer_precision import FloatLogits, outer_autocast
 from compressor.training.teaching.teacher import FrozenTeacher
 from compressor.training.timing import Stopwatch
+from tests.support.networks import Brightness
 
 Near = Callable[..., None]
 Pictures = tuple[Tensor, Tensor]
@@ -152,18 +153,6 @@ def test_measuring_gives_the_counts_of_the_cpu(device: torch.device, classifier:
     assert there.entropy == pytest.approx(here.entropy, rel=1e-3, abs=1e-5)
     attacked = measure(classifier.to(device), *pictures, Threat(), device=device, steps=5, seed=0, batch_size=7)
     assert attacked.robust_correct <= there.clean_correct
-
-
-class Brightness(nn.Module):
-    """Right on images in [-1, 1], where 0 is the middle, and wrong on many in [0, 1]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.threshold = nn.Parameter(torch.tensor(0.0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        lead = x.mean((1, 2, 3)) - self.threshold
-        return torch.stack([-lead, lead, -lead - 1], dim=1)
 
 
 class Greys:

@@ -11,6 +11,7 @@ from compressor.core.types import Threat
 from compressor.numerics.ascent import ascend
 from compressor.numerics.losses import cross_entropy
 from compressor.numerics.randomness import make_generator
+from tests.support.networks import small_network
 
 SIDE = 8
 PATTERNS = np.kron(np.random.default_rng(0).uniform(-1, 1, (3, 3, 2, 2)), np.ones((4, 4)))
@@ -45,14 +46,7 @@ def train_on_patterns(split: Split, steps: int, threat: Threat | None, step_size
     """A small network with a ReLU6, trained on attacked patterns, or on natural ones without a threat."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1),
-            nn.ReLU6(),
-            nn.Conv2d(8, 8, 3, stride=2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(72, 3),
-        )
+        net = small_network(nn.ReLU6(), 3)
     optimizer = torch.optim.Adam(net.parameters(), 5e-3)
     images, labels = torch.from_numpy(split.images).float() / 255, torch.from_numpy(split.labels)
     for step in range(steps):

@@ -25,6 +25,7 @@ from compressor.runs.recipe import resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
 from compressor.training.session import TrainingRequest, settle_open_questions, train
+from tests.support.networks import Brightness
 
 MODEL = "wideresnet-10-1"
 CPU = torch.device("cpu")
@@ -136,18 +137,6 @@ def test_a_training_step_waits_for_its_losses(
         # The scaler skips a step whose gradients overflow; and its scale is saved, twice in so short a run.
         expected["compressor/training/loop.py"] = steps + 2
     assert found == expected
-
-
-class Brightness(nn.Module):
-    """Right on images in [-1, 1], where 0 is the middle."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.threshold = nn.Parameter(torch.tensor(0.0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        lead = x.mean((1, 2, 3)) - self.threshold
-        return torch.stack([-lead, lead, -lead - 1], dim=1)
 
 
 class Greys(Noise):

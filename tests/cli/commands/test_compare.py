@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cli.main import main
 from compressor.runs.run_folder import RunFolder
-from tests.support.commands import answer, work_in_copy
+from tests.support.commands import answer, save_pictures, work_in_copy
 
 DATA = ["--data", "imagefolder:pictures", "--threads", "1", "--device", "cpu"]
 RUNS = ["sat-0", "sat-1", "natural-0"]
@@ -23,16 +22,13 @@ RUNS = ["sat-0", "sat-1", "natural-0"]
 
 def draw_pictures(root: Path) -> None:
     """Two classes, stripes one way or the other under noise, that a small network learns within a few steps."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 24), ("test", 20)):
-        for label, name in enumerate(("across", "along")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                picture = rng.integers(0, 200, (16, 16, 3))
-                stripes = (slice(None, None, 4), slice(None))[:: 1 - 2 * label]
-                picture[stripes] += 55
-                Image.fromarray(picture.astype(np.uint8)).save(folder / f"{number:02d}.png")
+
+    def paint(rng: np.random.Generator, name: str) -> np.ndarray:
+        picture = rng.integers(0, 200, (16, 16, 3))
+        picture[(slice(None, None, 4), slice(None))[:: 1 if name == "across" else -1]] += 55
+        return picture
+
+    save_pictures(root, ("across", "along"), {"train": 24, "test": 20}, paint)
 
 
 @pytest.fixture(scope="module")
