@@ -96,6 +96,18 @@ def read_object(path: Path, most: int) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON text, as the ``object_pairs_hook`` of a reader.
+
+    Raises:
+        ValueError: a key occurs twice.
+    """
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return value
+
+
 def _regular(path: Path, found: os.stat_result) -> Path:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))

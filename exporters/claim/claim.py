@@ -11,7 +11,7 @@ import onnx
 
 from compressor.core.errors import UnreadableClaimError, UsageError
 from compressor.core.types import Threat
-from compressor.system.files import canonical_json, sha256_bytes
+from compressor.system.files import canonical_json, sha256_bytes, unique_keys
 from exporters.claim.json_schema import Schema, conforms
 
 KEY = "compress.claim"
@@ -239,7 +239,7 @@ def _read_json(text: str) -> dict[str, Any]:
     if len(text) > MAX_CHARACTERS:
         raise UnreadableClaimError(f"the claim is longer than {MAX_CHARACTERS} characters.")
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=_refuse)
         canonical_json(value).encode()
     except (ValueError, RecursionError) as error:
         raise UnreadableClaimError("the claim is not the JSON of a claim.") from error
@@ -259,13 +259,6 @@ def _check_schema(value: dict[str, Any]) -> None:
             if int(number) > SCHEMA_VERSION
             else "Export the checkpoint again: this program reads no claims of earlier versions.",
         )
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return value
 
 
 def _refuse(constant: str) -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.core.errors import MissingInputError, UnreadableSignatureError, UsageError
-from compressor.system.files import canonical_json
+from compressor.system.files import canonical_json, unique_keys
 from exporters.claim.companions import read_companion
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def _signed_files(statement: dict[str, Any]) -> SignedFiles:
 
 def _read_json(data: bytes, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique)
+        value = json.loads(data.decode(), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise UnreadableSignatureError(f"{what} is not the JSON of a signature.") from error
     if not isinstance(value, dict):
@@ -275,10 +275,3 @@ def _decoded(value: Any) -> bytes:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, TypeError, ValueError) as error:
         raise UnreadableSignatureError("the signature file holds something that is not base64.") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return value
