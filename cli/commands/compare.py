@@ -90,8 +90,8 @@ def compare(
 ) -> int:
     """Lay finished runs side by side: best and last checkpoint, every attack, over seeds, with tests."""
     from cli.output.comparison_formats import SCHEMA, format_by, show_comparison, to_text
-    from cli.stages.inputs import Inputs
     from cli.stages.measuring import MeasurementRequest, measure_runs
+    from compressor.api.inputs import Inputs
     from compressor.comparison import compare_runs, open_run
     from compressor.models.user_code import allow_user_code
     from compressor.system.files import write_text

@@ -81,7 +81,7 @@ def export(
     """Write verified ONNX files: parity with the checkpoint, attacks on each file itself, claim and evidence."""
     from cli.output.tables import show_exports
     from cli.stages.exporting import export_and_verify, export_bare, paths_of, refuse_to_replace, signing_key
-    from cli.stages.inputs import Inputs, default_data, default_threat, open_checkpoint
+    from compressor.api.inputs import Inputs, default_data, default_threat, open_checkpoint
     from compressor.core.errors import UsageError
     from compressor.system.devices import set_threads
     from compressor.system.interruption import stop_on_signals

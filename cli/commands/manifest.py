@@ -23,7 +23,7 @@ def manifest(
     debug: options.Debug = False,
 ) -> int:
     """Write the digests of a dataset's test images, which `compress verify --manifest` takes in place of the data."""
-    from cli.stages.inputs import decoding_shown
+    from compressor.api.inputs import decoding_shown
     from compressor.core.errors import UsageError
     from compressor.core.types import DatasetSpec
     from compressor.data.datasets import open_dataset

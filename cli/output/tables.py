@@ -16,7 +16,9 @@ from exporters.reports import headline
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from compressor.evaluation.record import EvaluationRecord
     from compressor.evaluation.report import Bits, Report
+    from compressor.runs.run import Run
     from exporters.artifact.artifact import Artifact, ExportSettings
     from exporters.artifact.exported import ExportedFile
     from exporters.artifact.latency import Latency
@@ -53,6 +55,12 @@ def show_report(report: Report, title: str, output: Output) -> None:
         # The reasons stay with the table; where there is none, because JSON was asked for, they are warnings.
         say = output.warn if output.as_json else output.line
         say(f"not trustworthy: {alarm.name}: {alarm.detail}. {alarm.meaning}".rstrip())
+
+
+def show_record(run: Run, record: EvaluationRecord, output: Output) -> None:
+    """The table of one of a run's checkpoints."""
+    measured = record.measured
+    show_report(record.report, f"{run.recipe.model}, {measured.which} checkpoint (epoch {measured.epoch})", output)
 
 
 def _row(name: str, bits: Bits) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cli.output.console import Output
 from cli.output.tables import artifact_entry, show_artifact, show_mobile, show_verdict
-from cli.stages.inputs import decoding_shown
+from compressor.api.inputs import decoding_shown
 from compressor.core.errors import CompressError, UsageError
 from compressor.system.files import sha256_bytes
 from compressor.system.interruption import StopRequest

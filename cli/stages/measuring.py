@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cli.output.console import Output
-from cli.stages.evaluation import (
+from compressor.api.evaluation import (
     EVALUATION_SEED,
     CheckpointChoice,
     TestImages,
@@ -14,10 +14,10 @@ from cli.stages.evaluation import (
     default_samples,
     evaluate_checkpoint,
     known_evaluations,
+    load_test_images,
     parse_checkpoint_choice,
-    test_images,
 )
-from cli.stages.inputs import Inputs, dataset_by_record
+from compressor.api.inputs import Inputs, dataset_by_record
 from compressor.comparison import FinishedRun
 from compressor.core.contracts import Dataset
 from compressor.core.types import Threat
@@ -65,13 +65,13 @@ def measure_runs(
             key = str(run.inputs.get("dataset", "")), int(run.recipe["image_size"])
             if key not in images:
                 dataset = _open(run, inputs, output)
-                images[key] = test_images(dataset, samples, EVALUATION_SEED, output=output, stop=stop)
+                images[key] = load_test_images(dataset, samples, EVALUATION_SEED, reporter=output, stop=stop)
             output.phase(f"{run.name}: {which} checkpoint")
             with run.folder.lock():
                 evaluate_checkpoint(
                     run.folder, which, images[key],
                     Threat(run.recipe["norm"], asked.eps) if asked.eps else run.threat, suite,
-                    known=known_evaluations(run.folder), device=device, output=output, stop=stop,
+                    known=known_evaluations(run.folder), device=device, reporter=output, stop=stop,
                 )  # fmt: skip
 
 

@@ -11,11 +11,12 @@ import pytest
 
 from cli.output.console import Output
 from cli.output.tables import artifact_json, show_report, show_verdict
-from cli.stages.grid import RunOutcome, show_outcomes
+from cli.stages.grid import show_outcomes
 from compressor.core.types import Threat
 from compressor.evaluation.report import Alarm, Report
 from exporters.artifact.artifact import ExportSettings
 from exporters.artifact.exported import ExportedFile
+from exporters.pipeline import RunOutcome
 from exporters.verification.verdict import Check, PolicyResult, PolicyStatus, Verdict
 
 ALARMS = (

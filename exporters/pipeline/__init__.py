@@ -1,0 +1,30 @@
+"""The whole way, from a teacher's file to a verdict on the student's: for one run, or for a grid of runs."""
+
+from __future__ import annotations
+
+from exporters.pipeline.distillation import (
+    AfterTraining,
+    Delivered,
+    Distilled,
+    Steps,
+    carry_out,
+    distill_and_verify,
+    plan_whole_way,
+)
+from exporters.pipeline.grid import RunOutcome, distill_grid, gravest_exit_code
+from exporters.pipeline.targets import open_file_target, open_onnx_target
+
+__all__ = [
+    "AfterTraining",
+    "Delivered",
+    "Distilled",
+    "RunOutcome",
+    "Steps",
+    "carry_out",
+    "distill_and_verify",
+    "distill_grid",
+    "gravest_exit_code",
+    "open_file_target",
+    "open_onnx_target",
+    "plan_whole_way",
+]
