@@ -15,14 +15,17 @@ def html_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
         rows: one cell for each heading; shown as text.
         notes: a paragraph each, below the table.
     """
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
-    return (
-        f"<table><caption>{escape(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
-    )
+    head = "".join(f"<th>{_text(column)}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    below = "".join(f"<p>{_text(note)}</p>" for note in notes)
+    return f"<table><caption>{_text(title)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
 def percent(fraction: float) -> str:
     """Return ``0.4512`` as ``45.1 %``."""
     return f"{100 * fraction:.1f} %"
+
+
+def _text(value: object) -> str:
+    """``value`` as HTML text; a character that cannot be printed, which may turn the reading direction, is replaced."""
+    return escape("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(value)))

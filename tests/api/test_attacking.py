@@ -84,7 +84,7 @@ def test_what_cannot_be_attacked_is_refused(net: Net) -> None:
         attack(net, data="digits", image_size=16)
     with pytest.raises(ClassMismatchError):
         attack(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), data="digits", image_size=8)
-    with pytest.raises(UsageError, match="logits"):
+    with pytest.raises(UsageError, match="gives"):
         attack(nn.Sequential(nn.Conv2d(3, 10, 1)), data="digits", image_size=8)
     with pytest.raises(UsageError, match="no default data for 4 classes"):
         attack(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), image_size=8)
