@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.options import common as options
+from cli.options.shared_options import with_options
 from cli.output.console import Output
 
 _REPORTS = "Reports: written on every exit, and without a say in the exit code"
@@ -15,32 +17,40 @@ _POLICY = "Policies: what is required besides that the claim holds"
 _ELSEWHERE = "Files without a claim, with --data and --min-robust-accuracy"
 
 
-def verify(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The exported file.")],
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """What is asked of a verification: the arguments of ``exporters.verify``, by their names."""
+
     evidence_file: Annotated[
-        Path | None, typer.Option("--evidence-file", metavar="FILE", help="Default: beside the model.")
-    ] = None,
+        Path | None, typer.Option("--evidence-file", metavar="FILE", help="Evidence file. Default: beside the model.")
+    ] = None
     data: Annotated[
         str | None,
         typer.Option(
             "--data",
             metavar="SPEC",
-            help="A dataset that you hold: the claim's own binds the evidence to it, another is a fresh test.",
+            help="Dataset that you hold. The claim's own dataset binds the evidence to it; another one is a fresh "
+            "test.",
         ),
-    ] = None,
-    data_dir: options.DataDir = None,
-    download: options.Download = False,
+    ] = None
+    data_dir: options.DataDir = None
+    download: options.Download = False
     manifest: Annotated[
         Path | None,
-        typer.Option("--manifest", metavar="FILE", help="Of the claim's dataset, in place of it: `compress manifest`."),
-    ] = None,
+        typer.Option(
+            "--manifest", metavar="FILE", help="Manifest of the claim's dataset, in its place: `compress manifest`."
+        ),
+    ] = None
     public_key: Annotated[
         Path | None,
-        typer.Option("--public-key", metavar="FILE", help="PEM: its owner must have signed the model."),
-    ] = None,
+        typer.Option(
+            "--public-key", metavar="FILE", help="PEM file of the key whose owner must have signed the model."
+        ),
+    ] = None
     signature_file: Annotated[
-        Path | None, typer.Option("--signature-file", metavar="FILE", help="Default: MODEL.sig beside the model.")
-    ] = None,
+        Path | None,
+        typer.Option("--signature-file", metavar="FILE", help="Signature file. Default: MODEL.sig beside the model."),
+    ] = None
     suite: Annotated[
         str | None,
         typer.Option(
@@ -48,8 +58,8 @@ def verify(
             metavar="NAME",
             help="Attack suite: verify (default), or replay for digests and replay only. Any other runs after verify.",
         ),
-    ] = None,
-    latest: Annotated[bool, typer.Option("--latest", help="Run the newest version of the suite.")] = False,
+    ] = None
+    latest: Annotated[bool, typer.Option("--latest", help="Run the newest version of the suite.")] = False
     samples: Annotated[
         int | None,
         typer.Option(
@@ -57,36 +67,34 @@ def verify(
             metavar="N",
             help="Attack a random subset of N of the robust images; without a claim, N test images.",
         ),
-    ] = None,
+    ] = None
     seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Seed of the fresh attacks. Default: random, and printed.")
-    ] = None,
+        int | None,
+        typer.Option("--seed", metavar="N", help="Seed of the fresh attacks. Default: random, and printed."),
+    ] = None
     min_robust_accuracy: Annotated[
         float | None,
         typer.Option(
             "--min-robust-accuracy", metavar="T", help="Least robust accuracy, 0 to 1.", rich_help_panel=_POLICY
         ),
-    ] = None,
+    ] = None
     min_clean_accuracy: Annotated[
         float | None,
         typer.Option(
             "--min-clean-accuracy", metavar="T", help="Least clean accuracy, 0 to 1.", rich_help_panel=_POLICY
         ),
-    ] = None,
+    ] = None
     require_eps: Annotated[
         str | None,
-        typer.Option(
-            "--require-eps", metavar="EPS", help="Least radius of the claim, such as 8/255.", rich_help_panel=_POLICY
-        ),
-    ] = None,
+        typer.Option("--require-eps", metavar="EPS", help="Least radius of the claim, such as 8/255.", rich_help_panel=_POLICY),
+    ] = None
     require_norm: Annotated[
-        str | None,
-        typer.Option("--require-norm", metavar="NORM", help="Norm of the claim: Linf or L2.", rich_help_panel=_POLICY),
-    ] = None,
+        str | None, typer.Option("--require-norm", metavar="NORM", help="Norm of the claim: Linf or L2.", rich_help_panel=_POLICY)
+    ] = None
     min_samples: Annotated[
         int | None,
         typer.Option("--min-samples", min=1, metavar="N", help="Least number of images.", rich_help_panel=_POLICY),
-    ] = None,
+    ] = None
     require_assurance: Annotated[
         str | None,
         typer.Option(
@@ -95,19 +103,17 @@ def verify(
             help="Least assurance: self-consistent, dataset-bound or signed.",
             rich_help_panel=_POLICY,
         ),
-    ] = None,
+    ] = None
     eps: Annotated[
         str | None,
         typer.Option("--eps", metavar="EPS", help="Radius of the attacks, such as 8/255.", rich_help_panel=_ELSEWHERE),
-    ] = None,
+    ] = None
     norm: Annotated[
         str | None,
-        typer.Option(
-            "--norm", metavar="NORM", help="Norm of the attacks: Linf (default) or L2.", rich_help_panel=_ELSEWHERE
-        ),
-    ] = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+        typer.Option("--norm", metavar="NORM", help="Norm of the attacks: Linf (default) or L2.", rich_help_panel=_ELSEWHERE),
+    ] = None
+    mean: options.Mean = None
+    std: options.Std = None
     image_size: Annotated[
         int | None,
         typer.Option(
@@ -117,10 +123,11 @@ def verify(
             help="Side of the images in pixels, if the file leaves it open.",
             rich_help_panel=_ELSEWHERE,
         ),
-    ] = None,
+    ] = None
     accept_black_box: Annotated[
-        bool, typer.Option("--accept-black-box", help="Accept a claim even if the file's gradients cannot be computed.")
-    ] = False,
+        bool,
+        typer.Option("--accept-black-box", help="Accept a claim even if the file's gradients cannot be computed."),
+    ] = False
     time_limit: Annotated[
         float | None,
         typer.Option(
@@ -129,7 +136,7 @@ def verify(
             help="Start no new attack batch after this many seconds; the verdict is then undecided. The process is "
             "stopped one minute later.",
         ),
-    ] = None,
+    ] = None
     memory_limit: Annotated[
         str | None,
         typer.Option(
@@ -138,7 +145,15 @@ def verify(
             help="Memory limit for examining the file, libraries excluded, such as 8GB. 0 means no limit. Default: "
             "16GB, or three quarters of the free memory.",
         ),
-    ] = None,
+    ] = None
+    provider: options.Provider = "cpu"
+    threads: options.Threads = None
+
+
+@with_options(VerifyOptions)
+def verify(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The exported file.")],
+    shared: VerifyOptions,
     failures: Annotated[
         Path | None,
         typer.Option(
@@ -169,8 +184,6 @@ def verify(
             rich_help_panel=_REPORTS,
         ),
     ] = None,
-    provider: options.Provider = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -180,52 +193,17 @@ def verify(
 
     paths = {JUNIT: junit, SUMMARY: summary, ATTESTATION: attestation}
     # All that can fail happens where the reports hear of it, the imports too.
-    subject = subject_of(model, evidence_file)
+    subject = subject_of(model, shared.evidence_file)
     with Output(as_json=as_json, quiet=quiet) as output, reporting(paths, subject, output) as reports:
-        from typing import Any, cast
-
         from cli.output.tables import show_verdict
-        from compressor.core.errors import UsageError
-        from compressor.core.types import DatasetSpec, Threat
         from compressor.system.interruption import stop_on_signals
-        from compressor.system.sizes import parse_size
+        from exporters.api.verify import as_request
         from exporters.isolation import Listener, verify_isolated
-        from exporters.model_file.preprocessing import Preprocessing, parse_normalization
-        from exporters.verification import Policies, VerifierData
-        from exporters.verification.request import Request, fresh_seed
+        from exporters.verification import Policies
 
-        policies = Policies(
-            min_robust_accuracy=min_robust_accuracy,
-            min_clean_accuracy=min_clean_accuracy,
-            require_eps=require_eps,
-            require_norm=cast(Any, require_norm),
-            min_samples=min_samples,
-            require_assurance=cast(Any, require_assurance),
-        )
-        reports.require(policies)
-        preprocessing = Preprocessing(parse_normalization(mean, std), image_size)
-        if eps is None and (norm is not None or preprocessing != Preprocessing()):
-            raise UsageError("--norm, --mean, --std and --image-size are for files without a claim.", "Add --eps EPS.")
-        request = Request(
-            path=model,
-            evidence=evidence_file,
-            data=VerifierData(DatasetSpec.parse(data), data_dir, download) if data else None,
-            suite=suite,
-            latest=latest,
-            seed=fresh_seed() if seed is None else seed,
-            samples=samples,
-            provider=cast(Any, provider),
-            threads=threads,
-            policies=policies,
-            accept_black_box=accept_black_box,
-            time_limit=time_limit,
-            manifest=manifest,
-            public_key=public_key,
-            signature=signature_file,
-            threat=Threat(cast(Any, norm or "Linf"), eps) if eps is not None else None,
-            preprocessing=preprocessing,
-        )
-        limit = None if memory_limit is None else parse_size(memory_limit)
+        asked = asdict(shared)
+        reports.require(Policies.of(asked))
+        request = as_request(model, **asked)
         with stop_on_signals() as stop:
             output.phase(f"Verifying {model}")
             listener = Listener(
@@ -233,9 +211,7 @@ def verify(
                 on_warning=output.warn,
                 check_stop=stop.raise_if_set,
             )
-            verdict = verify_isolated(
-                request, memory_limit=limit, listener=listener, with_failures=failures is not None, debug=debug
-            )
+            verdict = verify_isolated(request, listener=listener, with_failures=failures is not None, debug=debug)
         reports.tell_verdict(verdict)
         if failures is not None:
             write_images(verdict, failures, reports, output)
