@@ -30,6 +30,9 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: p
         "module:Small",
         "50 True",
         "True torch.bool",
+        "student.onnx student.evidence.npz 32",
+        "dataset-bound 32 ['structure', 'digests', 'data']",
+        "10 checkpoint",
         "['phase', 'progress']",
         "there is no suite 'strongest'. unknown-name",
     ]

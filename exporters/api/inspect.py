@@ -122,19 +122,22 @@ def inspect(file: AnyPath) -> Inspection:
 def _of_checkpoint(path: Path) -> Inspection:
     from compressor.checkpoint import load_checkpoint, normalization_name, read_state
     from compressor.checkpoint.own_format import parse_own
-    from compressor.models.classifier import count_parameters, family_name
+    from compressor.models.classifier import count_parameters
+    from compressor.models.in_memory import is_in_memory
     from compressor.models.user_code import is_user_code
 
     own = parse_own(path, read_state(path).metadata)
     if own is not None and is_user_code(own[0].name):
-        return _of_own_code(path, own[0])
+        return _without_network(path, own[0], "the network is code that was not run")
+    if own is not None and is_in_memory(own[0].name):
+        return _without_network(path, own[0], "the network was a module in memory, and its code is not in the file")
     loaded = load_checkpoint(path)
     spec = loaded.spec
     candidates = {normalization_name(candidate.normalization) for candidate in loaded.open_questions}
     return Inspection(
         path=path,
         kind="checkpoint",
-        family=family_name(spec.name),
+        family=_family(spec.name),
         model=spec.name,
         parameters=count_parameters(loaded.classifier),
         classes=spec.classes,
@@ -145,28 +148,26 @@ def _of_checkpoint(path: Path) -> Inspection:
     )
 
 
-def _of_own_code(path: Path, spec: ModelSpec) -> Inspection:
-    """What the file says of a network that is someone's code: to build it would be to run that code."""
+def _without_network(path: Path, spec: ModelSpec, reason: str) -> Inspection:
+    """What the file says of a network that is someone's code, which is not run, or which is not there."""
     from compressor.checkpoint import normalization_name
-    from compressor.models.classifier import family_name
 
     return Inspection(
         path=path,
         kind="checkpoint",
-        family=family_name(spec.name),
+        family=_family(spec.name),
         model=spec.name,
         source_sha256=spec.source_sha256,
         classes=spec.classes,
         image_size=spec.image_size,
         normalization=normalization_name(spec.normalization),
-        notes=("the network is code that was not run, so its parameters are not counted",),
+        notes=(f"{reason}, so its parameters are not counted",),
         sha256=sha256_file(path),
     )
 
 
 def _of_onnx(path: Path) -> Inspection:
     from compressor.core.errors import UnreadableModelError
-    from compressor.models.classifier import family_name
     from exporters.artifact.app_metadata import AppMetadata, read_app_metadata
     from exporters.claim.claim import ClaimMismatchError, read_claim
     from exporters.model_file.opset import opset_of
@@ -194,7 +195,7 @@ def _of_onnx(path: Path) -> Inspection:
     return Inspection(
         path=path,
         kind="onnx",
-        family=family_name(str(recipe["model"])) if "model" in recipe else None,
+        family=_family(str(recipe["model"])) if "model" in recipe else None,
         model=recipe.get("model"),
         parameters=count_model_parameters(checked.model),
         classes=form.classes,
@@ -209,6 +210,20 @@ def _of_onnx(path: Path) -> Inspection:
         notes=tuple(notes),
         sha256=sha256_file(path),
     )
+
+
+def _family(name: str) -> str | None:
+    """The family of a model's name, which may be one that this program does not know."""
+    from compressor.core.errors import UnknownNameError
+    from compressor.models.classifier import family_name
+    from compressor.models.in_memory import is_in_memory
+
+    if is_in_memory(name):
+        return "module"
+    try:
+        return family_name(name)
+    except UnknownNameError:
+        return None
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,15 +66,31 @@ def examine(request: Request, watcher: Watcher) -> Verdict:
         MissingInputError: there is no such model file, or no evidence file of the name that was given.
         UsageError: an option makes no sense. UnknownNameError, MissingDataError, UnreadableDataError,
             ClassMismatchError, MissingDeviceError: likewise for suite, data and provider.
+        Exception: what the watcher's ``on_progress`` raises ends the verification.
     """
     refuse_invalid_request(request)
     trust = read_trust(request.manifest, request.public_key, request.signature_file)
-    record = Record(request, Deadline(request.time_limit), trust, watcher)
+    record = Record(request, Deadline(request.time_limit), trust, _as_callers(watcher))
     for step in STEPS:
         record = _take(step, record)
         if record.is_settled:
             break
     return record.verdict()
+
+
+def _as_callers(watcher: Watcher) -> Watcher:
+    """The watcher, whose exceptions are no findings about the file."""
+    on_progress = watcher.on_progress
+    if on_progress is None:
+        return watcher
+
+    def tell(name: str, done: int, total: int) -> None:
+        try:
+            on_progress(name, done, total)
+        except Exception as error:
+            raise CallerInputError(error) from error
+
+    return replace(watcher, on_progress=tell)
 
 
 def _replay(record: Record) -> Classified:

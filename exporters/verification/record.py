@@ -44,9 +44,9 @@ T = TypeVar("T")
 
 
 class CallerInputError(Exception):
-    """An error of the caller's own input, which is no finding about the file."""
+    """An error of the caller's own input, or what the caller's own function raised: no finding about the file."""
 
-    def __init__(self, error: CompressError) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
 

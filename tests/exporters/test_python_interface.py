@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from compressor.core.types import DatasetSpec, ModelSpec
 from compressor.models.classifier import build_classifier
 from exporters import Artifact, Inspection, Verdict, export, inspect, verify, write_manifest
 from exporters.api.arguments import as_eps
-from exporters.claim.claim import model_bytes, read_claim
+from exporters.claim.claim import model_bytes, read_claim, with_claim
 from exporters.claim.evidence import evidence_path
 from exporters.verification.manifest import read_manifest
 from exporters.verification.request import Request
@@ -263,6 +263,15 @@ def test_with_and_without_a_process_of_its_own_the_verdict_is_the_same(linear: P
     assert {"replay", "PGD-margin"} <= {event.text for event in events}
 
 
+@pytest.mark.parametrize("isolate", [True, False])
+def test_what_on_progress_raises_ends_the_verification(isolate: bool, linear: Path) -> None:
+    def enough(event: Event) -> None:
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError):
+        verify(linear, threads=1, isolate=isolate, on_progress=enough)
+
+
 def test_a_memory_limit_needs_a_process_of_its_own(linear: Path) -> None:
     assert verify(linear, suite="replay", memory_limit="1GB", threads=1).exit_code == 0
     with pytest.raises(UsageError, match="process of its own"):
@@ -398,6 +407,27 @@ def test_a_file_says_what_it_is(linear: Path) -> None:
     assert list(plain)[:3] == ["kind", "family", "model"]
     assert json.loads(json.dumps(plain))["claim"]["robust"] == found.claim["robust"]
     assert os.fspath(found) == str(linear)
+
+
+def test_a_recipe_may_name_a_model_that_is_not_known_here(linear: Path, tmp_path: Path) -> None:
+    model = onnx.ModelProto.FromString(linear.read_bytes())
+    claim = read_claim(model)
+    assert claim is not None
+    for name, family in (("nonsense-3", None), ("module:Small-0123", "module"), ("mobilenetv2-0.25", "mobilenetv2")):
+        named = replace(claim, recipe={"model": name}).sealed()
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model_bytes(with_claim(model, named)))
+        assert (inspect(path).model, inspect(path).family) == (name, family)
+
+
+def test_a_checkpoint_of_a_module_is_described_without_its_code(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    network = build_classifier(ModelSpec("wideresnet-10-1", 3, 8), seed=1)
+    network.spec = ModelSpec("module:Small-0123456789ab", 3, 8)
+    save_checkpoint(path, network, {})
+    found = inspect(path)
+    assert (found.family, found.classes, found.parameters) == ("module", 3, None)
+    assert "module in memory" in found.notes[0]
 
 
 @pytest.mark.parametrize("given", [8 / 255, 0.1, 0.03, 1 / 255, 0.5, "8/255", 1.25, None])
