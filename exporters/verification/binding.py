@@ -12,16 +12,14 @@ from compressor.data.datasets import DRAW_RULE
 from exporters.claim.claim import Claim
 from exporters.claim.evidence import DigestEvidence, Evidence, image_digests
 from exporters.file_attacks.target import open_file_target
-from exporters.verification.record import (
+from exporters.verification.record import CallerInputError, Record, as_caller_input
+from exporters.verification.results import (
     Bound,
-    CallerInputError,
     Claimed,
     EvidenceRead,
     ExaminedImages,
     Opened,
-    Record,
     Result,
-    as_caller_input,
 )
 from exporters.verification.verifier_data import EvidenceDraw, draw_images
 

@@ -28,20 +28,17 @@ from exporters.verification.binding import (
     take_evidence,
 )
 from exporters.verification.decision import is_refuted_by_other_images
-from exporters.verification.record import (
-    MORE_TIME,
-    CallerInputError,
+from exporters.verification.record import MORE_TIME, CallerInputError, Record, as_caller_input
+from exporters.verification.request import REPLAY_SUITE, Request, Watcher, refuse_invalid_request
+from exporters.verification.results import (
     Claimed,
     Classified,
     EvidenceRead,
     ExaminedImages,
     GradientsOpened,
     Opened,
-    Record,
     Result,
-    as_caller_input,
 )
-from exporters.verification.request import REPLAY_SUITE, Request, Watcher, refuse_invalid_request
 from exporters.verification.trust import read_trust
 from exporters.verification.verdict import MORE_MEMORY, Verdict
 from exporters.verification.verifier_data import draw_images

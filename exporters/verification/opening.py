@@ -26,14 +26,13 @@ from exporters.file_attacks.attacks import resolve_suite
 from exporters.model_file.preprocessing import Preprocessing
 from exporters.model_file.runtime import Session, open_session
 from exporters.model_file.structure import load_untrusted
-from exporters.verification.record import (
-    CallerInputError,
+from exporters.verification.record import CallerInputError, Record
+from exporters.verification.results import (
     Chosen,
     Claimed,
     EvidenceRead,
     FileRead,
     Opened,
-    Record,
     Result,
     Signed,
 )

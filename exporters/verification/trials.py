@@ -15,15 +15,14 @@ from exporters.file_attacks.random_images import draw_in_ball
 from exporters.file_attacks.replay import find_nondeterministic
 from exporters.verification.decision import is_refuted
 from exporters.verification.opening import MASKED_GRADIENTS
-from exporters.verification.record import (
-    MORE_TIME,
+from exporters.verification.record import MORE_TIME, Record
+from exporters.verification.results import (
     AlarmsRaised,
     Classified,
     ExaminedImages,
     FreshAttacks,
     GradientsOpened,
     Opened,
-    Record,
     Result,
 )
 from exporters.verification.verdict import BrokenImage, Status

@@ -14,18 +14,16 @@ from exporters.file_attacks.suite import REPLAY_SUITE, VERIFY_SUITE
 from exporters.file_attacks.target import open_file_target
 from exporters.verification.binding import open_verifier_data
 from exporters.verification.opening import NO_CLAIM
-from exporters.verification.record import (
+from exporters.verification.record import CallerInputError, Record, as_caller_input
+from exporters.verification.request import REPLAY_SUITE, VERIFY_SUITE
+from exporters.verification.results import (
     Bound,
-    CallerInputError,
     Chosen,
     Classified,
     ExaminedImages,
     Opened,
-    Record,
     Result,
-    as_caller_input,
 )
-from exporters.verification.request import REPLAY_SUITE, VERIFY_SUITE
 from exporters.verification.verifier_data import draw_images
 
 SAMPLES = 256
