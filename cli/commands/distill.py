@@ -77,15 +77,15 @@ def distill(
 
 def steps_of(output: Output, stop: StopRequest) -> Steps:
     """What a command tells, asks and does along the whole way."""
-    from cli.output.tables import show_record
-    from cli.stages.exporting import export_and_verify
+    from cli.output.tables import show_artifact, show_record, show_verdict
     from exporters.pipeline import Steps
 
     return Steps(
-        deliver=lambda exporter, path: export_and_verify(exporter, "fp32", path, output=output, stop=stop),
         reporter=output,
         stop=stop,
         on_record=lambda run, record: show_record(run, record, output),
+        on_artifact=lambda artifact: show_artifact(artifact, output),
+        on_verdict=lambda verdict: show_verdict(verdict, output),
     )
 
 

@@ -78,11 +78,11 @@ def export(
     debug: options.Debug = False,
 ) -> int:
     """Write verified ONNX files: parity with the checkpoint, attacks on each file itself, claim and evidence."""
-    from cli.output.tables import show_exports
-    from cli.stages.exporting import export_and_verify, export_bare
+    from cli.output.tables import show_artifact, show_exports, show_verdict
+    from cli.stages.exporting import export_bare
     from compressor.api.inputs import Inputs
     from compressor.system.interruption import stop_on_signals
-    from exporters.api.exporting import ExportRequest, plan_export
+    from exporters.api.exporting import ExportRequest, export_and_verify, plan_export
 
     request = ExportRequest(
         checkpoint,
@@ -112,7 +112,17 @@ def export(
             output.json("compress.export/1", {"exports": export_bare(exporter, plan.paths, output)})
             return 0
         exported = [
-            export_and_verify(exporter, name, path, evidence=evidence_file, force=True, output=output, stop=stop)
+            export_and_verify(
+                exporter,
+                name,
+                path,
+                evidence=evidence_file,
+                force=True,
+                reporter=output,
+                check_stop=stop.raise_if_set,
+                on_artifact=lambda artifact: show_artifact(artifact, output),
+                on_verdict=lambda verdict: show_verdict(verdict, output),
+            )
             for name, path in plan.paths.items()
         ]
         fields = show_exports(exported, output, threads=exporter.settings.threads)

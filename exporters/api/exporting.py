@@ -340,6 +340,42 @@ class ExportedFile:
         )
 
 
+def export_and_verify(
+    exporter: Exporter,
+    precision: Arithmetic,
+    path: Path,
+    *,
+    evidence: Path | None = None,
+    force: bool = False,
+    reporter: Reporter,
+    check_stop: Callable[[], None] = lambda: None,
+    on_artifact: Callable[[Artifact], None] = lambda artifact: None,
+    on_verdict: Callable[[Verdict], None] = lambda verdict: None,
+) -> ExportedFile:
+    """Make a file, unless it lies there undamaged, and verify it as its recipient will.
+
+    Args:
+        exporter: the model, its data and the settings.
+        precision: of the file.
+        path: the file.
+        evidence: the evidence, if not beside the file.
+        force: make it anew in any case, as is done where it must be signed.
+        reporter: told of progress.
+        check_stop: called between batches; what it raises ends the work.
+        on_artifact: called with what was made, before it is verified.
+        on_verdict: called with the verdict.
+    """
+    artifact = None
+    if not force and is_exported(path, evidence, precision, exporter):
+        reporter.note(f"exported already: {path}")
+    else:
+        artifact = make_file(exporter, precision, path, evidence=evidence, reporter=reporter, check_stop=check_stop)
+        on_artifact(artifact)
+    verdict = verify_file(exporter, path, evidence=evidence, reporter=reporter, check_stop=check_stop)
+    on_verdict(verdict)
+    return ExportedFile(path, precision, exporter.settings, verdict, artifact)
+
+
 # Several files side by side.
 
 

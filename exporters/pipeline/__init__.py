@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from exporters.pipeline.distillation import (
     AfterTraining,
-    Delivered,
     Distilled,
     Steps,
     carry_out,
@@ -16,7 +15,6 @@ from exporters.pipeline.targets import open_file_target, open_onnx_target
 
 __all__ = [
     "AfterTraining",
-    "Delivered",
     "Distilled",
     "RunOutcome",
     "Steps",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from compressor.api.evaluation import CheckpointChoice, evaluate_run
 from compressor.api.planning import (
@@ -17,7 +16,7 @@ from compressor.api.planning import (
     train_run,
 )
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint
-from compressor.core.reporting import Reporter
+from compressor.core.reporting import Reporter, SilentReporter
 from compressor.evaluation.record import EvaluationRecord
 from compressor.evaluation.report import Report
 from compressor.evaluation.suites import get_suite
@@ -26,39 +25,28 @@ from compressor.system import launch
 from compressor.system.devices import set_threads
 from compressor.system.interruption import StopRequest
 from compressor.training.configuration import RunConfig
-from exporters.artifact.artifact import Exporter, ExportSettings
+from exporters.api.exporting import ExportedFile, export_and_verify
+from exporters.artifact.artifact import Artifact, Exporter, ExportSettings
 from exporters.verification import Verdict
-
-
-class Delivered(Protocol):
-    """A file that was exported and verified."""
-
-    @property
-    def path(self) -> Path:
-        """The ONNX file."""
-        ...
-
-    @property
-    def verdict(self) -> Verdict:
-        """What its verification found."""
-        ...
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What is told, asked and done along the way.
+    """What is told and asked along the way.
 
     Attributes:
-        deliver: exports what the workshop holds to a path, and verifies the file.
         reporter: told of progress.
         stop: asked after every step.
         on_record: called with each checkpoint's evaluation and its run as soon as it is there.
+        on_artifact: called with what was exported, before it is verified.
+        on_verdict: called with the verdict.
     """
 
-    deliver: Callable[[Exporter, Path], Delivered]
-    reporter: Reporter
-    stop: StopRequest
+    reporter: Reporter = SilentReporter()  # noqa: RUF009 - it has no state
+    stop: StopRequest = field(default_factory=StopRequest)
     on_record: Callable[[Run, EvaluationRecord], None] = lambda run, record: None
+    on_artifact: Callable[[Artifact], None] = lambda artifact: None
+    on_verdict: Callable[[Verdict], None] = lambda verdict: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +72,16 @@ class Distilled:
 
     run: Run
     report: Report
-    delivered: Delivered
+    exported: ExportedFile
 
     @property
     def verdict(self) -> Verdict:
         """What the verification of the exported file found."""
-        return self.delivered.verdict
+        return self.exported.verdict
 
     def to_json(self) -> dict[str, Any]:
         """The fields of ``distill``."""
-        return run_json(self.run, self.report) | {"onnx": str(self.delivered.path), "verdict": self.verdict.answer}
+        return run_json(self.run, self.report) | {"onnx": str(self.exported.path), "verdict": self.verdict.answer}
 
 
 def run_json(run: Run, report: Report) -> dict[str, Any]:
@@ -160,4 +148,8 @@ def carry_out(
         return None
     settings = ExportSettings(samples=after.evidence_samples, seed=run.recipe.seed, threads=set_threads(threads))
     exporter = Exporter(load_checkpoint(run.best), run.dataset, run.recipe.threat, settings)
-    return Distilled(run, report, steps.deliver(exporter, run.folder.onnx))
+    exported = export_and_verify(
+        exporter, "fp32", run.folder.onnx, reporter=steps.reporter, check_stop=steps.stop.raise_if_set,
+        on_artifact=steps.on_artifact, on_verdict=steps.on_verdict,
+    )  # fmt: skip
+    return Distilled(run, report, exported)
