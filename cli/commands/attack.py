@@ -89,7 +89,7 @@ def attack(
     from compressor.evaluation.suites import get_suite
     from compressor.system.interruption import stop_on_signals
     from exporters.model_file.preprocessing import parse_normalization
-    from exporters.pipeline import open_file_target
+    from exporters.pipeline import open_target_by_suffix
 
     chosen = get_suite(suite)
     column = autoattack_column(chosen) if reference else ""
@@ -97,7 +97,7 @@ def attack(
     inputs = Inputs(data, data_dir, download, device, threads)
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
         where = inputs.device()
-        opened = open_file_target(
+        opened = open_target_by_suffix(
             target, inputs, output, device=where, provider=provider, image_size=image_size,
             outside=parse_normalization(mean, std), model=model, normalization=normalization, activation=activation,
         )  # fmt: skip

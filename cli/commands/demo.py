@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.options import common as options
-from cli.output.console import Output, percent
+from cli.output.console import Output
+from compressor.core.notebook import percent
 
 if TYPE_CHECKING:
     from compressor.api.planning import TrainingRequest
@@ -51,7 +52,7 @@ def demo(
     debug: options.Debug = False,
 ) -> int:
     """Train a teacher on digits, distil it, and verify the exported file; started again, it goes on."""
-    from cli.commands.distill import steps_of
+    from cli.stages.whole_way import steps_of
     from compressor.system.interruption import stop_on_signals
     from compressor.training.teacher_file import TeacherRequest
     from exporters.pipeline import AfterTraining, distill_and_verify

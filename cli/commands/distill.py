@@ -15,7 +15,7 @@ from cli.output.console import Output
 if TYPE_CHECKING:
     from compressor.api.planning import TrainingRequest
     from compressor.system.interruption import StopRequest
-    from exporters.pipeline import AfterTraining, Steps
+    from exporters.pipeline import AfterTraining
 
 
 @with_options(TrainingOptions)
@@ -75,21 +75,8 @@ def distill(
         return _grid(request, methods, all_seeds, after, output, stop)
 
 
-def steps_of(output: Output, stop: StopRequest) -> Steps:
-    """What a command tells, asks and does along the whole way."""
-    from cli.output.tables import show_artifact, show_record, show_verdict
-    from exporters.pipeline import Steps
-
-    return Steps(
-        reporter=output,
-        stop=stop,
-        on_record=lambda run, record: show_record(run, record, output),
-        on_artifact=lambda artifact: show_artifact(artifact, output),
-        on_verdict=lambda verdict: show_verdict(verdict, output),
-    )
-
-
 def _one(request: TrainingRequest, after: AfterTraining, output: Output, stop: StopRequest) -> int:
+    from cli.stages.whole_way import steps_of
     from exporters.pipeline import distill_and_verify
 
     done = distill_and_verify(request, after, steps_of(output, stop))
@@ -109,6 +96,7 @@ def _grid(
     stop: StopRequest,
 ) -> int:
     from cli.stages.grid import show_outcomes
+    from cli.stages.whole_way import steps_of
     from compressor.system import launch
     from exporters.pipeline import distill_grid, gravest_exit_code
 

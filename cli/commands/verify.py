@@ -86,10 +86,13 @@ class VerifyOptions:
     ] = None
     require_eps: Annotated[
         str | None,
-        typer.Option("--require-eps", metavar="EPS", help="Least radius of the claim, such as 8/255.", rich_help_panel=_POLICY),
+        typer.Option(
+            "--require-eps", metavar="EPS", help="Least radius of the claim, such as 8/255.", rich_help_panel=_POLICY
+        ),
     ] = None
     require_norm: Annotated[
-        str | None, typer.Option("--require-norm", metavar="NORM", help="Norm of the claim: Linf or L2.", rich_help_panel=_POLICY)
+        str | None,
+        typer.Option("--require-norm", metavar="NORM", help="Norm of the claim: Linf or L2.", rich_help_panel=_POLICY),
     ] = None
     min_samples: Annotated[
         int | None,
@@ -110,7 +113,9 @@ class VerifyOptions:
     ] = None
     norm: Annotated[
         str | None,
-        typer.Option("--norm", metavar="NORM", help="Norm of the attacks: Linf (default) or L2.", rich_help_panel=_ELSEWHERE),
+        typer.Option(
+            "--norm", metavar="NORM", help="Norm of the attacks: Linf (default) or L2.", rich_help_panel=_ELSEWHERE
+        ),
     ] = None
     mean: options.Mean = None
     std: options.Std = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cli.output.console import Output, percent
+from cli.output.console import Output
 from compressor.core.errors import DONE, FAILED
+from compressor.core.notebook import percent
 from compressor.evaluation.tables import stage_counts
 from compressor.numerics.statistics import clopper_pearson, wilson_interval
 from compressor.system.sizes import format_size

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cli.output.console import Output, percent
+from cli.output.console import Output
 from compressor.core.errors import UsageError
+from compressor.core.notebook import percent
 
 if TYPE_CHECKING:
     from exporters.pipeline import RunOutcome

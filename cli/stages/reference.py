@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cli.output.console import Output, percent
+from cli.output.console import Output
+from compressor.core.notebook import percent
 from compressor.evaluation.agreement import LARGEST_EXCESS, LEAST_P, ReferenceAgreement
 from compressor.evaluation.report import Bits, Report
 

@@ -55,7 +55,7 @@ class TrainingRequest:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedInputs:
     """What all runs of one request share, read once: the teacher, as far as its file tells, and the data."""
 
     teacher: LoadedCheckpoint
@@ -89,7 +89,7 @@ def plan_training(request: TrainingRequest, reporter: Reporter, *, splits: Seque
     return _configure(request, recipe, dataset, device, splits)
 
 
-def open_inputs(request: TrainingRequest, reporter: Reporter) -> Opened:
+def open_inputs(request: TrainingRequest, reporter: Reporter) -> OpenedInputs:
     """Read the teacher and open the data that goes with it.
 
     Raises:
@@ -105,11 +105,11 @@ def open_inputs(request: TrainingRequest, reporter: Reporter) -> Opened:
         wanted = ready.image_size
     loaded = read_teacher(request.teacher, image_size=wanted)
     dataset = request.inputs.open(lambda: default_data(loaded), loaded.spec.image_size, reporter, pair_is="train")
-    return Opened(loaded, dataset, device, recipe_file)
+    return OpenedInputs(loaded, dataset, device, recipe_file)
 
 
 def plan_distillation(
-    request: TrainingRequest, opened: Opened, reporter: Reporter, *, splits: Sequence[SplitName]
+    request: TrainingRequest, opened: OpenedInputs, reporter: Reporter, *, splits: Sequence[SplitName]
 ) -> RunConfig:
     """Plan a run with a teacher: refuse now what would otherwise stop it after hours of training.
 
@@ -129,7 +129,7 @@ def plan_distillation(
 
 
 def settle_teacher(
-    request: TrainingRequest, opened: Opened, configs: Sequence[RunConfig], reporter: Reporter
+    request: TrainingRequest, opened: OpenedInputs, configs: Sequence[RunConfig], reporter: Reporter
 ) -> LoadedCheckpoint | None:
     """Settle, once for all runs, what the teacher's file leaves open.
 

@@ -15,6 +15,7 @@ import torch
 from compressor.core.contracts import Dataset
 from compressor.core.errors import ClassMismatchError, ExportError, UsageError
 from compressor.core.notebook import html_table, percent
+from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
 from compressor.models.modes import module_mode
 from compressor.numerics.ascent import ascend

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from queue import Empty
 from time import monotonic
 
+from compressor.core.reporting import OnProgress
 from compressor.system.memory import is_out_of_memory_message
 from compressor.system.sizes import format_size
 from exporters.isolation import messages
 from exporters.isolation.memory_limit import default_limit, is_supported
 from exporters.isolation.messages import MalformedMessageError, Message, require_field
 from exporters.isolation.process import Child
-from exporters.verification.request import OnProgress, Request, refuse_invalid_request
+from exporters.verification.request import Request, refuse_invalid_request
 from exporters.verification.verdict import MORE_MEMORY, NOT_DECIDED, BrokenImage, Check, Verdict
 
 ISOLATION, MEMORY = "isolation", "memory limit"

@@ -11,7 +11,7 @@ from exporters.pipeline.distillation import (
     plan_whole_way,
 )
 from exporters.pipeline.grid import RunOutcome, distill_grid, gravest_exit_code
-from exporters.pipeline.targets import open_file_target, open_onnx_target
+from exporters.pipeline.targets import open_onnx_target, open_target_by_suffix
 
 __all__ = [
     "AfterTraining",
@@ -22,7 +22,7 @@ __all__ = [
     "distill_and_verify",
     "distill_grid",
     "gravest_exit_code",
-    "open_file_target",
     "open_onnx_target",
+    "open_target_by_suffix",
     "plan_whole_way",
 ]

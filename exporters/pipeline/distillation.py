@@ -8,7 +8,7 @@ from typing import Any
 
 from compressor.api.evaluation import CheckpointChoice, evaluate_run
 from compressor.api.planning import (
-    Opened,
+    OpenedInputs,
     TrainingRequest,
     open_inputs,
     plan_distillation,
@@ -118,7 +118,9 @@ def distill_and_verify(request: TrainingRequest, after: AfterTraining, steps: St
     return carry_out(config, teacher, request.inputs.threads, after, steps)
 
 
-def plan_whole_way(request: TrainingRequest, after: AfterTraining, opened: Opened, reporter: Reporter) -> RunConfig:
+def plan_whole_way(
+    request: TrainingRequest, after: AfterTraining, opened: OpenedInputs, reporter: Reporter
+) -> RunConfig:
     """Plan a run that is attacked and exported too."""
     get_suite(after.suite)
     return plan_distillation(request, opened, reporter, splits=("train", "test"))

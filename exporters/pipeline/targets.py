@@ -22,7 +22,7 @@ from exporters.model_file.runtime import Provider, open_session
 from exporters.model_file.structure import load_untrusted
 
 
-def open_file_target(
+def open_target_by_suffix(
     path: Path,
     inputs: Inputs,
     reporter: Reporter,

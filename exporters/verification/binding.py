@@ -74,7 +74,7 @@ def take_evidence(record: Record) -> Result:
             return record.end(
                 "undecided",
                 "the evidence holds no images, only their digests",
-                "Whoever verifies it must hold the dataset: name it with --data.",
+                "Verifying it needs the dataset: name it with --data.",
             )
         evidence = evidence.with_images(drawn.images)
     opened = record.of(Opened)
@@ -138,16 +138,16 @@ def open_verifier_data(record: Record, class_names: tuple[str, ...] | None) -> D
     return dataset
 
 
-def require_images_of_model(record: Record, drawn: EvidenceDraw, session: Session) -> None:
-    """Settle the answer as undecided unless there are images, of the shape that the model takes."""
+def why_not_of_model(drawn: EvidenceDraw, image_shape: tuple[int, ...]) -> tuple[str, str] | None:
+    """Why the images cannot be attacked, and what to do: there are none, or the model takes others."""
     if len(drawn.labels) == 0:
-        record.settle("undecided", f"{drawn.name} has no test images", "Verify with data that has a test split.")
-    if drawn.images.shape[1:] != session.image_shape:
-        record.settle(
-            "undecided",
-            f"the model takes {_sides(session.image_shape)} images; {drawn.name} has {_sides(drawn.images.shape[1:])}",
+        return f"{drawn.name} has no test images", "Verify with data that has a test split."
+    if drawn.images.shape[1:] != image_shape:
+        return (
+            f"the model takes {_sides(image_shape)} images; {drawn.name} has {_sides(drawn.images.shape[1:])}",
             "Verify with images of the model's size and number of channels.",
         )
+    return None
 
 
 def _sides(shape: tuple[int, ...]) -> str:

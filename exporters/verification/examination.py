@@ -15,6 +15,7 @@ from exporters.claim.claim import Claim
 from exporters.claim.evidence import DigestEvidence, to_float_array
 from exporters.file_attacks.attacks import build_attempts, run_attempts
 from exporters.file_attacks.replay import replay
+from exporters.file_attacks.suite import REPLAY_SUITE
 from exporters.file_attacks.time_limit import Deadline
 from exporters.model_file.runtime import Session
 from exporters.verification import opening, trials, unclaimed
@@ -26,10 +27,11 @@ from exporters.verification.binding import (
     open_verifier_data,
     say_unbound,
     take_evidence,
+    why_not_of_model,
 )
 from exporters.verification.decision import is_refuted_by_other_images
 from exporters.verification.record import MORE_TIME, CallerInputError, Record, as_caller_input
-from exporters.verification.request import REPLAY_SUITE, Request, Watcher, refuse_invalid_request
+from exporters.verification.request import Request, Watcher, refuse_invalid_request
 from exporters.verification.results import (
     Claimed,
     Classified,
@@ -49,6 +51,7 @@ _FEWEST_NEW_IMAGES = 256  # fewer let a test of two rates pass for want of power
 _INTERNAL = "This program failed on this file; please report it."
 
 
+@full_float32()
 def examine(request: Request, watcher: Watcher) -> Verdict:
     """Try to refute in this process what an ONNX file claims of itself; nothing in it, nor beside it, is trusted.
 
@@ -136,8 +139,8 @@ def _try_new_images(record: Record) -> Result:
     dataset = open_verifier_data(record, claim.class_names)
     count = request.samples or max(claim.samples, _FEWEST_NEW_IMAGES)
     drawn = as_caller_input(lambda: draw_images(dataset, count))
-    if len(drawn.labels) == 0 or drawn.images.shape[1:] != target.session.image_shape:
-        return record.end("undecided", f"{drawn.name} has no test images that the model takes")
+    if (reason := why_not_of_model(drawn, target.session.image_shape)) is not None:
+        return record.end("undecided", *reason)
     outcome = run_attempts(
         build_attempts(record.suite, target.session, record.of(GradientsOpened).gradients),
         target,
@@ -207,7 +210,7 @@ class Step:
 
 STEPS = (
     Step(opening.STRUCTURE, opening.read_file),
-    Step(opening.SIGNATURE, opening.check_signature, lambda record: record.trust.key is not None),
+    Step(opening.SIGNATURE, opening.check_signer, lambda record: record.trust.key is not None),
     Step(opening.STRUCTURE, opening.open_file),
     # A claim, and the evidence that it was made of.
     Step(opening.STRUCTURE, opening.refuse_threat, _makes_claim, is_timed=False),

@@ -56,7 +56,7 @@ def read_file(record: Record) -> FileRead:
     return FileRead(checked=checked, sha256=sha256_bytes(checked.data))
 
 
-def check_signature(record: Record) -> Result:
+def check_signer(record: Record) -> Result:
     """Where the caller trusts a key, it must have signed this very model file, whose claim names the evidence."""
     from exporters.claim import signing
 
@@ -195,7 +195,7 @@ def check_evidence(record: Record) -> Result:
         return record.end("undecided", "the evidence holds no image, so nothing was shown")
     checks = record.check("passed", "model, evidence and claim are those that were sealed together")
     if claim.alarms:
-        said = f"the export itself found that its attacks may have been blind: {', '.join(claim.alarms)}"
+        said = f"the export itself raised alarms on its attacks: {', '.join(claim.alarms)}"
         checks += (Check(RECORDED_ALARMS, "undecided", said, MASKED_GRADIENTS),)
     return Result(checks=checks)
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from compressor.core.errors import CompressError
 from compressor.core.types import Threat
+from exporters.file_attacks.suite import REPLAY_SUITE
 from exporters.file_attacks.time_limit import Deadline
 from exporters.verification.decision import robust_estimate
 from exporters.verification.policies import FreshAttackCounts, apply_policies
-from exporters.verification.request import REPLAY_SUITE, Request, Watcher
+from exporters.verification.request import Request, Watcher
 from exporters.verification.results import (
     AlarmsRaised,
     Bound,

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from compressor.core.contracts import Dataset
 from compressor.core.errors import MissingInputError, UsageError
+from compressor.core.reporting import OnProgress
 from compressor.core.types import DatasetSpec, Norm, Threat
 from compressor.evaluation.suites import get_suite
+from exporters.file_attacks.suite import REPLAY_SUITE, VERIFY_SUITE
 from exporters.model_file.preprocessing import Preprocessing, parse_normalization
 from exporters.verification.given_images import GivenImages
 from exporters.verification.policies import Policies

@@ -90,11 +90,11 @@ def run_fresh_attacks(record: Record) -> FreshAttacks:
     )
     broken = int(outcome.broken.sum())
     counts = ", ".join(f"{name} {count}" for name, count in outcome.counts.items())
-    detail = f"{record.suite} broke {broken} of {len(positions)} standing images ({counts})"
+    detail = f"{record.suite} broke {broken} of {len(positions)} images robust so far ({counts})"
     if outcome.finished:
         checks, ends = record.check("passed", detail), False
     else:
-        # What has fallen stays fallen: a refutation needs no more attacks.
+        # A broken image stays broken: a refutation needs no more attacks.
         checks = record.check("undecided", f"{detail}, and {record.out_of_time}", MORE_TIME)
         ends = not is_refuted(broken, len(positions))
     failures = _broken(examined, outcome, positions)
@@ -134,11 +134,11 @@ def raise_alarms(record: Record) -> AlarmsRaised:
     if alarms:
         checks = record.check("undecided", "; ".join(alarms), MASKED_GRADIENTS)
     elif gradients is None:
-        checks = record.check("passed", "no sign that the attacks were blinded; there are no gradients to watch")
+        checks = record.check("passed", "no sign of masked gradients in the answers; the gradients cannot be computed")
     elif findings.one_class:
         checks = record.check("passed", "the file gives every picture the same class, so there is nothing to break")
     else:
-        checks = record.check("passed", "no sign that the attacks were blinded")
+        checks = record.check("passed", "no sign of masked gradients")
     return AlarmsRaised(checks=checks, alarms=alarms)
 
 

@@ -12,10 +12,9 @@ from exporters.claim.evidence import to_float_array
 from exporters.file_attacks.attacks import resolve_suite
 from exporters.file_attacks.suite import REPLAY_SUITE, VERIFY_SUITE
 from exporters.file_attacks.target import open_file_target
-from exporters.verification.binding import open_verifier_data
+from exporters.verification.binding import open_verifier_data, why_not_of_model
 from exporters.verification.opening import NO_CLAIM
 from exporters.verification.record import CallerInputError, Record, as_caller_input
-from exporters.verification.request import REPLAY_SUITE, VERIFY_SUITE
 from exporters.verification.results import (
     Bound,
     Chosen,
@@ -66,8 +65,8 @@ def draw_from_data(record: Record) -> Result:
     """Draw the images to attack from the caller's dataset, as its digest alone decides."""
     dataset = open_verifier_data(record, None)
     drawn = as_caller_input(lambda: draw_images(dataset, record.request.samples or SAMPLES))
-    if len(drawn.labels) == 0 or drawn.images.shape[1:] != record.of(Opened).session.image_shape:
-        return record.end("undecided", f"{drawn.name} has no test images that the model takes")
+    if (reason := why_not_of_model(drawn, record.of(Opened).session.image_shape)) is not None:
+        return record.end("undecided", *reason)
     return Bound(
         checks=record.check(
             "passed", f"{len(drawn.labels)} of the {drawn.total} test images of {drawn.name}, as its digest draws them"

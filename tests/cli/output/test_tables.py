@@ -16,7 +16,6 @@ from compressor.core.types import Threat
 from compressor.evaluation.report import Alarm, Report
 from exporters.api.exporting import ExportedFile
 from exporters.artifact.artifact import ExportSettings
-from exporters.artifact.exported import ExportedFile
 from exporters.pipeline import RunOutcome
 from exporters.verification.verdict import Check, PolicyResult, PolicyStatus, Verdict
 
