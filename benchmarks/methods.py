@@ -78,7 +78,8 @@ def _seconds_of_a_step(name: str, teacher: Any, run: Path, number: int, argument
     from compressor.runs.recipe import resolve
     from compressor.runs.run_folder import RunFolder
     from compressor.system.interruption import StopRequest
-    from compressor.training.session import TrainingRequest, train
+    from compressor.training.configuration import RunConfig
+    from compressor.training.session import train
 
     class Noise:
         name, class_names, image_size = f"noise-{number}", tuple(map(str, range(CLASSES))), SIDE
@@ -105,7 +106,7 @@ def _seconds_of_a_step(name: str, teacher: Any, run: Path, number: int, argument
     given = teacher if recipe.build_method().teacher_at != "nothing" else None
     clock = Clock()
     # No label cache: a round's methods see the same images, and the first would answer for the others.
-    request = TrainingRequest(recipe, Noise(), RunFolder(run), torch.device("cpu"), label_cache_limit=0)
+    request = RunConfig(recipe, Noise(), RunFolder(run), torch.device("cpu"), label_cache_limit=0)
     train(request, given, reporter=clock, stop=StopRequest())
     steps = [after - before for before, after in zip(clock.marks, clock.marks[1:], strict=False)]
     return statistics.median(steps[: arguments.steps])

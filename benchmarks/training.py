@@ -100,7 +100,7 @@ def _train(link: Connection, settings: dict[str, Any], folder: Path) -> None:
     teacher = load_checkpoint(Path(settings["teacher"]))
     recipe = resolve("rslad", settings["student"], None, {"epochs": 1, "batch_size": settings["batch"]})
     noise = Noise(settings["rounds"] * settings["batch"])
-    request = session.TrainingRequest(recipe, noise, RunFolder(folder / "run"), torch.device("cpu"))
+    request = session.RunConfig(recipe, noise, RunFolder(folder / "run"), torch.device("cpu"))
     turns = Turns()
     with full_label_cache() if settings["warm"] else nullcontext():
         session.train(request, teacher, reporter=turns, stop=StopRequest())

@@ -40,15 +40,11 @@ from compressor.runs.recipe import Recipe, resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.files import write_json
 from compressor.system.interruption import StopRequest, stop_on_signals
-from compressor.training.session import (
-    TeacherRequest,
-    TrainingRequest,
-    read_teacher,
-    settle_open_questions,
-    train,
-    training_images,
-)
+from compressor.training.configuration import RunConfig
+from compressor.training.preparation import training_images
+from compressor.training.session import train
 from compressor.training.step.perturbations import Perturbations
+from compressor.training.teacher_file import TeacherRequest, read_teacher, settle_open_questions
 
 SIDE = 32
 PGD_20 = Suite("warm-start", 1, "PGD-20", (SuiteColumn("PGD-20", "pgd-sat", {"step_size": "0.25eps"}),))
@@ -129,7 +125,7 @@ def run(
     """
     lines, device = Lines(folder.path.name), torch.device("cpu")
     with folder.lock():
-        result = train(TrainingRequest(recipe, dataset, folder, device, True), teacher, reporter=lines, stop=stop)
+        result = train(RunConfig(recipe, dataset, folder, device, True), teacher, reporter=lines, stop=stop)
         if not folder.evaluation.is_file():
             test = take_balanced(dataset.load("test"), samples, recipe.seed)
             model = load_checkpoint(result.last).classifier.to(memory_format=torch.channels_last)

@@ -10,34 +10,18 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.attack import attack
-from cli.commands.cache import cache
-from cli.commands.compare import compare
-from cli.commands.demo import demo
-from cli.commands.distill import distill
-from cli.commands.doctor import doctor
-from cli.commands.export import export
-from cli.commands.inspect import inspect
-from cli.commands.list import list_members
-from cli.commands.manifest import manifest
-from cli.commands.train import train
-from cli.commands.verify import verify
-from cli.options.command import Command
-from cli.output.console import Output
-from cli.output.failure import describe_error
+from cli.command_table import LazyGroup
 from compressor.core.errors import USAGE, Interrupted
 
 app = typer.Typer(
     name="compress",
+    cls=LazyGroup,
     help="Distil a robust image classifier into a small one whose robustness anyone can re-check from its file.",
     invoke_without_command=True,
     add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (distill, train, attack, export, verify, manifest, inspect, compare, cache, doctor, demo):
-    app.command(cls=Command)(command)
-app.command("list", cls=Command)(list_members)
 
 
 def _print_version(wanted: bool) -> None:
@@ -63,7 +47,6 @@ def _top(
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; never raises, but for a debugger's sake under ``--debug``."""
-    output = Output(as_json="--json" in arguments)
     debug = "--debug" in arguments
     try:
         code = app(list(arguments), prog_name="compress", standalone_mode=False)
@@ -73,7 +56,10 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except (Exception, KeyboardInterrupt) as error:
-        failure = describe_error(error)
+        from cli.output.console import Output
+        from cli.output.failure import describe_error
+
+        output, failure = Output(as_json="--json" in arguments), describe_error(error)
         if debug and failure.code in ("internal", "memory"):
             traceback.print_exc()
         hint = _way_on(arguments) if isinstance(error, Interrupted) else failure.hint

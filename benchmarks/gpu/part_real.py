@@ -38,6 +38,9 @@ from compressor.runs.recipe import Recipe, resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
 from compressor.training import session
+from compressor.training.configuration import RunConfig
+from compressor.training.preparation import training_images
+from compressor.training.teacher_file import settle_open_questions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PGD = Suite("pgd", 1, "PGD-20 alone", (SuiteColumn("PGD-20", "pgd-sat", {"step_size": "0.25eps"}),))
@@ -122,7 +125,7 @@ class RealRun:
             The epochs that were finished.
         """
         budget_clock = Clock(budget)
-        training, _ = session.training_images(self.dataset, self._recipe(method))
+        training, _ = training_images(self.dataset, self._recipe(method))
         steps = -(-len(training) // self._recipe(method).batch_size)
         pace = self._measure_pace(method, teacher, min(self.sizes.pilot_steps, steps))
         left = budget_clock.left
@@ -183,8 +186,8 @@ class RealRun:
         )  # fmt: skip
         return run
 
-    def _request(self, recipe: Recipe, folder: Path) -> session.TrainingRequest:
-        return session.TrainingRequest(recipe, self.dataset, RunFolder(folder), self.device, **REAL.request)
+    def _request(self, recipe: Recipe, folder: Path) -> RunConfig:
+        return RunConfig(recipe, self.dataset, RunFolder(folder), self.device, **REAL.request)
 
     def _attack_both(self, method: str, folder: RunFolder, recipe: Recipe) -> None:
         """PGD-20 on both checkpoints, then AutoAttack on both; each attack gets its share of the time that is left."""
@@ -220,7 +223,7 @@ def _inputs(settings: Settings, results: Results) -> tuple[Dataset, LoadedCheckp
         dataset = open_dataset(DatasetSpec("imagefolder", str(folder)))
         path = packed.teacher(settings.packed)
     counts = {split: len(dataset.load(split)) for split in ("train", "test")}
-    loaded = session.settle_open_questions(load_checkpoint(path), dataset, reporter=_Printer())
+    loaded = settle_open_questions(load_checkpoint(path), dataset, reporter=_Printer())
     results.add("real", "inputs", images=counts, teacher=path.name, seconds=round(time.monotonic() - started, 1))
     return dataset, loaded
 

@@ -23,6 +23,7 @@ from compressor.runs.recipe import resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
 from compressor.training import session
+from compressor.training.configuration import RunConfig
 
 # Seconds after which a loop is taken to hang.
 _START_LIMIT, _TURN_LIMIT, _CLOSE_LIMIT = 300.0, 120.0, 30.0
@@ -73,11 +74,11 @@ class PlainSide:
 
 def prepare(
     variant: Variant, student: str, teacher: Path, batch: int, steps: int, folder: Path, device: torch.device, seed: int
-) -> tuple[session.TrainingRequest, LoadedCheckpoint]:
+) -> tuple[RunConfig, LoadedCheckpoint]:
     """A request for one epoch of RSLAD on random pictures, and its teacher; see ``ProductSide``."""
     recipe = resolve("rslad", student, None, {"epochs": 1, "batch_size": batch, **variant.recipe})
     noise = Noise(steps * batch, seed=seed)
-    request = session.TrainingRequest(recipe, noise, RunFolder(folder / "run"), device, **variant.request)
+    request = RunConfig(recipe, noise, RunFolder(folder / "run"), device, **variant.request)
     return request, load_checkpoint(teacher)
 
 

@@ -16,7 +16,7 @@ class Variant:
     Attributes:
         name: as in the tables.
         recipe: fields of the recipe that differ from the method's.
-        request: fields of ``TrainingRequest`` that differ from its defaults.
+        request: fields of ``RunConfig`` that differ from its defaults.
         warm: whether the label cache has every answer before the first step.
         arithmetic: the unit that most of it computes on, whose measured peak it is held against. fp32 convolutions use
             TF32 wherever torch's switch for it is on.

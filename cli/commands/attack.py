@@ -11,9 +11,9 @@ from cli.options import common as options
 from cli.options.declaring import option, switch
 from cli.output.console import Output
 from compressor.core.errors import UsageError
+from compressor.system import launch
 
 if TYPE_CHECKING:
-    from compressor.evaluation.report import Report
     from compressor.frozen import FrozenPrecision
 
 
@@ -76,14 +76,14 @@ def attack(
 ) -> int:
     """Attack a checkpoint or an ONNX file and print one table, each accuracy with its 95 % interval."""
     from cli.output.tables import show_report
-    from cli.stages.attack_report import plan_report, write_report
-    from cli.stages.evaluation import attack_images, test_images
-    from cli.stages.inputs import Inputs, default_threat
-    from cli.stages.reference import REFERENCE_SUITE, autoattack_column, show_agreement
-    from cli.stages.targets import open_attack_target
+    from cli.stages.reference import show_agreement
+    from compressor.api.attacking import AttackJob, autoattack_column
+    from compressor.api.inputs import Inputs
+    from compressor.api.reviewing import plan_report, write_report
     from compressor.evaluation.suites import get_suite
     from compressor.system.interruption import stop_on_signals
     from exporters.model_file.preprocessing import parse_normalization
+    from exporters.pipeline import open_target_by_suffix
 
     chosen = get_suite(suite)
     column = autoattack_column(chosen) if reference else ""
@@ -91,31 +91,26 @@ def attack(
     inputs = Inputs(data, data_dir, download, device, threads)
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
         where = inputs.device()
-        opened = open_attack_target(
+        opened = open_target_by_suffix(
             target, inputs, output, device=where, provider=provider, image_size=image_size,
             outside=parse_normalization(mean, std), model=model, normalization=normalization, activation=activation,
         )  # fmt: skip
-        if opened.surrogate and precision != "fp32":
-            raise UsageError("the gradients of an ONNX file are computed in fp32.", "Leave --proposals out.")
-        images = test_images(opened.dataset, eval_samples, seed or 0, output=output, stop=stop)
-        threat = default_threat(opened.recorded, eps, norm)
-        plan = plan_report(report_to, curve, threat, images, output=output)
-
-        def attacked_with(suite_name: str, kept_in: Path | None) -> Report:
-            return attack_images(
-                opened.model, opened.digest, images, threat, suite_name, seed=seed or 0, batch_size=batch_size,
-                device=where, state=kept_in, proposals=precision, surrogate=opened.surrogate, output=output, stop=stop,
-            )  # fmt: skip
-
-        report = attacked_with(suite, state)
+        job = AttackJob.open(opened, eval_samples, eps, norm, seed or 0, where, output, stop, batch_size, precision)
+        plan = plan_report(report_to, curve, job.threat, job.images, reporter=output)
+        report = job.run(suite, state, output, stop)
         document = report.to_json() | {"proposals": precision}
         show_report(report, opened.name, output)
         if reference:
-            kept_in = state.with_name(f"{state.name}.reference") if state else None
-            theirs = attacked_with(REFERENCE_SUITE, kept_in)
-            document["reference"] = show_agreement(report, column, theirs, output).to_json()
+            theirs, found = job.compare_with_reference(report, column, state, output, stop)
+            show_agreement(report, column, theirs, found, output)
+            document["reference"] = found.to_json()
         if plan:
-            write_report(plan, report, opened, images, device=where, batch_size=batch_size, output=output, stop=stop)
+            write_report(
+                plan, report, opened, job.images,
+                device=where, batch_size=batch_size, reporter=output, stop=stop,
+            )  # fmt: skip
+            if launch.rank() == 0:
+                output.line(f"report: {plan.folder / 'report.md'}")
             document["report"] = str(plan.folder)
         output.json("compress.attack/1", document)
     return 0

@@ -10,8 +10,9 @@ import typer
 
 from cli.options import common as options
 from cli.options.declaring import option, switch
-from cli.output.console import Output, percent
+from cli.output.console import Output
 from compressor.core.errors import DONE, FAILED, UsageError
+from compressor.core.notebook import percent
 from compressor.core.registry import unknown_name
 from compressor.system.cache_folder import cache_folder
 from compressor.system.sizes import format_size, parse_size

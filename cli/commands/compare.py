@@ -81,8 +81,8 @@ def compare(
 ) -> int:
     """Lay finished runs side by side: best and last checkpoint, every attack, over seeds, with tests."""
     from cli.output.comparison_formats import SCHEMA, format_by, show_comparison, to_text
-    from cli.stages.inputs import Inputs
-    from cli.stages.measuring import MeasurementRequest, measure_runs
+    from compressor.api.inputs import Inputs
+    from compressor.api.measuring import MeasurementRequest, measure_runs
     from compressor.comparison import compare_runs, open_run
     from compressor.models.user_code import allow_user_code
     from compressor.system.files import write_text
@@ -99,7 +99,7 @@ def compare(
         if evaluate is not None:
             inputs = Inputs(data, data_dir, download, device, threads)
             asked = MeasurementRequest.parse(evaluate, suite, eval_samples, eps)
-            measure_runs([*opened, *([baseline] if baseline else [])], asked, inputs, output=output, stop=stop)
+            measure_runs([*opened, *([baseline] if baseline else [])], asked, inputs, reporter=output, stop=stop)
         comparison = compare_runs(opened, baseline)
         for warning in comparison.warnings:
             output.warn(warning)

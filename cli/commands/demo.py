@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cli.options import common as options
 from cli.options.declaring import option
-from cli.output.console import Output, percent
+from cli.output.console import Output
+from compressor.core.notebook import percent
 
 if TYPE_CHECKING:
-    from cli.stages.run_stages import Trained
+    from compressor.api.planning import TrainingRequest
     from compressor.evaluation.quick import QuickAccuracy
+    from compressor.runs.run import Run
     from compressor.system.interruption import StopRequest
+    from compressor.training.teacher_file import TeacherRequest
 
 EPS = "0.1"
 TEACHER = "resnet18-0.25"
@@ -48,39 +51,28 @@ def demo(
     debug: options.Debug = False,
 ) -> int:
     """Train a teacher on digits, distil it, and verify the exported file; started again, it goes on."""
-    from cli.stages.inputs import Inputs
-    from cli.stages.pipeline import Distillation, distill_run
-    from cli.stages.run_stages import Extras
+    from cli.stages.whole_way import steps_of
     from compressor.system.interruption import stop_on_signals
-    from compressor.training.session import TeacherRequest
+    from compressor.training.teacher_file import TeacherRequest
+    from exporters.pipeline import AfterTraining, distill_and_verify
 
-    inputs = Inputs("digits", None, False, device, threads)
+    settings: dict[str, Any] = {"data": "digits", "device": device, "threads": threads, "resume": True}
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
         output.note(
             f"handwritten digits, attacked by up to {EPS} of the pixel range: at 8/255 even a natural model holds"
         )
-        teacher = _train(_TEACHER, inputs, run / "teacher", output, stop)
-        twin = _train(_TWIN, inputs, run / "natural-twin", output, stop)
-        request = Distillation(
-            teacher=TeacherRequest(teacher.run.best),
-            inputs=inputs,
-            recipe_file=None,
-            flags=_STUDENT.settings | {"method": _STUDENT.method, "model": _STUDENT.model},
-            run=run / "student",
-            resume=True,
-            suite="default",
-            eval_samples=EVAL_SAMPLES,
-            evidence_samples=EVIDENCE_SAMPLES,
-            extras=Extras(),
-        )
-        done = distill_run(request, output=output, stop=stop)
+        teacher = _train(_TEACHER, run / "teacher", settings, output, stop)
+        twin = _train(_TWIN, run / "natural-twin", settings, output, stop)
+        request = _request(_STUDENT, run / "student", settings, TeacherRequest(teacher.best))
+        after = AfterTraining(eval_samples=EVAL_SAMPLES, evidence_samples=EVIDENCE_SAMPLES)
+        done = distill_and_verify(request, after, steps_of(output, stop))
         if done is None:
             return 0
         output.phase(f"Attacking teacher, student and twin with PGD-{PGD_STEPS} on {EVAL_SAMPLES} test digits")
-        baseline = _measure(twin, inputs)
+        baseline = _measure(twin, device)
         measured = {
-            f"robust teacher ({TEACHER}, SAT)": _measure(teacher, inputs),
-            f"student ({STUDENT}, RSLAD)": _measure(done.trained, inputs),
+            f"robust teacher ({TEACHER}, SAT)": _measure(teacher, device),
+            f"student ({STUDENT}, RSLAD)": _measure(done.run, device),
             f"its natural twin ({STUDENT})": baseline,
         }
         output.table(
@@ -90,32 +82,40 @@ def demo(
         )
         fields = {"clean_accuracy": baseline.clean, f"pgd_{PGD_STEPS}_accuracy": baseline.robust}
         output.json("compress.demo/1", done.to_json() | {"baseline": fields})
-        output.line(shlex.join(["compress", "verify", str(done.trained.run.onnx)]))
+        output.line(shlex.join(["compress", "verify", str(done.run.folder.onnx)]))
     return done.verdict.exit_code
 
 
-def _train(part: _Part, inputs: Any, run: Path, output: Output, stop: StopRequest) -> Trained:
-    from cli.stages.run_stages import Extras, make_recipe, train_run
+def _request(part: _Part, run: Path, settings: dict[str, Any], teacher: TeacherRequest | None) -> TrainingRequest:
+    from compressor.api.training import make_request
 
-    recipe = make_recipe(part.method, part.model, None, part.settings, "digits")
-    dataset = inputs.open(lambda: "digits", recipe.image_size, output)
-    return train_run(recipe, dataset, inputs, None, run=run, resume=True, extras=Extras(), output=output, stop=stop)
+    return make_request(
+        model=part.model, method=part.method, teacher=teacher, run=run, recipe=part.settings, **settings
+    )
 
 
-def _measure(trained: Trained, inputs: Any) -> QuickAccuracy:
+def _train(part: _Part, folder: Path, settings: dict[str, Any], output: Output, stop: StopRequest) -> Run:
+    from compressor.api.planning import plan_training, train_run
+
+    config = plan_training(_request(part, folder, settings, None), output, splits=("train", "test"))
+    return train_run(config, None, reporter=output, stop=stop)
+
+
+def _measure(run: Run, device_name: str) -> QuickAccuracy:
     """Clean and PGD accuracy of a run's best checkpoint on the same test digits for all."""
     import torch
 
     from compressor.checkpoint import load_checkpoint
     from compressor.data.datasets import take_balanced
     from compressor.evaluation.quick import measure
+    from compressor.system.devices import resolve_device
 
-    test, device = take_balanced(trained.dataset.load("test"), EVAL_SAMPLES, seed=0), inputs.device()
+    test, device = take_balanced(run.dataset.load("test"), EVAL_SAMPLES, seed=0), resolve_device(device_name)
     return measure(
-        load_checkpoint(trained.run.best).classifier.to(device).to(memory_format=torch.channels_last),
+        load_checkpoint(run.best).classifier.to(device).to(memory_format=torch.channels_last),
         torch.from_numpy(test.images),
         torch.from_numpy(test.labels),
-        trained.recipe.threat,
+        run.recipe.threat,
         steps=PGD_STEPS,
         seed=0,
         device=device,

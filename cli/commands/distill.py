@@ -12,8 +12,9 @@ from cli.options.shared_options import TrainingOptions, with_options
 from cli.output.console import Output
 
 if TYPE_CHECKING:
-    from cli.stages.pipeline import Distillation
+    from compressor.api.planning import TrainingRequest
     from compressor.system.interruption import StopRequest
+    from exporters.pipeline import AfterTraining
 
 
 @with_options(TrainingOptions)
@@ -42,58 +43,62 @@ def distill(
     evidence_samples: options.EvidenceSamples = 256,
 ) -> int:
     """Distil a robust teacher into a small student, attack it, export it, and verify the exported file."""
-    from cli.stages.evaluation import parse_checkpoint_choice
     from cli.stages.grid import parse_methods, parse_seeds
-    from cli.stages.pipeline import Distillation
-    from cli.stages.run_stages import Extras
+    from compressor.api.evaluation import parse_checkpoint_choice
+    from compressor.api.training import make_request
     from compressor.system.interruption import stop_on_signals
-    from compressor.training.session import TeacherRequest
+    from compressor.training.teacher_file import TeacherRequest
+    from exporters.pipeline import AfterTraining
 
     methods, all_seeds = parse_methods(method), parse_seeds(seeds, shared.seed)
-    request = Distillation(
+    request = make_request(
+        model=student,
+        method=methods[0],
         teacher=TeacherRequest(teacher, teacher_model, teacher_normalization, teacher_activation),
-        inputs=shared.inputs(shared.data),
-        recipe_file=shared.recipe,
-        flags={**shared.recipe_flags(), "method": methods[0], "model": student, "seed": all_seeds[0]},
-        run=shared.run,
-        resume=shared.resume,
+        **{**shared.settings(), "seed": all_seeds[0]},
+    )
+    after = AfterTraining(
         suite=shared.suite or "default",
         eval_samples=shared.eval_samples,
-        evidence_samples=evidence_samples,
         evaluate=parse_checkpoint_choice(shared.evaluate),
-        extras=Extras.parse(shared.label_cache_limit, profile=shared.profile),
+        evidence_samples=evidence_samples,
     )
     with Output(as_json=shared.as_json, quiet=shared.quiet) as output, stop_on_signals() as stop:
         if seeds is None and len(methods) == 1:
-            return _one(request, output, stop)
-        return _grid(request, methods, all_seeds, output, stop)
+            return _one(request, after, output, stop)
+        return _grid(request, methods, all_seeds, after, output, stop)
 
 
-def _one(request: Distillation, output: Output, stop: StopRequest) -> int:
-    from cli.stages.pipeline import distill_run
+def _one(request: TrainingRequest, after: AfterTraining, output: Output, stop: StopRequest) -> int:
+    from cli.stages.whole_way import steps_of
+    from exporters.pipeline import distill_and_verify
 
-    done = distill_run(request, output=output, stop=stop)
+    done = distill_and_verify(request, after, steps_of(output, stop))
     if done is None:  # one of several processes, and not the first
         return 0
     output.json("compress.distill/1", done.to_json())
-    output.line(shlex.join(["compress", "verify", str(done.trained.run.onnx)]))
+    output.line(shlex.join(["compress", "verify", str(done.run.folder.onnx)]))
     return done.verdict.exit_code
 
 
 def _grid(
-    request: Distillation,
+    request: TrainingRequest,
     methods: list[str | None],
     seeds: list[int | None],
+    after: AfterTraining,
     output: Output,
     stop: StopRequest,
 ) -> int:
-    from cli.stages.grid import distill_grid, exit_code, show_outcomes
+    from cli.stages.grid import show_outcomes
+    from cli.stages.whole_way import steps_of
     from compressor.system import launch
+    from exporters.pipeline import distill_grid, gravest_exit_code
 
-    outcomes = distill_grid(request, methods, seeds, output=output, stop=stop)
+    outcomes = distill_grid(request, methods, seeds, after, steps_of(output, stop))
     if launch.rank() != 0:
         return 0
     show_outcomes(outcomes, output)
     output.json("compress.distill-grid/1", {"runs": [outcome.to_json() for outcome in outcomes]})
-    output.line(shlex.join(["compress", "compare", *(str(o.plan.folder.path) for o in outcomes if o.done)]))
-    return exit_code(outcomes)
+    done = [str(outcome.config.folder.path) for outcome in outcomes if outcome.done]
+    output.line(shlex.join(["compress", "compare", *done]))
+    return gravest_exit_code(outcomes)

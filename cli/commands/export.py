@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -67,60 +66,60 @@ def export(
     debug: options.Debug = False,
 ) -> int:
     """Write verified ONNX files: parity with the checkpoint, attacks on each file itself, claim and evidence."""
-    from cli.output.tables import show_exports
-    from cli.stages.exporting import export_and_verify, export_bare, paths_of, refuse_to_replace, signing_key
-    from cli.stages.inputs import Inputs, default_data, default_threat, open_checkpoint
-    from compressor.core.errors import UsageError
-    from compressor.system.devices import set_threads
+    from cli.output.tables import show_artifact, show_exports, show_verdict
+    from cli.stages.exporting import export_bare
+    from compressor.api.inputs import Inputs
     from compressor.system.interruption import stop_on_signals
-    from exporters.artifact.artifact import Exporter, ExportSettings
-    from exporters.model_file.opset import OPSET, check_opset
-    from exporters.writing.fixed_batch import check_batch
+    from exporters.api.exporting import ExportRequest, export_and_verify, plan_export
 
-    paths = paths_of(precision, to, checkpoint)
-    if evidence not in ("images", "digests", "none"):
-        raise UsageError(f"the evidence {evidence!r} is not known.", "Use images, digests or none.")
-    if evidence == "none" and (sign_key or evidence_file):
-        raise UsageError("without evidence there is nothing to sign and no evidence file.", "Use --evidence digests.")
-    opset = OPSET if opset is None else opset
-    check_opset(opset)
-    if fixed_batch is not None:
-        check_batch(fixed_batch)
-    key = signing_key(sign_key)
-    if evidence_file is not None and len(paths) > 1:
-        raise UsageError("--evidence-file names one file, and several are exported.", "Leave it out.")
-    refuse_to_replace(paths.values(), evidence_file, force=force)
-    inputs = Inputs(data, data_dir, download, "cpu", threads)
+    request = ExportRequest(
+        checkpoint,
+        Inputs(data, data_dir, download, "cpu", threads),
+        image_size=image_size,
+        output=to,
+        precision=tuple(precision or ("fp32",)),
+        opset=opset,
+        fixed_batch=fixed_batch,
+        evidence_file=evidence_file,
+        evidence=evidence,
+        evidence_samples=evidence_samples,
+        sign_key=sign_key,
+        force=force,
+        model=model,
+        normalization=normalization,
+        activation=activation,
+        eps=eps,
+        norm=norm,
+        suite=suite,
+        seed=seed,
+    )
+    plan = plan_export(request)
     with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
-        loaded, dataset = open_checkpoint(
-            checkpoint, inputs, output,
-            model=model, normalization=normalization, activation=activation, image_size=image_size,
-        )  # fmt: skip
-        threat = default_threat(loaded.metadata.get("threat", {}), eps, norm)
-        settings = ExportSettings(
-            evidence_samples,
-            seed or 0,
-            suite,
-            set_threads(threads),
-            with_images=evidence == "images",
-            key=key,
-            opset=opset,
-            fixed_batch=fixed_batch,
-        )
-        exporter = Exporter(loaded, dataset, threat, settings)
+        exporter = plan.open(output)
         if evidence == "none":
-            output.json("compress.export/1", {"exports": export_bare(exporter, paths, output)})
+            output.json("compress.export/1", {"exports": export_bare(exporter, plan.paths, output)})
             return 0
         exported = [
-            export_and_verify(exporter, name, path, evidence=evidence_file, force=force, output=output, stop=stop)
-            for name, path in paths.items()
+            export_and_verify(
+                exporter,
+                name,
+                path,
+                evidence=evidence_file,
+                force=True,
+                reporter=output,
+                check_stop=stop.raise_if_set,
+                on_artifact=lambda artifact: show_artifact(artifact, output),
+                on_verdict=lambda verdict: show_verdict(verdict, output),
+            )
+            for name, path in plan.paths.items()
         ]
-        fields = show_exports(exported, output, threads=settings.threads)
+        fields = show_exports(exported, output, threads=exporter.settings.threads)
         output.json("compress.export/1", {"exports": fields})
         needed = ["--evidence-file", str(evidence_file)] if evidence_file else []
         if evidence == "digests":
-            needed += replace(inputs, data=data or default_data(loaded)).words()
-        for path in paths.values():
+            needed += ["--data", data or exporter.dataset.name]
+            needed += ["--data-dir", str(data_dir)] if data_dir else []
+        for path in plan.paths.values():
             output.line(shlex.join(["compress", "verify", str(path), *needed]))
     codes = {done.verdict.exit_code for done in exported}
     return next((code for code in (1, 3) if code in codes), max(codes))

@@ -8,9 +8,9 @@ import typer
 
 from cli.options import common as options
 from cli.output.console import Output
-from cli.stages.recipes import recipe_files, recipe_summary
 from compressor.core.registry import ALARMS, ATTACKS, DATASETS, METHODS, MODELS, Room, unknown_name
 from compressor.evaluation.suites import SUITES
+from compressor.runs.recipe_files import recipe_files, recipe_summary
 
 _ROOMS: dict[str, Room] = {
     "methods": METHODS,

@@ -24,25 +24,12 @@ def manifest(
     debug: options.Debug = False,
 ) -> int:
     """Write the digests of a dataset's test images, which `compress verify --manifest` takes in place of the data."""
-    from cli.stages.inputs import decoding_shown
-    from compressor.core.errors import UsageError
-    from compressor.core.types import DatasetSpec
-    from compressor.data.datasets import open_dataset
-    from compressor.system.files import write_text
+    from compressor.api.inputs import decoding_shown
     from compressor.system.interruption import stop_on_signals
-    from exporters.verification.manifest import make_manifest
+    from exporters import write_manifest
 
-    if to.is_dir():
-        raise UsageError(f"{to} is a folder.", "Give --output a file.")
-    if to.exists() and not force:
-        raise UsageError(f"{to} exists already.", "Add --force to replace it, or choose another name.")
-    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
-        spec = DatasetSpec.parse(data)
-        with decoding_shown(output, stop):
-            dataset = open_dataset(spec, data_dir=data_dir, download=download, image_size=image_size or 32)
-            made = make_manifest(dataset)
-        write_text(to, made.to_text())
-        output.line(f"{to}: {len(made.labels):,} images of {spec}, digest {made.digest}")
-        fields = {"path": str(to), "images": len(made.labels), "digest": made.digest}
-        output.json("compress.manifest/1", fields)
+    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop, decoding_shown(output, stop):
+        made = write_manifest(data, to, data_dir=data_dir, download=download, image_size=image_size, force=force)
+        output.line(f"{to}: {len(made.labels):,} images of {data}, digest {made.digest}")
+        output.json("compress.manifest/1", {"path": str(to), "images": len(made.labels), "digest": made.digest})
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import Annotated
 
 from cli.options import common as options
@@ -29,42 +30,34 @@ def train(
     ] = None,
 ) -> int:
     """Train a model without a teacher: sat, trades, mart or natural."""
-    from cli.stages.evaluation import parse_checkpoint_choice
-    from cli.stages.recipes import resolve_recipe_file
-    from cli.stages.run_stages import Extras, check_before_training, evaluate_run, make_recipe, run_folder, train_run
+    from cli.output.tables import show_record
+    from compressor.api.evaluation import evaluate_run, parse_checkpoint_choice
+    from compressor.api.planning import plan_training, train_run
+    from compressor.api.training import make_request
     from compressor.core.errors import UsageError
-    from compressor.core.types import DatasetSpec
-    from compressor.runs.recipe import foreign_settings
+    from compressor.evaluation.suites import get_suite
     from compressor.system import launch
     from compressor.system.interruption import stop_on_signals
-    from compressor.training.session import refuse_missing_teacher
+    from exporters.pipeline.distillation import run_json
 
-    wanted = parse_checkpoint_choice(shared.evaluate)
-    extras = Extras.parse(shared.label_cache_limit, profile=shared.profile)
-    spec = DatasetSpec.parse(shared.data or "cifar10")
-    flags = {"method": method, "model": model, **shared.recipe_flags()}
-    recipe_file = resolve_recipe_file(shared.recipe)
+    choice, suite = parse_checkpoint_choice(shared.evaluate), shared.suite or "default"
     if method is not None and "," in method:
         raise UsageError(
             f"--method {method!r} is a list, and `train` takes one name.", "`compress distill` takes several."
         )
-    settings = make_recipe("sat", "resnet18", recipe_file, flags, spec.name)
-    refuse_missing_teacher(settings)  # before any data is asked for
-    inputs, suite, resume = shared.inputs(str(spec)), shared.suite or "default", shared.resume
+    request = make_request(model=model, method=method, teacher=None, **shared.settings())
     with Output(as_json=shared.as_json, quiet=shared.quiet) as output, stop_on_signals() as stop:
-        if foreign := foreign_settings(recipe_file, settings):
-            output.warn(foreign)
-        where = inputs.device()
-        dataset = inputs.open(lambda: str(spec), settings.image_size, output)
-        check_before_training(dataset, suite, run_folder(settings, dataset, shared.run), resume=resume)
-        trained = train_run(
-            settings, dataset, inputs, None, run=shared.run, resume=resume, extras=extras, output=output, stop=stop
-        )
+        get_suite(suite)
+        config = plan_training(request, output, splits=("train", "test"))
+        run = train_run(config, None, reporter=output, stop=stop)
         report = evaluate_run(
-            trained, suite, shared.eval_samples, wanted=wanted, device=where, output=output, stop=stop
-        )
+            run, suite, shared.eval_samples, choice=choice, device=config.device, reporter=output, stop=stop,
+            on_record=lambda record: show_record(run, record, output),
+        )  # fmt: skip
         if launch.rank() == 0:
-            output.json("compress.train/1", trained.to_json(report))
-            code = ["--model", settings.model] if is_user_code(settings.model) else []  # consent holds for one command
-            output.line(shlex.join(["compress", "export", str(trained.run.best), *code, *inputs.words()]))
+            output.json("compress.train/1", run_json(run, report))
+            trained = run.recipe.model
+            code = ["--model", trained] if is_user_code(trained) else []  # consent holds for one command
+            words = replace(request.inputs, data=shared.data or "cifar10").words()
+            output.line(shlex.join(["compress", "export", str(run.best), *code, *words]))
     return 0

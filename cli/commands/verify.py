@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from cli.options import common as options
 from cli.options.declaring import option, switch
+from cli.options.shared_options import with_options
 from cli.output.console import Output
 
 _REPORTS = "Reports: written on every exit, and without a say in the exit code"
@@ -16,28 +18,35 @@ _POLICY = "Policies: what is required besides that the claim holds"
 _ELSEWHERE = "Files without a claim, with --data and --min-robust-accuracy"
 
 
-def verify(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The exported file.")],
-    evidence_file: Annotated[Path | None, option("--evidence-file", "FILE", "Default: beside the model.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """What is asked of a verification: the arguments of ``exporters.verify``, by their names."""
+
+    evidence_file: Annotated[
+        Path | None, option("--evidence-file", "FILE", "Evidence file. Default: beside the model.")
+    ] = None
     data: Annotated[
         str | None,
         option(
             "--data",
             "SPEC",
-            "A dataset that you hold: the claim's own binds the evidence to it, another is a fresh test.",
+            "Dataset that you hold. The claim's own dataset binds the evidence to it; another one is a fresh test.",
         ),
-    ] = None,
-    data_dir: options.DataDir = None,
-    download: options.Download = False,
+    ] = None
+    data_dir: options.DataDir = None
+    download: options.Download = False
     manifest: Annotated[
-        Path | None, option("--manifest", "FILE", "Of the claim's dataset, in place of it: `compress manifest`.")
-    ] = None,
+        Path | None,
+        option("--manifest", "FILE", "Manifest of the claim's dataset, in its place: `compress manifest`."),
+    ] = None
     public_key: Annotated[
-        Path | None, option("--public-key", "FILE", "PEM: its owner must have signed the model.")
-    ] = None,
+        Path | None,
+        option("--public-key", "FILE", "PEM file of the key whose owner must have signed the model."),
+    ] = None
     signature_file: Annotated[
-        Path | None, option("--signature-file", "FILE", "Default: MODEL.sig beside the model.")
-    ] = None,
+        Path | None,
+        option("--signature-file", "FILE", "Signature file. Default: MODEL.sig beside the model."),
+    ] = None
     suite: Annotated[
         str | None,
         option(
@@ -45,45 +54,58 @@ def verify(
             "NAME",
             "Attack suite: verify (default), or replay for digests and replay only. Any other runs after verify.",
         ),
-    ] = None,
-    latest: Annotated[bool, switch("--latest", "Run the newest version of the suite.")] = False,
+    ] = None
+    latest: Annotated[bool, switch("--latest", "Run the newest version of the suite.")] = False
     samples: Annotated[
         int | None,
         option("--samples", "N", "Attack a random subset of N of the robust images; without a claim, N test images."),
-    ] = None,
+    ] = None
     seed: Annotated[
-        int | None, option("--seed", "N", "Seed of the fresh attacks. Default: random, and printed.")
-    ] = None,
+        int | None,
+        option("--seed", "N", "Seed of the fresh attacks. Default: random, and printed."),
+    ] = None
     min_robust_accuracy: Annotated[
-        float | None, option("--min-robust-accuracy", "T", "Least robust accuracy, 0 to 1.", _POLICY)
-    ] = None,
+        float | None,
+        option("--min-robust-accuracy", "T", "Least robust accuracy, 0 to 1.", _POLICY),
+    ] = None
     min_clean_accuracy: Annotated[
-        float | None, option("--min-clean-accuracy", "T", "Least clean accuracy, 0 to 1.", _POLICY)
-    ] = None,
+        float | None,
+        option("--min-clean-accuracy", "T", "Least clean accuracy, 0 to 1.", _POLICY),
+    ] = None
     require_eps: Annotated[
-        str | None, option("--require-eps", "EPS", "Least radius of the claim, such as 8/255.", _POLICY)
-    ] = None,
+        str | None,
+        option("--require-eps", "EPS", "Least radius of the claim, such as 8/255.", _POLICY),
+    ] = None
     require_norm: Annotated[
-        str | None, option("--require-norm", "NORM", "Norm of the claim: Linf or L2.", _POLICY)
-    ] = None,
-    min_samples: Annotated[int | None, option("--min-samples", "N", "Least number of images.", _POLICY, min=1)] = None,
+        str | None,
+        option("--require-norm", "NORM", "Norm of the claim: Linf or L2.", _POLICY),
+    ] = None
+    min_samples: Annotated[
+        int | None,
+        option("--min-samples", "N", "Least number of images.", _POLICY, min=1),
+    ] = None
     require_assurance: Annotated[
         str | None,
         option("--require-assurance", "LEVEL", "Least assurance: self-consistent, dataset-bound or signed.", _POLICY),
-    ] = None,
-    eps: Annotated[str | None, option("--eps", "EPS", "Radius of the attacks, such as 8/255.", _ELSEWHERE)] = None,
+    ] = None
+    eps: Annotated[
+        str | None,
+        option("--eps", "EPS", "Radius of the attacks, such as 8/255.", _ELSEWHERE),
+    ] = None
     norm: Annotated[
-        str | None, option("--norm", "NORM", "Norm of the attacks: Linf (default) or L2.", _ELSEWHERE)
-    ] = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+        str | None,
+        option("--norm", "NORM", "Norm of the attacks: Linf (default) or L2.", _ELSEWHERE),
+    ] = None
+    mean: options.Mean = None
+    std: options.Std = None
     image_size: Annotated[
         int | None,
         option("--image-size", "N", "Side of the images in pixels, if the file leaves it open.", _ELSEWHERE, min=1),
-    ] = None,
+    ] = None
     accept_black_box: Annotated[
-        bool, switch("--accept-black-box", "Accept a claim even if the file's gradients cannot be computed.")
-    ] = False,
+        bool,
+        switch("--accept-black-box", "Accept a claim even if the file's gradients cannot be computed."),
+    ] = False
     time_limit: Annotated[
         float | None,
         option(
@@ -92,7 +114,7 @@ def verify(
             "Start no new attack batch after this many seconds; the verdict is then undecided. The process is "
             "stopped one minute later.",
         ),
-    ] = None,
+    ] = None
     memory_limit: Annotated[
         str | None,
         option(
@@ -101,7 +123,15 @@ def verify(
             "Memory limit for examining the file, libraries excluded, such as 8GB. 0 means no limit. Default: "
             "16GB, or three quarters of the free memory.",
         ),
-    ] = None,
+    ] = None
+    provider: options.Provider = "cpu"
+    threads: options.Threads = None
+
+
+@with_options(VerifyOptions)
+def verify(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The exported file.")],
+    shared: VerifyOptions,
     failures: Annotated[
         Path | None, option("--failures", "DIR", "Write the broken images as pairs of PNG files.", _REPORTS)
     ] = None,
@@ -112,8 +142,6 @@ def verify(
     attestation: Annotated[
         Path | None, option("--attestation", "FILE", "in-toto statement (test-result/v0.1), unsigned.", _REPORTS)
     ] = None,
-    provider: options.Provider = "cpu",
-    threads: options.Threads = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -123,52 +151,17 @@ def verify(
 
     paths = {JUNIT: junit, SUMMARY: summary, ATTESTATION: attestation}
     # All that can fail happens where the reports hear of it, the imports too.
-    subject = subject_of(model, evidence_file)
+    subject = subject_of(model, shared.evidence_file)
     with Output(as_json=as_json, quiet=quiet) as output, reporting(paths, subject, output) as reports:
-        from typing import Any, cast
-
         from cli.output.tables import show_verdict
-        from compressor.core.errors import UsageError
-        from compressor.core.types import DatasetSpec, Threat
         from compressor.system.interruption import stop_on_signals
-        from compressor.system.sizes import parse_size
+        from exporters.api.verify import as_request
         from exporters.isolation import Listener, verify_isolated
-        from exporters.model_file.preprocessing import Preprocessing, parse_normalization
-        from exporters.verification import Policies, VerifierData
-        from exporters.verification.request import Request, fresh_seed
+        from exporters.verification import Policies
 
-        policies = Policies(
-            min_robust_accuracy=min_robust_accuracy,
-            min_clean_accuracy=min_clean_accuracy,
-            require_eps=require_eps,
-            require_norm=cast(Any, require_norm),
-            min_samples=min_samples,
-            require_assurance=cast(Any, require_assurance),
-        )
-        reports.require(policies)
-        preprocessing = Preprocessing(parse_normalization(mean, std), image_size)
-        if eps is None and (norm is not None or preprocessing != Preprocessing()):
-            raise UsageError("--norm, --mean, --std and --image-size are for files without a claim.", "Add --eps EPS.")
-        request = Request(
-            path=model,
-            evidence=evidence_file,
-            data=VerifierData(DatasetSpec.parse(data), data_dir, download) if data else None,
-            suite=suite,
-            latest=latest,
-            seed=fresh_seed() if seed is None else seed,
-            samples=samples,
-            provider=cast(Any, provider),
-            threads=threads,
-            policies=policies,
-            accept_black_box=accept_black_box,
-            time_limit=time_limit,
-            manifest=manifest,
-            public_key=public_key,
-            signature=signature_file,
-            threat=Threat(cast(Any, norm or "Linf"), eps) if eps is not None else None,
-            preprocessing=preprocessing,
-        )
-        limit = None if memory_limit is None else parse_size(memory_limit)
+        asked = asdict(shared)
+        reports.require(Policies.of(asked))
+        request = as_request(model, **asked)
         with stop_on_signals() as stop:
             output.phase(f"Verifying {model}")
             listener = Listener(
@@ -176,9 +169,7 @@ def verify(
                 on_warning=output.warn,
                 check_stop=stop.raise_if_set,
             )
-            verdict = verify_isolated(
-                request, memory_limit=limit, listener=listener, with_failures=failures is not None, debug=debug
-            )
+            verdict = verify_isolated(request, listener=listener, with_failures=failures is not None, debug=debug)
         reports.tell_verdict(verdict)
         if failures is not None:
             write_images(verdict, failures, reports, output)

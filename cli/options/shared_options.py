@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from cli.options import common as options
 
-if TYPE_CHECKING:
-    from cli.stages.inputs import Inputs
+# What a command does beside training, and how it speaks.
+_OF_COMMANDS = ("eval_samples", "evaluate", "suite", "as_json", "quiet", "debug")
 
 G = TypeVar("G")
 
@@ -33,11 +33,11 @@ class TrainingOptions:
     batch_size: options.BatchSize = None
     learning_rate: options.LearningRate = None
     attack_steps: options.AttackSteps = None
-    attack_warm_start: options.WarmStart = None
+    warm_start: options.WarmStart = None
     schedule: options.Schedule = None
     weight_average: options.WeightAverage = None
     ema_decay: options.EmaDecay = None
-    awp_gamma: options.Awp = None
+    awp: options.Awp = None
     label_smoothing: options.LabelSmoothing = None
     train_samples: options.TrainSamples = None
     extra_data: options.ExtraData = None
@@ -51,7 +51,7 @@ class TrainingOptions:
     threads: options.Threads = None
     precision: options.Precision = None
     outer_precision: options.OuterPrecision = None
-    accumulation: options.Accumulation = None
+    accumulate: options.Accumulation = None
     sync_batchnorm: options.SyncBatchNorm = None
     compile: options.Compile = None
     label_cache_limit: options.LabelCacheLimit = "8GB"
@@ -60,20 +60,9 @@ class TrainingOptions:
     quiet: options.Quiet = False
     debug: options.Debug = False
 
-    def recipe_flags(self) -> dict[str, Any]:
-        """Those options that are fields of a recipe, by the recipe's names; ``None`` where one was not given."""
-        names = (
-            "epochs", "batch_size", "learning_rate", "attack_steps", "attack_warm_start", "train_samples", "eps",
-            "seed", "image_size", "precision", "outer_precision", "accumulation", "sync_batchnorm", "compile",
-            "extra_fraction", "schedule", "weight_average", "ema_decay", "awp_gamma", "label_smoothing",
-        )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
-
-    def inputs(self, data: str | None) -> Inputs:
-        """Where to compute, and on what."""
-        from cli.stages.inputs import Inputs
-
-        return Inputs(data, self.data_dir, self.download, self.device, self.threads, self.extra_data)
+    def settings(self) -> dict[str, Any]:
+        """Those options that ``compressor.train`` and ``compressor.distill`` take too, by their names."""
+        return {field.name: getattr(self, field.name) for field in fields_of(self) if field.name not in _OF_COMMANDS}
 
 
 def with_options(group: type[G]) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -235,8 +235,3 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def percent(fraction: float) -> str:
-    """``0.4512`` as ``45.1 %``."""
-    return f"{100 * fraction:.1f} %"

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cli.output.console import Output, percent
+from cli.output.console import Output
 from compressor.core.errors import DONE, FAILED
+from compressor.core.notebook import percent
 from compressor.evaluation.tables import stage_counts
 from compressor.numerics.statistics import clopper_pearson, wilson_interval
-from compressor.system.files import sha256_file
 from compressor.system.sizes import format_size
 from exporters.reports import headline
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from compressor.evaluation.record import EvaluationRecord
     from compressor.evaluation.report import Bits, Report
-    from exporters.artifact.artifact import Artifact, ExportSettings
-    from exporters.artifact.exported import ExportedFile
+    from compressor.runs.run import Run
+    from exporters.api.exporting import ExportedFile
+    from exporters.artifact.artifact import Artifact
     from exporters.artifact.latency import Latency
     from exporters.artifact.mobile import MobileUsability
     from exporters.differentiable.arithmetic import Arithmetic
@@ -55,6 +55,12 @@ def show_report(report: Report, title: str, output: Output) -> None:
         say(f"not trustworthy: {alarm.name}: {alarm.detail}. {alarm.meaning}".rstrip())
 
 
+def show_record(run: Run, record: EvaluationRecord, output: Output) -> None:
+    """The table of one of a run's checkpoints."""
+    measured = record.measured
+    show_report(record.report, f"{run.recipe.model}, {measured.which} checkpoint (epoch {measured.epoch})", output)
+
+
 def _row(name: str, bits: Bits) -> tuple[str, ...]:
     correct, n = int(bits.sum()), len(bits)
     low, high = wilson_interval(correct, n)
@@ -63,8 +69,9 @@ def _row(name: str, bits: Bits) -> tuple[str, ...]:
 
 def show_artifact(artifact: Artifact, output: Output) -> None:
     """What an export wrote, and how close it is to the checkpoint, or to the fp32 file."""
-    claim, evidence_bytes = artifact.claim, len(artifact.sealed.evidence)
-    parity = artifact.parity
+    sealed, parity = artifact.sealed, artifact.parity
+    assert sealed is not None  # a file without a claim has nothing to show here
+    claim, evidence_bytes = sealed.claim, len(sealed.evidence)
     other = "the checkpoint's" if artifact.precision == "fp32" else "fp32's"
     alike = "" if parity.argmax_agreement == 1 else f", predictions alike on {percent(parity.argmax_agreement)}"
     output.table(
@@ -73,7 +80,7 @@ def show_artifact(artifact: Artifact, output: Output) -> None:
         [
             (
                 str(artifact.path),
-                format_size(len(artifact.sealed.model)),
+                format_size(len(sealed.model)),
                 f"{claim.clean_correct} of {claim.samples}",
                 f"{claim.robust} of {claim.samples}",
                 f"{parity.max_relative_error:.0e} of their scale{alike}",
@@ -84,92 +91,54 @@ def show_artifact(artifact: Artifact, output: Output) -> None:
     )
     for note in artifact.converted.notes:
         output.note(note)
-    for alarm in artifact.sealed.alarms:
+    for alarm in sealed.alarms:
         output.warn(f"not trustworthy: {alarm.name}: {alarm.detail}; the claim says so.")
     if evidence_bytes > _LARGE_EVIDENCE:
         output.warn(f"the evidence is {format_size(evidence_bytes)}; --evidence-samples N makes it smaller.")
 
 
-def artifact_entry(path: Path, precision: str, settings: ExportSettings) -> dict[str, Any]:
-    """One entry of ``exports`` in the JSON of ``export``, of a file of which nothing is claimed."""
-    return {
-        "path": str(path),
-        "precision": precision,
-        "opset": settings.opset,
-        "fixed_batch": settings.fixed_batch,
-        "bytes": path.stat().st_size,
-        "sha256": sha256_file(path),
-        "evidence": "none",
-        "signature": None,
-        "clean_accuracy": None,
-        "robust_accuracy": None,
-        "verdict": None,
-        "alarms": [],
-        "search": None,
-    }
-
-
-def artifact_json(exported: ExportedFile) -> dict[str, Any]:
-    """One entry of ``exports`` in the JSON of ``export``."""
-    claim, artifact = exported.verdict.claim or {}, exported.artifact
-    samples = claim.get("samples") or 0
-    search = artifact.converted.search if artifact else None
-    return artifact_entry(exported.path, exported.precision, exported.settings) | {
-        "evidence": "images" if exported.settings.with_images else "digests",
-        "signature": str(artifact.signature) if artifact and artifact.signature else None,
-        "clean_accuracy": claim["clean_correct"] / samples if samples else None,
-        "robust_accuracy": claim["robust"] / samples if samples else None,
-        "verdict": exported.verdict.answer,
-        "alarms": list(claim.get("alarms", ())),
-        "search": search.to_json() if search else None,
-    }
-
-
 def show_exports(exported: Sequence[ExportedFile], output: Output, *, threads: int | None) -> list[dict[str, Any]]:
-    """The files side by side: size, time, accuracies and what fewer bits cost; where there are several, a table.
+    """The files side by side: size, time, accuracies and what fewer bits cost.
 
     Returns:
-        The entries of ``exports`` in the JSON of ``export``: those of :func:`artifact_json`, ``latency_ms`` by batch
-        size, ``robust_loss``, the attacked accuracy that is lacking against fp32, and ``mobile``, what phones'
-        accelerators could take.
+        The entries of ``exports`` in the JSON of ``export``.
     """
-    from exporters.artifact.latency import measure_latency
-    from exporters.artifact.mobile import mobile_usability
+    from exporters.api.exporting import compare_exports
 
     output.phase("Timing the files")
-    latency = measure_latency({done.precision: done.path.read_bytes() for done in exported}, threads=threads)
-    sizes = sorted({size for times in latency.values() for size in times})
-    mobile = {done.precision: mobile_usability(done.path.read_bytes()) for done in exported}
-    fields = [artifact_json(done) for done in exported]
-    base = next((entry["robust_accuracy"] for entry in fields if entry["precision"] == "fp32"), None)
+    compared = compare_exports(exported, threads=threads)
+    times = [time for one in compared for time in one.latency.values()]
+    sizes = sorted({size for one in compared for size in one.latency})
+    fields = [one.to_json() for one in compared]
     rows = []
-    for entry in fields:
-        times, robust = latency[entry["precision"]], entry["robust_accuracy"]
-        known = base is not None and robust is not None
-        entry["latency_ms"] = {str(size): 1000 * time.seconds for size, time in times.items()}
-        entry["robust_loss"] = base - robust if known else None
-        entry.update(mobile[entry["precision"]].to_json())
+    for one, entry in zip(compared, fields, strict=True):
+        loss = one.robust_loss
         rows.append(
             (
                 entry["precision"],
                 format_size(entry["bytes"]),
-                *(_milliseconds(times.get(size)) for size in sizes),
+                *(_milliseconds(one.latency.get(size)) for size in sizes),
                 "-" if entry["clean_accuracy"] is None else percent(entry["clean_accuracy"]),
-                "-" if robust is None else percent(robust),
-                "-" if not known or entry["precision"] == "fp32" else f"{100 * entry['robust_loss']:.1f} points",
+                "-" if entry["robust_accuracy"] is None else percent(entry["robust_accuracy"]),
+                "-" if loss is None or entry["precision"] == "fp32" else f"{100 * loss:.1f} points",
                 entry["verdict"],
             )
         )
-    some = next(iter(next(iter(latency.values())).values()))
-    runs = min(time.runs for times in latency.values() for time in times.values())
-    headings = ["precision", "size", *(f"batch {size}" for size in sizes)]
-    threads_said = f"{some.threads} thread{'s' if some.threads > 1 else ''}"
+    threads_said = f"{times[0].threads} thread{'s' if times[0].threads > 1 else ''}"
     output.table(
-        f"exported files; times are medians of {runs} runs or more, {threads_said}, CPU",
-        [*headings, "clean", "attacked", "lost against fp32", "verdict"],
+        f"exported files; times are medians of {min(time.runs for time in times)} runs or more, {threads_said}, CPU",
+        [
+            "precision",
+            "size",
+            *(f"batch {size}" for size in sizes),
+            "clean",
+            "attacked",
+            "lost against fp32",
+            "verdict",
+        ],
         rows,
     )
-    show_mobile(mobile, output)
+    show_mobile({one.exported.precision: one.mobile for one in compared}, output)
     return fields
 
 

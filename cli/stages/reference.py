@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from cli.output.console import Output, percent
-from compressor.core.errors import UsageError
-from compressor.evaluation.agreement import LARGEST_EXCESS, LEAST_P, ReferenceAgreement, compare_with_reference
+from cli.output.console import Output
+from compressor.core.notebook import percent
+from compressor.evaluation.agreement import LARGEST_EXCESS, LEAST_P, ReferenceAgreement
 from compressor.evaluation.report import Bits, Report
-from compressor.evaluation.suites import Suite
-
-REFERENCE_SUITE = "reference"
 
 
-def autoattack_column(suite: Suite) -> str:
-    """The column that the reference is held against.
-
-    Raises:
-        UsageError: the suite has no AutoAttack.
-    """
-    for column in suite.columns:
-        if column.attack == "autoattack":
-            return column.name
-    raise UsageError(
-        f"--reference checks AutoAttack, and the suite {suite} has none.", "Use --suite standard or --suite paper."
-    )
-
-
-def show_agreement(report: Report, column: str, reference: Report, output: Output) -> ReferenceAgreement:
-    """Count on how many images the two differ, and say whether ours may replace the reference."""
+def show_agreement(report: Report, column: str, reference: Report, found: ReferenceAgreement, output: Output) -> None:
+    """Show on how many images the two differ, and whether ours may replace the reference."""
     (theirs,) = reference.attacks.values()
     ours = report.attacks[column]
-    found = compare_with_reference(ours, theirs)
     output.table(
         "AutoAttack against its authors' own loops, image by image",
         ["run", "accuracy", "correct", "images", "unique successes"],
@@ -47,7 +29,6 @@ def show_agreement(report: Report, column: str, reference: Report, output: Outpu
             f"ours does not replace the reference here (p above {LEAST_P} and at most {100 * LARGEST_EXCESS:g} "
             "points above it are asked): quote the reference."
         )
-    return found
 
 
 def _row(name: str, right: Bits, alone: int) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -55,6 +56,30 @@ def parse_eps(text: str, largest: int = 1) -> Fraction:
     if not 0 < value <= largest:
         raise UsageError(f"eps {text!r} is not above 0 and at most {largest}.", hint)
     return value
+
+
+def eps_text(eps: str | float) -> str:
+    """Write a perturbation size as claims record it: text as it is, ``8/255`` for the number 8/255.
+
+    Args:
+        eps: text such as ``"8/255"``, or a number in units of the pixel range.
+
+    Raises:
+        UsageError: it is not finite.
+    """
+    if isinstance(eps, str):
+        return eps
+    if not math.isfinite(eps):
+        raise UsageError(f"eps {eps} is not a number.", "Write it as a fraction of the pixel range, such as 8/255.")
+    steps = _decimal(255 * eps, 9)
+    for text, value in ((_decimal(eps, 6), Fraction(_decimal(eps, 6))), (f"{steps}/255", Fraction(steps) / 255)):
+        if float(value) == eps:
+            return text
+    return _decimal(eps, 15)
+
+
+def _decimal(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".")
 
 
 @dataclass(frozen=True)

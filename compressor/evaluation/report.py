@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from compressor.core.notebook import html_table, percent
 from compressor.core.types import Threat
 from compressor.evaluation import tables
 from compressor.evaluation.tables import Bits, Classes
@@ -99,6 +100,12 @@ class Report:
         return {name: _rate(bits) for name, bits in self.attacks.items()}
 
     @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Wilson's 95 % interval of each accuracy: ``clean``, each attack by column name, and ``robust``."""
+        columns = {"clean": self.clean, **self.attacks, "robust": self.robust}
+        return {name: _interval(bits) for name, bits in columns.items()}
+
+    @property
     def unique_successes(self) -> dict[str, int]:
         """How many images each column broke that no other did; in a cascade, of those that were robust so far."""
         count = tables.unique_successes if self.mode == "alone" else tables.cascade_successes
@@ -123,9 +130,9 @@ class Report:
             "robust_accuracy": self.robust_accuracy,
             "attacks": self.accuracies,
             "intervals": {
-                "clean_accuracy": _interval(self.clean),
-                "robust_accuracy": _interval(self.robust),
-                "attacks": {name: _interval(bits) for name, bits in self.attacks.items()},
+                "clean_accuracy": list(_interval(self.clean)),
+                "robust_accuracy": list(_interval(self.robust)),
+                "attacks": {name: list(_interval(bits)) for name, bits in self.attacks.items()},
             },
             "trustworthy": self.trustworthy,
             "alarms": [{"name": alarm.name, "detail": alarm.detail, "meaning": alarm.meaning} for alarm in self.alarms],
@@ -141,10 +148,21 @@ class Report:
             "mode": self.mode,
         }
 
+    def _repr_html_(self) -> str:
+        """Return a table of the accuracies, for a notebook."""
+        columns = {"clean": self.clean, **self.attacks, "worst case": self.robust}
+        rows = [
+            (name, percent(_rate(bits)), "{} to {}".format(*map(percent, _interval(bits))), int(bits.sum()), len(bits))
+            for name, bits in columns.items()
+        ]
+        title = f"{self.suite}, {self.threat}, seed {self.seed}{'' if self.trustworthy else ', NOT TRUSTWORTHY'}"
+        notes = [f"not trustworthy: {alarm.name}: {alarm.detail}. {alarm.meaning}".rstrip() for alarm in self.alarms]
+        return html_table(title, ["attack", "accuracy", "95 % interval", "correct", "images"], rows, notes)
+
 
 def _rate(bits: Bits) -> float:
     return int(bits.sum()) / len(bits)
 
 
-def _interval(bits: Bits) -> list[float]:
-    return list(wilson_interval(int(bits.sum()), len(bits)))
+def _interval(bits: Bits) -> tuple[float, float]:
+    return wilson_interval(int(bits.sum()), len(bits))

@@ -12,6 +12,7 @@ from compressor.core.contracts import ModelFamily
 from compressor.core.errors import ClassMismatchError, UsageError
 from compressor.core.registry import MODELS, unknown_name
 from compressor.core.types import ModelSpec
+from compressor.models.in_memory import family_in_memory, is_in_memory
 from compressor.models.user_code import is_user_code, load_user_code
 from compressor.numerics.randomness import derive_seed
 
@@ -107,6 +108,8 @@ def family_of(name: str) -> ModelFamily:
     Raises:
         UnknownNameError: no family has this name.
     """
+    if is_in_memory(name):
+        return family_in_memory(name)
     return cast(ModelFamily, MODELS.get(family_name(name)))
 
 

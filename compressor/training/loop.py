@@ -73,7 +73,6 @@ class Trainer:
         device: where all this is.
         process_group: the processes that train together.
         watch: told where the time goes.
-        shows_split: whether progress tells where the time goes.
     """
 
     recipe: Recipe
@@ -93,7 +92,6 @@ class Trainer:
     device: torch.device
     process_group: ProcessGroup
     watch: Stopwatch
-    shows_split: bool
 
     def fit(
         self,
@@ -247,7 +245,7 @@ class Trainer:
     def _tell(self, reporter: Reporter, state: State, progress: Progress) -> None:
         epoch = self.batch_loader.plan.images_per_epoch
         losses = ", ".join(f"{name} {total / state.images:.4f}" for name, total in state.sums.items())
-        split = f"; {self.watch.split()}" if self.shows_split else ""
+        split = f"; {self.watch.split()}" if self.watch.profile else ""
         reporter.advance(
             progress.epoch * epoch + state.images,
             self.recipe.epochs * epoch,

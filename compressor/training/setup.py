@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,22 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from compressor.checkpoint import LoadedCheckpoint
-from compressor.core.contracts import Dataset, Method, Split
+from compressor.core.contracts import Method, Split
 from compressor.core.reporting import Reporter
-from compressor.core.types import ModelSpec
-from compressor.data.extra_data import ExtraData
 from compressor.frozen import FrozenTwin
 from compressor.models.classifier import build_classifier
 from compressor.numerics.augment import to_float_tensor, variant_count
 from compressor.runs.choices import Choices, make_choices, read_choices, write_choices
 from compressor.runs.recipe import Recipe
-from compressor.runs.run_folder import RunFolder
 from compressor.system.process_group import ProcessGroup
 from compressor.training.batches import BatchLoader
+from compressor.training.configuration import RunConfig
 from compressor.training.inner import InnerMaximisation
 from compressor.training.loop import Trainer
 from compressor.training.parallel import Parallel
 from compressor.training.plan import count_shares
+from compressor.training.preparation import Prepared
 from compressor.training.recording import Inner, RecordedInner
 from compressor.training.step.averaging import make_average
 from compressor.training.step.optimizer import make_optimizer
@@ -40,70 +38,37 @@ from compressor.training.validator import Validator
 _SAMPLE = 32
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a run is made from, beside its images.
-
-    Attributes:
-        recipe: what to do.
-        dataset: where the images come from.
-        inputs: digests and how the teacher was settled, as recorded in the run folder.
-        run: where automatic choices are written.
-        label_cache_limit: bytes that a full label cache may take; 0 switches it off.
-        waits_for_gpu: whether the split of a step's time must be exact on a GPU.
-        extra: generated images to mix in, or None.
-    """
-
-    recipe: Recipe
-    dataset: Dataset
-    inputs: dict[str, Any]
-    run: RunFolder
-    label_cache_limit: int
-    waits_for_gpu: bool
-    extra: ExtraData | None = None
-
-
 def assemble(
-    settings: Settings,
-    parallel: Parallel,
-    spec: ModelSpec,
-    teacher: LoadedCheckpoint | None,
-    training: Split,
-    validation: Split,
-    saved: dict[str, Any] | None,
-    reporter: Reporter,
+    prepared: Prepared, parallel: Parallel, saved: dict[str, Any] | None, reporter: Reporter
 ) -> tuple[Trainer, Choices]:
     """Make everything that the loop uses, on this process's device.
 
     Args:
-        settings: see there.
+        prepared: the run, its images and its teacher.
         parallel: the processes.
-        spec: of the student.
-        teacher: settled, or None.
-        training: the images that are trained on.
-        validation: the images that select the best checkpoint.
         saved: the run's saved state, of which the label cache's view is taken here; see ``Trainer.restore``.
         reporter: told what was chosen.
     """
-    recipe, device, process_group = settings.recipe, parallel.device, parallel.process_group
+    config, teacher, training = prepared.config, prepared.teacher, prepared.training
+    recipe, device, process_group = config.recipe, parallel.device, parallel.process_group
     method = recipe.build_method()
-    student = parallel.place(build_classifier(spec, seed=recipe.seed), recipe)
+    student = parallel.place(build_classifier(config.spec, seed=recipe.seed), recipe)
     original = None if teacher is None else teacher.classifier.to(device).to(memory_format=torch.channels_last)
     sample = to_float_tensor(torch.from_numpy(training.images[: _at_once(recipe, device, process_group)]).to(device))
     with process_group.main_first():
-        choices = _choose(settings, method, student, original, sample, writes=process_group.is_main)
+        choices = _choose(config, method, student, original, sample, writes=process_group.is_main)
     _tell(choices, recipe, reporter)
 
     frozen = soft_labels = None
     if teacher is not None and original is not None and choices.teacher is not None:
         frozen = FrozenTeacher(FrozenTwin(original, sample, choices.teacher))
         if method.teacher_at == "natural":
-            key = _label_key(settings, teacher, choices.teacher)
-            soft_labels = _soft_labels(frozen, key, settings.label_cache_limit, saved, reporter)
+            key = _label_key(prepared, teacher, choices.teacher)
+            soft_labels = _soft_labels(frozen, key, config.label_cache_limit, saved, reporter)
             process_group.wait()  # nobody writes while another still reads what is there
     forward, unsynchronised = parallel.wrap(student, recipe)
-    watch = Stopwatch(device, wait=settings.waits_for_gpu)
-    batch_loader = BatchLoader(recipe, training, device, process_group, soft_labels, watch, settings.extra)
+    watch = Stopwatch(device, profile=config.profile)
+    batch_loader = BatchLoader(recipe, training, device, process_group, soft_labels, watch, prepared.extra)
     twin = None if choices.twin is None else FrozenTwin(student, sample, choices.twin)
     trainer = Trainer(
         recipe=recipe,
@@ -119,24 +84,23 @@ def assemble(
         scaler=torch.amp.GradScaler(device.type, enabled=recipe.outer_precision == "fp16"),
         batch_loader=batch_loader,
         perturbations=_perturbations(recipe, training),
-        validator=Validator(recipe, validation, device, process_group),
+        validator=Validator(recipe, prepared.validation, device, process_group),
         device=device,
         process_group=process_group,
         watch=watch,
-        shows_split=settings.waits_for_gpu,
     )
     return trainer, choices
 
 
 def _choose(
-    settings: Settings, method: Method, student: nn.Module, teacher: nn.Module | None, sample: Tensor, *, writes: bool
+    config: RunConfig, method: Method, student: nn.Module, teacher: nn.Module | None, sample: Tensor, *, writes: bool
 ) -> Choices:
     """What an earlier start or process 0 chose, else what is chosen now and written down."""
-    choices = read_choices(settings.run.choices)
+    choices = read_choices(config.folder.choices)
     if choices is None:
-        choices = make_choices(settings.recipe, method, student, teacher, sample)
+        choices = make_choices(config.recipe, method, student, teacher, sample)
         if writes:
-            write_choices(settings.run.choices, choices)
+            write_choices(config.folder.choices, choices)
     return choices
 
 
@@ -163,18 +127,19 @@ def _perturbations(recipe: Recipe, training: Split) -> Perturbations | None:
     return Perturbations(len(training), training.images.shape[1], recipe.image_size, recipe.threat.radius)
 
 
-def _label_key(settings: Settings, teacher: LoadedCheckpoint, precision: str) -> LabelKey:
-    inputs, image_size = settings.inputs, settings.recipe.image_size
+def _label_key(prepared: Prepared, teacher: LoadedCheckpoint, precision: str) -> LabelKey:
+    inputs, config = prepared.inputs, prepared.config
+    image_size = config.recipe.image_size
     return LabelKey(
         teacher=inputs["teacher"],
         teacher_sha256=inputs["teacher_sha256"],
         normalization=inputs["teacher_normalization"],
         activation=inputs["teacher_activation"],
         precision=precision,
-        dataset=settings.dataset.name,
+        dataset=config.dataset.name,
         train_sha256=inputs["train_sha256"],
         image_size=image_size,
-        images=len(settings.dataset.load("train")),
+        images=len(config.dataset.load("train")),
         variants=variant_count(image_size),
         classes=teacher.spec.classes,
     )

@@ -18,13 +18,18 @@ class Stopwatch:
 
     Args:
         device: where the work is done.
-        wait: whether to wait for a GPU at the parts' borders; a CPU needs no waiting.
+        profile: whether the split is asked for, and worth waiting for a GPU at the parts' borders.
     """
 
-    def __init__(self, device: torch.device, *, wait: bool) -> None:
-        self.is_exact = device.type == "cpu" or wait
+    def __init__(self, device: torch.device, *, profile: bool) -> None:
+        self.profile = profile
         self._device = device
         self._seconds = dict.fromkeys(PARTS, 0.0)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a part's seconds are those of its work: on a CPU always, on a GPU where it is waited for."""
+        return self.profile or self._device.type == "cpu"
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,9 @@ import numpy as np
 import onnx
 import torch
 
-from compressor.checkpoint import LoadedCheckpoint, normalization_name
 from compressor.core.contracts import Dataset
 from compressor.core.errors import ClassMismatchError, ExportError, UsageError
+from compressor.core.notebook import html_table, percent
 from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
 from compressor.models.modes import module_mode
@@ -21,8 +22,10 @@ from compressor.numerics.ascent import ascend
 from compressor.numerics.augment import to_float_tensor
 from compressor.numerics.losses import cross_entropy
 from compressor.numerics.randomness import derive_seed, make_generator
-from compressor.system.files import sha256_bytes, write_bytes
+from compressor.system.files import sha256_bytes, sha256_file, write_bytes
+from compressor.system.sizes import format_size
 from exporters.artifact.app_metadata import add_app_metadata
+from exporters.artifact.exportable import Exportable, normalization_of
 from exporters.artifact.sealing import SAMPLES, Provenance, Sealed, seal
 from exporters.claim.claim import PRECISIONS, Claim
 from exporters.claim.evidence import evidence_path
@@ -100,49 +103,113 @@ class Converted:
     search: Int8Search | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Artifact:
-    """What an export wrote.
+    """An ONNX file that was exported. It stands for its path wherever a path is taken (``os.fspath``).
 
     Attributes:
         path: the ONNX file.
-        evidence: the evidence file.
-        precision: of the file.
-        sealed: both files' bytes, and the claim.
-        converted: what was sealed.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        evidence: the evidence file; None where the file makes no claim.
         signature: the signature file, or None.
+        settings: how the file was made.
+        converted: what was written, before the claim was added.
+        sealed: the bytes of both files, and the claim; None where the file makes none.
     """
 
     path: Path
-    evidence: Path
     precision: Arithmetic
-    sealed: Sealed
-    converted: Converted
-    signature: Path | None = None
+    evidence: Path | None
+    signature: Path | None
+    settings: ExportSettings = field(repr=False)
+    converted: Converted = field(repr=False)
+    sealed: Sealed | None = field(default=None, repr=False)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
-    def claim(self) -> Claim:
-        """What the file claims of itself."""
-        return self.sealed.claim
+    def claim(self) -> Claim | None:
+        """What the file claims of itself, if anything."""
+        return None if self.sealed is None else self.sealed.claim
 
     @property
     def parity(self) -> Parity:
-        """How close the file's logits are."""
+        """How close the file's logits are: fp32 to the checkpoint's, other precisions to fp32's."""
         return self.converted.parity
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of ``exports`` in what ``compress export --json`` prints; its ``verdict`` is not known yet."""
+        claim, search = self.claim, self.converted.search
+        entry = describe_file(self.path, self.precision, self.settings)
+        if claim is not None:
+            entry |= describe_claim(self.settings, claim.to_json())
+        entry["signature"] = None if self.signature is None else str(self.signature)
+        return entry | {"search": None if search is None else search.to_json()}
+
+    def _repr_html_(self) -> str:
+        """Return a table of the file, its size and its claim, for a notebook."""
+        claim = self.claim
+        rows = [("precision", self.precision), ("size", format_size(self.path.stat().st_size))]
+        if claim is None:
+            rows.append(("claim", "none"))
+        else:
+            n = claim.samples
+            rows += [
+                ("threat", str(claim.threat)),
+                ("images", f"{n:,} of {claim.dataset['name']}"),
+                ("clean accuracy", percent(claim.clean_correct / n)),
+                ("robust accuracy", percent(claim.robust / n)),
+                ("alarms", ", ".join(claim.alarms) or "none"),
+            ]
+        rows += [
+            (name, str(path)) for name, path in (("evidence", self.evidence), ("signature", self.signature)) if path
+        ]
+        return html_table(str(self.path), ["", ""], rows)
+
+
+def describe_file(path: Path, precision: Arithmetic, settings: ExportSettings) -> dict[str, Any]:
+    """What ``compress export --json`` says of a file of which nothing is claimed."""
+    return {
+        "path": str(path),
+        "precision": precision,
+        "opset": settings.opset,
+        "fixed_batch": settings.fixed_batch,
+        "bytes": path.stat().st_size,
+        "sha256": sha256_file(path),
+        "evidence": "none",
+        "signature": None,
+        "clean_accuracy": None,
+        "robust_accuracy": None,
+        "verdict": None,
+        "alarms": [],
+        "search": None,
+    }
+
+
+def describe_claim(settings: ExportSettings, claim: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``compress export --json`` says of a claim, which is empty where the file's could not be read."""
+    samples = claim.get("samples") or 0
+    return {
+        "evidence": "images" if settings.with_images else "digests",
+        "clean_accuracy": claim["clean_correct"] / samples if samples else None,
+        "robust_accuracy": claim["robust"] / samples if samples else None,
+        "alarms": list(claim.get("alarms", ())),
+    }
 
 
 class Exporter:
     """One checkpoint on its way into files: what several precisions share is made once, and only if it is needed.
 
     Args:
-        loaded: the checkpoint.
+        loaded: the checkpoint, or a module in memory; a module on another device is moved to the CPU.
         dataset: its test split gives the evidence, its training split what fewer bits are calibrated on.
         threat: what the claims are about.
         settings: see there.
     """
 
     def __init__(
-        self, loaded: LoadedCheckpoint, dataset: Dataset, threat: Threat, settings: ExportSettings | None = None
+        self, loaded: Exportable, dataset: Dataset, threat: Threat, settings: ExportSettings | None = None
     ) -> None:
         self.loaded = loaded
         self.dataset = dataset
@@ -181,9 +248,10 @@ class Exporter:
             on_progress=on_progress,
         )
         beside = sealed.write(path, evidence)
-        return Artifact(path, beside, precision, sealed, converted, self._sign(path, beside, sealed))
+        signature = self._sign(path, beside, sealed)
+        return Artifact(path, precision, beside, signature, settings, converted, sealed)
 
-    def write_bare(self, precision: Arithmetic, path: Path) -> Converted:
+    def write_bare(self, precision: Arithmetic, path: Path) -> Artifact:
         """Export, convert, compare and write a model without claim or evidence: nothing is attacked.
 
         Evidence and a signature that lie beside it were of another file, and are taken away.
@@ -195,7 +263,7 @@ class Exporter:
         write_bytes(path, serialise(converted.model))
         for stale in (evidence_path(path), signature_path(path)):
             stale.unlink(missing_ok=True)
-        return converted
+        return Artifact(path, precision, None, None, self.settings, converted)
 
     def _sign(self, path: Path, evidence: Path, sealed: Sealed) -> Path | None:
         """Sign both files, or take away a signature that was of other ones."""
@@ -231,7 +299,8 @@ class Exporter:
                 f"the model has {spec.classes} classes, and {self.dataset.name} has {len(class_names)}.",
                 "Give the data that the model was made for.",
             )
-        model = export_onnx(self._classifier, spec.image_size, opset=self.settings.opset)
+        channels = self.dataset.load("test").images.shape[1]
+        model = export_onnx(self._classifier, spec.image_size, channels=channels, opset=self.settings.opset)
         add_app_metadata(model, class_names, spec.image_size)
         return Converted(model, check_parity(self._classifier, model, self._parity_images), {"name": "fp32"})
 
@@ -300,25 +369,6 @@ class Exporter:
         return session(np.ascontiguousarray(self._parity_images.numpy()))
 
 
-def make_artifact(
-    loaded: LoadedCheckpoint,
-    dataset: Dataset,
-    threat: Threat,
-    path: Path,
-    *,
-    samples: int,
-    precision: Arithmetic = "fp32",
-    seed: int = 0,
-    suite: str | None = None,
-    evidence: Path | None = None,
-    threads: int | None = None,
-    on_progress: OnProgress | None = None,
-) -> Artifact:
-    """Make one file; see :meth:`Exporter.make` and :class:`ExportSettings`."""
-    exporter = Exporter(loaded, dataset, threat, ExportSettings(samples, seed, suite, threads))
-    return exporter.make(precision, path, evidence, on_progress)
-
-
 def _told(search: Int8Search) -> list[str]:
     """What the search found, in sentences; nothing where there was nothing to compare on."""
     n = len(search.fp32)
@@ -333,7 +383,7 @@ def _told(search: Int8Search) -> list[str]:
     return told
 
 
-def _parity_images(loaded: LoadedCheckpoint, dataset: Dataset, threat: Threat) -> torch.Tensor:
+def _parity_images(loaded: Exportable, dataset: Dataset, threat: Threat) -> torch.Tensor:
     """Natural test images, and the same ones under PGD: a graph may agree on the first and not on the second."""
     test, classifier = dataset.load("test"), loaded.classifier
     x = to_float_tensor(torch.from_numpy(np.ascontiguousarray(test.images[:_PARITY_IMAGES])))
@@ -351,14 +401,14 @@ def _parity_images(loaded: LoadedCheckpoint, dataset: Dataset, threat: Threat) -
     return torch.cat([x, x_adv])
 
 
-def _provenance(loaded: LoadedCheckpoint, precision: dict[str, Any]) -> Provenance:
+def _provenance(loaded: Exportable, precision: dict[str, Any]) -> Provenance:
     metadata: Any = loaded.metadata
     return Provenance(
         recipe=metadata.get("recipe"),
         teacher=metadata.get("parent_sha256"),
         student=loaded.sha256,
         preprocessing={
-            "normalization": normalization_name(loaded.spec.normalization),
+            "normalization": normalization_of(loaded),
             "resize": "shorter side, centre crop",
         },
         precision=precision,

@@ -15,11 +15,11 @@ from exporters.differentiable.graph import GraphModule
 from exporters.model_file.runtime import Images, Logits, Session
 
 RELATIVE_LOGIT_TOLERANCE = 1e-4
-"""fp32: the largest logit difference that passes, as a part of the logit scale (verification protocol, step 5)."""
+"""fp32: the largest logit difference that passes, as a part of the logit scale (the gate)."""
 HALF_LOGIT_TOLERANCE = 2.0**-8
 """fp16: eight times its rounding, since a processor that computes in float16 rounds after every operator."""
 INT8_AGREEMENT = 0.99
-"""int8: the part of the images that must be classified alike (verification protocol, step 5)."""
+"""int8: the part of the images that must be classified alike (the gate)."""
 INT8_STEP = 1 / 128
 """int8: one quantum, as a part of the logit scale. Where rounding falls the other way once, a logit moves by about so
 much; a decision closer than that is a tie."""

@@ -1,4 +1,4 @@
-"""Step 7: signs that the attacks failed because of masked gradients, so that their failure proves nothing."""
+"""Signs that the attacks failed because of masked gradients, so that their failure proves nothing."""
 
 from __future__ import annotations
 

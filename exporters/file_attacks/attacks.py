@@ -1,4 +1,4 @@
-"""Step 6: fresh attacks on images robust so far. Attacks propose, and only what onnxruntime misclassifies counts."""
+"""Fresh attacks on images robust so far. Attacks propose, and only what onnxruntime misclassifies counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Step 5: gradients of the file, trusted only after the importer has agreed with onnxruntime on its logits."""
+"""Gradients of the file, trusted only after the importer has agreed with onnxruntime on its logits."""
 
 from __future__ import annotations
 

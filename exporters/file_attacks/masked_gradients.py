@@ -1,4 +1,4 @@
-"""Step 7 as a whole: signs of masked gradients. The verifier looks for them, and the exporter before it."""
+"""All signs of masked gradients. The verifier looks for them, and the exporter before it."""
 
 from __future__ import annotations
 

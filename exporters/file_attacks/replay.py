@@ -1,4 +1,4 @@
-"""Step 3: the evidence played back on onnxruntime, and step 4: whether the file answers the same way twice."""
+"""The evidence played back on onnxruntime, and whether the file answers the same way twice."""
 
 from __future__ import annotations
 

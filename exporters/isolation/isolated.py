@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from queue import Empty
 from time import monotonic
 
-from compressor.core.errors import UsageError
 from compressor.core.reporting import OnProgress
 from compressor.system.memory import is_out_of_memory_message
 from compressor.system.sizes import format_size
@@ -15,7 +14,7 @@ from exporters.isolation import messages
 from exporters.isolation.memory_limit import default_limit, is_supported
 from exporters.isolation.messages import MalformedMessageError, Message, require_field
 from exporters.isolation.process import Child
-from exporters.verification.request import Request, command_of, refuse_invalid_request
+from exporters.verification.request import Request, refuse_invalid_request
 from exporters.verification.verdict import MORE_MEMORY, NOT_DECIDED, BrokenImage, Check, Verdict
 
 ISOLATION, MEMORY = "isolation", "memory limit"
@@ -44,19 +43,17 @@ class Listener:
 def verify_isolated(
     request: Request,
     *,
-    memory_limit: int | None = None,
     listener: Listener | None = None,
     with_failures: bool = True,
     debug: bool = False,
 ) -> Verdict:
-    """Do what :func:`exporters.verification.verify` does, in a process of its own that is bounded in memory and time.
+    """Do what :func:`exporters.verification.examine` does, in a process of its own that is bounded in memory and time.
 
     This process loads neither torch nor onnxruntime, and never looks into the file.
 
     Args:
-        request: what is asked; its dataset, if any, is named and not open.
-        memory_limit: bytes that the child may allocate beyond what its libraries take; 0 sets no limit. Where it is
-            None, 16 GB or three quarters of what is free, whichever is less.
+        request: what is asked. Its memory limit is what the child may allocate beyond what its libraries take; without
+            one, 16 GB or three quarters of what is free, whichever is less.
         listener: told how it goes on. Its ``check_stop`` is called a few times a second, and may raise to end it all.
         with_failures: bring the broken images back, too.
         debug: show what the child prints.
@@ -66,33 +63,28 @@ def verify_isolated(
 
     Raises:
         CompressError: as the verification in this process would.
-        TypeError: the dataset is open already.
     """
     refuse_invalid_request(request)
-    limit, unlimited = _limit(request, memory_limit)
-    asked = {
-        "request": messages.request_to_json(request),
-        "memory_limit": limit,
-        "with_failures": with_failures,
-    }
-    with Child(asked, echo=debug) as child:
+    limit, unlimited = _limit(request)
+    with (
+        messages.request_as_json(request) as plain,
+        Child({"request": plain, "memory_limit": limit, "with_failures": with_failures}, echo=debug) as child,
+    ):
         verdict = _Conversation(request, child, listener or Listener(), limit).verdict()
     if unlimited:
         verdict = replace(verdict, checks=(Check(MEMORY, "skipped", unlimited), *verdict.checks))
     return verdict
 
 
-def _limit(request: Request, asked: int | None) -> tuple[int | None, str]:
+def _limit(request: Request) -> tuple[int | None, str]:
     """The limit in bytes, or None and why there is none."""
-    if asked is not None and asked < 0:
-        raise UsageError(f"a memory limit of {asked} bytes makes no sense.", "Give --memory-limit 8GB, or 0 for none.")
-    if asked == 0:
+    if request.memory_limit == 0:
         return None, "none was set: none was wanted"
     if not is_supported():
         return None, "none was set: this system has none that holds"
     if request.provider != "cpu":
         return None, "none was set: CUDA reserves more memory than it uses"
-    return asked or default_limit(), ""
+    return request.memory_limit or default_limit(), ""
 
 
 class _Conversation:
@@ -168,7 +160,7 @@ class _Conversation:
 
     def _own(self, verdict: Verdict) -> Verdict:
         """The verdict, with what this process knows better than any child."""
-        return replace(verdict, seed=self._request.seed, command=command_of(self._request))
+        return replace(verdict, seed=self._request.seed, command=self._request.command())
 
     def _died(self) -> Verdict:
         ending = self._child.ending()
@@ -219,5 +211,5 @@ def _nothing_known(request: Request) -> Verdict:
         threat=request.threat,
         suite="",
         seed=request.seed,
-        command=command_of(request),
+        command=request.command(),
     )

@@ -8,28 +8,20 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from compressor.core import errors
 from compressor.core.errors import CompressError
-from compressor.core.types import DatasetSpec, Normalization, Threat
-from exporters.model_file.preprocessing import Preprocessing
-from exporters.verification.policies import Policies
-from exporters.verification.request import Request, VerifierData
-from exporters.verification.verdict import (
-    Answer,
-    Assurance,
-    BrokenImage,
-    Check,
-    PolicyResult,
-    PolicyStatus,
-    Status,
-    Verdict,
-)
+from compressor.core.types import DatasetSpec
+from exporters.isolation.plain_values import from_plain, to_plain
+from exporters.verification.given_images import GivenImages
+from exporters.verification.request import Request
+from exporters.verification.verdict import BrokenImage, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +33,7 @@ Message = dict[str, Any]
 LONGEST = 1 << 29
 """Bytes of a line: a broken image of the largest side that is allowed takes 340 million."""
 
-_PATHS = ("path", "evidence", "manifest", "public_key", "signature")
+_IMAGES, _LABELS = "images.npy", "labels.npy"
 
 
 class MalformedMessageError(Exception):
@@ -80,44 +72,43 @@ def require_field(message: Message, name: str, kind: type[T]) -> T:
     return value
 
 
-def request_to_json(request: Request) -> Message:
-    """The request as plain values; a dataset that is open already cannot be passed on.
+@contextmanager
+def request_as_json(request: Request) -> Iterator[Message]:
+    """The request as plain values. Images in memory lie in a temporary folder meanwhile: a message names the folder."""
+    plain: Message = {**to_plain(request, leave_out=("data",)), "data": None}
+    if request.data is None or isinstance(request.data, DatasetSpec):
+        yield {**plain, "data": to_plain(request.data)}
+        return
+    given = request.data if isinstance(request.data, GivenImages) else GivenImages.of_dataset(request.data)
+    with TemporaryDirectory(prefix="compress-verify-") as folder:
+        import numpy as np
 
-    Raises:
-        TypeError: it holds one.
-    """
-    plain = {field.name: getattr(request, field.name) for field in fields(request)}
-    plain |= {name: _text(plain[name]) for name in _PATHS}
-    plain["policies"] = asdict(request.policies)
-    plain["threat"] = _threat_to_json(request.threat)
-    plain["preprocessing"] = asdict(request.preprocessing)
-    if request.data is not None:
-        if not isinstance(request.data.source, DatasetSpec):
-            raise TypeError("an opened dataset cannot be passed to another process: name it by a DatasetSpec.")
-        plain["data"] = {
-            "source": asdict(request.data.source),
-            "data_dir": _text(request.data.data_dir),
-            "download": request.data.download,
-        }
-    return plain
+        np.save(Path(folder) / _IMAGES, given.images, allow_pickle=False)
+        np.save(Path(folder) / _LABELS, given.labels, allow_pickle=False)
+        named = to_plain(given, leave_out=("images", "labels"))
+        yield {**plain, "data": {"folder": folder, **named}}
 
 
 def request_from_json(plain: Message) -> Request:
-    """What :func:`request_to_json` was given."""
-    values = plain | {name: _path(plain[name]) for name in _PATHS} | {"policies": Policies(**plain["policies"])}
-    values["threat"] = _threat_from_json(plain["threat"])
-    values["preprocessing"] = _preprocessing_from_json(plain["preprocessing"])
-    if (data := plain["data"]) is not None:
-        values["data"] = VerifierData(DatasetSpec(**data["source"]), _path(data["data_dir"]), data["download"])
-    return Request(**values)
+    """What :func:`request_as_json` was given."""
+    data: DatasetSpec | GivenImages | None = None
+    if (named := plain["data"]) is not None:
+        data = _images_from_json(named) if "folder" in named else from_plain(DatasetSpec, named)
+    return from_plain(Request, {name: part for name, part in plain.items() if name != "data"}, data=data)
+
+
+def _images_from_json(plain: Message) -> GivenImages:
+    import numpy as np
+
+    folder, names = Path(plain["folder"]), plain["class_names"]
+    images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)
+    labels = np.load(folder / _LABELS, allow_pickle=False)
+    return GivenImages(images, labels, plain["name"], None if names is None else tuple(names))
 
 
 def verdict_to_json(verdict: Verdict) -> Message:
     """Everything but the broken images, which have lines of their own."""
-    plain = {field.name: getattr(verdict, field.name) for field in fields(verdict) if field.name != "failures"}
-    plain["checks"] = [asdict(check) for check in verdict.checks]
-    plain["policy"] = [asdict(result) for result in verdict.policy]
-    plain["threat"] = _threat_to_json(verdict.threat)
+    plain: Message = to_plain(verdict, leave_out=("failures",))
     return plain
 
 
@@ -128,50 +119,22 @@ def verdict_from_json(plain: Message, failures: tuple[BrokenImage, ...] = ()) ->
         MalformedMessageError: it is no verdict.
     """
     try:
-        verdict = Verdict(
-            **plain
-            | {
-                "reached": tuple(plain["reached"]),
-                "alarms": tuple(plain["alarms"]),
-                "checks": tuple(Check(**check) for check in plain["checks"]),
-                "policy": tuple(PolicyResult(**result) for result in plain["policy"]),
-                "failures": failures,
-                "threat": _threat_from_json(plain["threat"]),
-            }
-        )
-        sound = _is_sound(verdict)
-    except (KeyError, TypeError, ValueError, CompressError) as error:
-        raise MalformedMessageError("a verdict lacks something") from error
-    if not sound:
+        verdict = from_plain(Verdict, plain, failures=failures)
+    except (TypeError, ValueError, CompressError) as error:
+        raise MalformedMessageError("a verdict lacks something, or holds what none can hold") from error
+    counts = [verdict.samples, verdict.broken, verdict.attacked, verdict.clean or 0, verdict.robust or 0]
+    if not verdict.reached or min(counts) < 0:
         raise MalformedMessageError("a verdict holds what none can hold")
     return verdict
 
 
-def _is_sound(verdict: Verdict) -> bool:
-    """Whether the answers are among those there are, and the counts can be counts."""
-    measured = [count for count in (verdict.clean, verdict.robust) if count is not None]
-    counts = (verdict.samples, verdict.broken, verdict.attacked, *measured)
-    return (
-        verdict.answer in get_args(Answer)
-        and bool(verdict.reached)
-        and {*verdict.reached} <= {*get_args(Assurance)}
-        and {check.status for check in verdict.checks} <= {*get_args(Status)}
-        and {result.status for result in verdict.policy} <= {*get_args(PolicyStatus)}
-        and all(type(count) is int and count >= 0 for count in counts)
-        and isinstance(verdict.attacks, dict)
-    )
-
-
 def broken_to_json(broken: BrokenImage) -> Message:
     """A broken image, its pixels in base64."""
+    pixels = {name: getattr(broken, name) for name in ("natural", "adversarial")}
     return {
-        "index": broken.index,
-        "label": broken.label,
-        "predicted": broken.predicted,
-        "attack": broken.attack,
+        **to_plain(broken, leave_out=tuple(pixels)),
         "shape": list(broken.natural.shape),
-        "natural": base64.b64encode(broken.natural.tobytes()).decode("ascii"),
-        "adversarial": base64.b64encode(broken.adversarial.tobytes()).decode("ascii"),
+        **{name: base64.b64encode(array.tobytes()).decode("ascii") for name, array in pixels.items()},
     }
 
 
@@ -222,25 +185,3 @@ def _pixels(text: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     if len(shape) != 3 or min(shape) < 1 or len(data) != prod(shape) * dtype.itemsize:
         raise ValueError("another size than its shape says")
     return np.frombuffer(data, dtype).reshape(shape)
-
-
-def _threat_to_json(threat: Threat | None) -> Message | None:
-    return None if threat is None else asdict(threat)
-
-
-def _threat_from_json(plain: Message | None) -> Threat | None:
-    return None if plain is None else Threat(**plain)
-
-
-def _preprocessing_from_json(plain: Message) -> Preprocessing:
-    rows = plain["normalization"]
-    normalization = None if rows is None else Normalization(tuple(rows["mean"]), tuple(rows["std"]))
-    return Preprocessing(normalization, plain["image_size"])
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)

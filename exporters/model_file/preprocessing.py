@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compressor.core.errors import UsageError
@@ -23,10 +24,16 @@ class Preprocessing:
     image_size: int | None = None
 
 
-def parse_normalization(mean: str | None, std: str | None) -> Normalization | None:
-    """Read ``"0.485,0.456,0.406"`` and its like: means default to 0, standard deviations to 1.
+def parse_normalization(
+    mean: str | float | Sequence[float] | None, std: str | float | Sequence[float] | None
+) -> Normalization | None:
+    """Read ``"0.485,0.456,0.406"`` and its like, or the numbers: means default to 0, standard deviations to 1.
 
     A file that takes pixels from 0 to 255 has ``std = 0.00392156862745098``, 1/255.
+
+    Args:
+        mean: text, one number for all channels, or one number for each.
+        std: likewise.
 
     Raises:
         UsageError: not numbers, not as many of one as of the other, or a deviation that is not above 0.
@@ -45,11 +52,14 @@ def parse_normalization(mean: str | None, std: str | None) -> Normalization | No
     return Normalization(means, deviations)
 
 
-def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+def _numbers(option: str, given: str | float | Sequence[float] | None) -> tuple[float, ...]:
+    if given is None:
+        return ()
+    words = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int | float) else given
     try:
-        numbers = tuple(float(word) for word in text.split(",")) if text is not None else ()
-    except ValueError:
+        numbers = tuple(float(word) for word in words)
+    except (TypeError, ValueError):
         numbers = (math.nan,)
     if not all(map(math.isfinite, numbers)):
-        raise UsageError(f"{option} {str(text)[:60]!r} is not numbers.", f"Write {option} 0.485,0.456,0.406.")
+        raise UsageError(f"{option} {str(given)[:60]!r} is not numbers.", f"Write {option} 0.485,0.456,0.406.")
     return numbers

@@ -1,4 +1,4 @@
-"""Step 1 of the verification: what is refused in a file of unknown origin before anything runs it."""
+"""What is refused in a file of unknown origin before anything runs it."""
 
 from __future__ import annotations
 

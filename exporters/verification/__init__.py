@@ -6,19 +6,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exporters.verification.examination import verify
+    from exporters.verification.examination import examine
     from exporters.verification.failures import write_failures
     from exporters.verification.policies import Policies
-    from exporters.verification.request import VerifierData
+    from exporters.verification.request import Request, Watcher
     from exporters.verification.verdict import BrokenImage, Check, PolicyResult, Verdict
 
-__all__ = ["BrokenImage", "Check", "Policies", "PolicyResult", "Verdict", "VerifierData", "verify", "write_failures"]
+__all__ = [
+    "BrokenImage",
+    "Check",
+    "Policies",
+    "PolicyResult",
+    "Request",
+    "Verdict",
+    "Watcher",
+    "examine",
+    "write_failures",
+]
 
 _HOME = {
-    "verify": "examination",
+    "examine": "examination",
     "write_failures": "failures",
     "Policies": "policies",
-    "VerifierData": "request",
+    **dict.fromkeys(("Request", "Watcher"), "request"),
     **dict.fromkeys(("BrokenImage", "Check", "PolicyResult", "Verdict"), "verdict"),
 }
 

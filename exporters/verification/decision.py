@@ -1,4 +1,4 @@
-"""Step 8: how many broken images refute a claim. The only numbers that decide between holds and violated."""
+"""How many broken images refute a claim: the only numbers that decide between holds and violated."""
 
 from __future__ import annotations
 

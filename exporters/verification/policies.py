@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from math import ceil, prod
 from statistics import NormalDist
+from typing import Any
 
 from compressor.core.errors import UsageError
 from compressor.core.types import Norm, Threat, parse_eps
@@ -38,6 +39,15 @@ class Policies:
     min_samples: int | None = None
     require_assurance: Assurance | None = None
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Policies:
+        """Those of the options of a verification that require something.
+
+        Raises:
+            UsageError: one makes no sense.
+        """
+        return cls(**{one.name: options[one.name] for one in fields(cls)})
+
     def __post_init__(self) -> None:
         for accuracy in (self.min_robust_accuracy, self.min_clean_accuracy):
             if accuracy is not None and not 0 <= accuracy <= 1:
@@ -55,10 +65,6 @@ class Policies:
         """What is required, by the names of the results of :func:`apply_policies`, as text."""
         given = ((field.name.replace("_", "-"), getattr(self, field.name)) for field in fields(self))
         return {name: str(value) for name, value in given if value is not None}
-
-    def to_arguments(self) -> list[str]:
-        """The options of the command line that require the same."""
-        return [word for name, value in self.required().items() for word in (f"--{name}", value)]
 
 
 @dataclass(frozen=True)

@@ -1,45 +1,54 @@
-"""One run of the protocol: what was asked, the checks made so far, and the verdict that they come to."""
+"""One run of the protocol: frozen results of the steps done so far, and the verdict that they come to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from compressor.core.errors import CompressError
 from compressor.core.types import Threat
-from exporters.claim.claim import Claim
-from exporters.file_attacks.attacks import AttackOutcome
 from exporters.file_attacks.suite import REPLAY_SUITE
 from exporters.file_attacks.time_limit import Deadline
 from exporters.verification.decision import robust_estimate
 from exporters.verification.policies import FreshAttackCounts, apply_policies
-from exporters.verification.request import Request, Watcher, command_of
+from exporters.verification.request import Request, Watcher
+from exporters.verification.results import (
+    AlarmsRaised,
+    Bound,
+    Chosen,
+    Claimed,
+    Classified,
+    EvidenceRead,
+    FileRead,
+    FreshAttacks,
+    Opened,
+    Result,
+    Signed,
+)
 from exporters.verification.trust import Trust
 from exporters.verification.verdict import (
     NOT_DECIDED,
     Answer,
     Assurance,
-    BrokenImage,
     Check,
     PolicyResult,
     Status,
     Verdict,
 )
 
+if TYPE_CHECKING:
+    from exporters.claim.claim import Claim
+
 MORE_TIME = "Allow more with --time-limit, or attack fewer images with --samples."
 
 T = TypeVar("T")
 
 
-class Settled(Exception):  # noqa: N818 - not an error: a step has settled the answer
-    """The rest of the protocol has nothing to add."""
-
-
 class CallerInputError(Exception):
-    """An error of the caller's own input, which is no finding about the file."""
+    """An error of the caller's own input, or what the caller's own function raised: no finding about the file."""
 
-    def __init__(self, error: CompressError) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
 
@@ -52,141 +61,184 @@ def as_caller_input(action: Callable[[], T]) -> T:
         raise CallerInputError(error) from error
 
 
-@dataclass
+R = TypeVar("R", bound=Result)
+
+
+@dataclass(frozen=True, eq=False)
 class Record:
-    """What is known so far; each step adds its checks and what it found.
+    """What is asked, and what the steps so far found.
 
     Attributes:
-        options: what was asked.
+        request: what is asked.
         deadline: when to stop.
         trust: what the caller trusts besides this program.
         watcher: who is told.
         step: the step that is being done.
-        checks: what the steps found.
-        claim: once it could be read.
-        threat: the claim's, or of a file without one the caller's.
-        suite: the attacks that are run.
-        has_claimed_data: whether the data that the caller holds are those of the claim.
-        bound: whether the images are a draw of a dataset that the caller holds or has a manifest of.
-        signed: whether the file was signed by the caller's key.
-        samples: n, the images of the evidence.
-        clean: how many of them the file gets right here; None while nobody has looked.
-        robust_so_far: how many can be attacked.
-        attacked: how many were.
-        outcome: of the fresh attacks.
-        alarms: signs that they failed because of masked gradients.
-        failures: the images that they broke.
-        model_sha256: of the model file's bytes.
-        evidence_sha256: of the evidence file's bytes.
-        measured_on: of a file without a claim, the images and how they were presented.
+        results: what the steps found, in order.
     """
 
-    options: Request
+    request: Request
     deadline: Deadline
     trust: Trust = field(default_factory=Trust)
     watcher: Watcher = field(default_factory=Watcher)
     step: str = ""
-    checks: list[Check] = field(default_factory=list)
-    claim: Claim | None = None
-    threat: Threat | None = None
-    suite: str = ""
-    has_claimed_data: bool = False
-    bound: bool = False
-    signed: bool = False
-    samples: int = 0
-    clean: int | None = None
-    robust_so_far: int | None = None
-    attacked: int = 0
-    outcome: AttackOutcome | None = None
-    alarms: tuple[str, ...] = ()
-    failures: tuple[BrokenImage, ...] = ()
-    model_sha256: str | None = None
-    evidence_sha256: str | None = None
-    measured_on: dict[str, Any] | None = None
+    results: tuple[Result, ...] = ()
+
+    def all(self, kind: type[R]) -> tuple[R, ...]:
+        """Every result of this kind."""
+        return tuple(result for result in self.results if isinstance(result, kind))
+
+    def get(self, kind: type[R]) -> R | None:
+        """The last result of this kind; None where no step has brought one."""
+        return next(iter(reversed(self.all(kind))), None)
+
+    def of(self, kind: type[R]) -> R:
+        """The last result of this kind, which an earlier step must have brought.
+
+        Raises:
+            LookupError: none has; the steps are in the wrong order.
+        """
+        found = self.get(kind)
+        if found is None:
+            raise LookupError(f"no step has brought {kind.__name__}")
+        return found
+
+    def at(self, step: str) -> Record:
+        """The same at another step."""
+        return replace(self, step=step)
+
+    def after(self, result: Result) -> Record:
+        """The same with one more result."""
+        kept = (one for one in self.results if not isinstance(one, result.replaces))
+        return replace(self, results=(*kept, result))
 
     @property
-    def reached(self) -> tuple[Assurance, ...]:
-        """The assurance levels that were reached, the highest last: a signature does not bind images to a dataset."""
-        levels: dict[Assurance, bool] = {"self-consistent": True, "dataset-bound": self.bound, "signed": self.signed}
-        return tuple(level for level, is_reached in levels.items() if is_reached)
+    def is_settled(self) -> bool:
+        """Whether the answer is settled."""
+        return any(result.ends for result in self.results)
 
-    def begin(self, step: str) -> None:
-        """Go on to a step, unless the time is over."""
-        self.step = step
-        if self.watcher.on_step is not None:
-            self.watcher.on_step(step, self.verdict())
-        if self.deadline.is_over():
-            self.settle("undecided", f"{self.out_of_time()} before this step", MORE_TIME)
+    # For the steps.
 
-    def note(self, status: Status, detail: str, cause: str = "", *, step: str = "") -> None:
-        """Add a check of this step, or of another one."""
-        self.checks.append(Check(step or self.step, status, detail, cause))
+    def check(self, status: Status, detail: str, cause: str = "") -> tuple[Check, ...]:
+        """A check of this step."""
+        return (Check(self.step, status, detail, cause),)
 
-    def settle(self, status: Status, detail: str, cause: str = "") -> NoReturn:
-        """Add a check that ends the run."""
-        self.note(status, detail, cause)
-        raise Settled
+    def end(self, status: Status, detail: str, cause: str = "") -> Result:
+        """A result that brings nothing but a check, and settles the answer."""
+        return Result(checks=self.check(status, detail, cause), ends=True)
 
     def tell(self, done: int, total: int) -> None:
         """Report the progress of this step."""
         if self.watcher.on_progress is not None:
             self.watcher.on_progress(self.step, done, total)
 
+    @property
     def out_of_time(self) -> str:
         """That the limit was reached, in words."""
-        return f"the time limit of {self.options.time_limit:g} s was reached"
+        return f"the time limit of {self.request.time_limit:g} s was reached"
+
+    # What the results come to.
+
+    @property
+    def claim(self) -> Claim | None:
+        """What the file claims, once it could be read."""
+        claimed = self.get(Claimed)
+        return None if claimed is None else claimed.claim
+
+    @property
+    def suite(self) -> str:
+        """The attacks that are run, once they are known."""
+        chosen = self.get(Chosen)
+        return "" if chosen is None else chosen.suite
+
+    @property
+    def reached(self) -> tuple[Assurance, ...]:
+        """The assurance levels that were reached, the highest last: a signature does not bind images to a dataset."""
+        levels: dict[Assurance, bool] = {
+            "self-consistent": True,
+            "dataset-bound": any(bound.to_a_dataset for bound in self.all(Bound)),
+            "signed": any(signed.by_the_key for signed in self.all(Signed)),
+        }
+        return tuple(level for level, is_reached in levels.items() if is_reached)
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """What all steps say."""
+        return tuple(check for result in self.results for check in result.checks)
 
     def verdict(self) -> Verdict:
         """What the checks come to."""
         statuses = {check.status for check in self.checks}
         answer: Answer = "violated" if "failed" in statuses else "undecided" if "undecided" in statuses else "holds"
-        claim = self.claim
-        broken = int(self.outcome.broken.sum()) if self.outcome is not None else 0
-        # Attacks that were cut short give no accuracy that a policy could be held against.
-        finished = self.outcome is not None and self.outcome.finished
-        measured = None if not finished else FreshAttackCounts(self.robust_so_far or 0, self.attacked, broken)
+        claim, samples = self.claim, self._samples()
+        attacks, classified = self.get(FreshAttacks), self.get(Classified)
+        clean = None if classified is None else classified.clean
+        broken = 0 if attacks is None else int(attacks.outcome.broken.sum())
+        measured = self._measured()
+        threat = self._threat()
         policy: tuple[PolicyResult, ...] = ()
-        if self.threat is not None and self.samples > 0:
+        if threat is not None and samples > 0:
             policy = apply_policies(
-                self.options.policies,
-                self.threat,
-                reached=self.reached,
-                samples=self.samples,
-                clean=self.clean,
-                attacked=measured,
+                self.request.policies, threat, reached=self.reached, samples=samples, clean=clean, attacked=measured
             )
         if claim is None and answer == "holds":
             answer = _meets(policy)
         fresh = measured is not None
+        file = self.get(Opened) or self.get(FileRead)
+        evidence, alarms = self.get(EvidenceRead), self.get(AlarmsRaised)
         return Verdict(
             answer=answer,
             reached=self.reached,
             summary=_of_requirement(answer) if policy and claim is None else _summary(answer, fresh, bool(policy)),
-            samples=self.samples,
-            clean=self.clean,
+            samples=samples,
+            clean=clean,
             robust=self._robust(measured),
             broken=broken,
-            attacked=self.attacked,
-            attacks=dict(self.outcome.counts) if self.outcome is not None else {},
-            alarms=self.alarms,
-            checks=tuple(self.checks),
+            attacked=0 if attacks is None else len(attacks.positions),
+            attacks={} if attacks is None else dict(attacks.outcome.counts),
+            alarms=() if alarms is None else alarms.alarms,
+            checks=self.checks,
             policy=policy,
-            claim=claim.to_json() if claim is not None else None,
-            threat=self.threat,
+            claim=None if claim is None else claim.to_json(),
+            threat=threat,
             suite=self.suite,
-            seed=self.options.seed,
-            command=command_of(self.options),
-            model_sha256=self.model_sha256,
-            evidence_sha256=self.evidence_sha256,
-            failures=self.failures,
-            measured_on=self.measured_on,
+            seed=self.request.seed,
+            command=self.request.command(),
+            model_sha256=None if file is None else file.sha256,
+            evidence_sha256=None if evidence is None else evidence.sha256,
+            failures=() if attacks is None else attacks.failures,
+            measured_on=next((bound.measured_on for bound in self.all(Bound) if bound.measured_on), None),
         )
 
+    def _samples(self) -> int:
+        """The images of the evidence, or those that were drawn for a file without one."""
+        read = self.get(EvidenceRead)
+        if read is not None and read.evidence is not None:
+            return len(read.evidence)
+        return next((bound.samples for bound in self.all(Bound) if bound.samples is not None), 0)
+
+    def _threat(self) -> Threat | None:
+        if self.claim is not None:
+            return self.claim.threat
+        chosen = self.get(Chosen)
+        return None if chosen is None else chosen.threat
+
+    def _attackable(self) -> int | None:
+        classified = self.get(Classified)
+        return None if classified is None or classified.attackable is None else len(classified.attackable)
+
+    def _measured(self) -> FreshAttackCounts | None:
+        """What the attacks measured: if they were cut short, no accuracy that a policy could be compared with."""
+        attacks = self.get(FreshAttacks)
+        if attacks is None or not attacks.outcome.finished:
+            return None
+        return FreshAttackCounts(self._attackable() or 0, len(attacks.positions), int(attacks.outcome.broken.sum()))
+
     def _robust(self, measured: FreshAttackCounts | None) -> int | None:
-        """How many images are robust: as measured, or in a replay as claimed; None where attacks were not finished."""
+        """How many images are robust: as measured, or in a replay as claimed; None if attacks were not finished."""
         if measured is not None:
             return robust_estimate(measured.robust_so_far, measured.broken, measured.attacked)
-        return self.robust_so_far if self.suite == REPLAY_SUITE else None
+        return self._attackable() if self.suite == REPLAY_SUITE else None
 
 
 def _meets(policy: tuple[PolicyResult, ...]) -> Answer:

@@ -1,4 +1,4 @@
-"""What the caller asked of one verification, who is told how it goes, and the command line that repeats it."""
+"""What the caller asks of one verification, as one value; its command line and its JSON derive from the fields."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import math
 import secrets
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from compressor.core.contracts import Dataset
 from compressor.core.errors import MissingInputError, UsageError
 from compressor.core.reporting import OnProgress
-from compressor.core.types import DatasetSpec, Threat
+from compressor.core.types import DatasetSpec, Norm, Threat
 from compressor.evaluation.suites import get_suite
 from exporters.file_attacks.suite import REPLAY_SUITE, VERIFY_SUITE
-from exporters.model_file.preprocessing import Preprocessing
+from exporters.model_file.preprocessing import Preprocessing, parse_normalization
+from exporters.verification.given_images import GivenImages
 from exporters.verification.policies import Policies
-from exporters.verification.verdict import Verdict
+from exporters.verification.verdict import Assurance
 
 if TYPE_CHECKING:
-    from compressor.core.contracts import Dataset
-    from exporters.model_file.runtime import Provider
+    from exporters.verification.verdict import Verdict
 
 _SEED_BITS = 63
+_LEFT_OUT: dict[str, bool] = {"repeat": False}
 
 
 def fresh_seed() -> int:
@@ -32,49 +34,118 @@ def fresh_seed() -> int:
 
 
 @dataclass(frozen=True)
-class VerifierData:
-    """The dataset that the verifier holds, opened only when the file has said at which image size.
+class Request:
+    """What the caller chose. Each field is an option of ``compress verify`` and an argument of ``exporters.verify``.
+
+    The order of the fields is that of the words in :meth:`command`. Fields marked with ``repeat=False`` change how long
+    a verification may take and how much memory, and not what it finds.
 
     Attributes:
-        source: an opened dataset, or what ``--data`` names.
-        data_dir: where archives are looked for.
-        download: whether an absent archive may be fetched.
+        model: the model file.
+        seed: of the fresh attacks.
+        data: images that the caller holds: a dataset by name, an opened one, or arrays.
+        evidence_file: the evidence, where it does not lie beside the model.
+        data_dir: where a dataset's archives are looked for.
+        manifest: digests of the claim's test split, in place of the data.
+        public_key: a PEM file: its owner must have signed the model.
+        signature_file: the signature, where it does not lie beside the model.
+        suite: ``replay`` for digests and replay only, or one to run after the verifier's own.
+        samples: attack a random part of this size of the images that are robust by the evidence.
+        provider: what onnxruntime runs on.
+        min_robust_accuracy: see :class:`exporters.verification.policies.Policies`, also for the next five.
+        min_clean_accuracy: see there.
+        require_eps: see there.
+        require_norm: see there.
+        min_samples: see there.
+        require_assurance: see there.
+        eps: the radius in which a file without a claim is attacked, such as ``8/255``.
+        norm: of that radius; Linf where it is None.
+        mean: what is subtracted from images in [0, 1] before such a file sees them; a number for each channel or one.
+        std: what they are divided by after that.
+        image_size: height and width in pixels, where such a file leaves them open.
+        latest: run the newest version of the verifier's suite rather than the claim's.
+        accept_black_box: accept a claim even if the file's gradients cannot be computed.
+        download: whether an absent dataset may be fetched.
+        threads: of onnxruntime; all where it is None.
+        time_limit: seconds after which no further step or batch is begun.
+        memory_limit: bytes for a process of its own, besides its libraries; 0 for no limit, None for the default.
     """
 
-    source: Dataset | DatasetSpec
-    data_dir: Path | None = None
-    download: bool = False
-
-    def open(self, image_size: int) -> Dataset:
-        """The dataset at ``image_size``."""
-        from compressor.data.datasets import open_dataset
-
-        if not isinstance(self.source, DatasetSpec):
-            return self.source
-        return open_dataset(self.source, data_dir=self.data_dir, download=self.download, image_size=image_size)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the caller chose; see :func:`exporters.verification.verify`."""
-
-    path: Path
-    evidence: Path | None = None
-    data: VerifierData | None = None
-    suite: str | None = None
-    latest: bool = False
+    model: Path
     seed: int = field(default_factory=fresh_seed)
-    samples: int | None = None
-    provider: Provider = "cpu"
-    threads: int | None = None
-    policies: Policies = field(default_factory=Policies)
-    accept_black_box: bool = False
-    time_limit: float | None = None
+    data: DatasetSpec | Dataset | GivenImages | None = None
+    evidence_file: Path | None = None
+    data_dir: Path | None = None
     manifest: Path | None = None
     public_key: Path | None = None
-    signature: Path | None = None
-    threat: Threat | None = None
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    signature_file: Path | None = None
+    suite: str | None = None
+    samples: int | None = None
+    provider: Literal["cpu", "cuda"] = "cpu"
+    min_robust_accuracy: float | None = None
+    min_clean_accuracy: float | None = None
+    require_eps: str | None = None
+    require_norm: Norm | None = None
+    min_samples: int | None = None
+    require_assurance: Assurance | None = None
+    eps: str | None = None
+    norm: Norm | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    image_size: int | None = None
+    latest: bool = False
+    accept_black_box: bool = False
+    download: bool = field(default=False, metadata=_LEFT_OUT)
+    threads: int | None = field(default=None, metadata=_LEFT_OUT)
+    time_limit: float | None = field(default=None, metadata=_LEFT_OUT)
+    memory_limit: int | None = field(default=None, metadata=_LEFT_OUT)
+
+    @property
+    def policies(self) -> Policies:
+        """What is required besides that the claim holds."""
+        return Policies.of(vars(self))
+
+    @property
+    def threat(self) -> Threat | None:
+        """The ball in which a file without a claim is attacked."""
+        return None if self.eps is None else Threat(self.norm or "Linf", self.eps)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What a file without a claim does not say of the images that it wants."""
+        return Preprocessing(parse_normalization(self.mean, self.std), self.image_size)
+
+    def open_data(self, image_size: int, class_names: tuple[str, ...]) -> Dataset:
+        """The caller's images; a dataset that was named is opened at this size.
+
+        Args:
+            image_size: of the model, in pixels.
+            class_names: of the model, for images that come without names.
+        """
+        if isinstance(self.data, DatasetSpec):
+            from compressor.data.datasets import open_dataset
+
+            return open_dataset(self.data, data_dir=self.data_dir, download=self.download, image_size=image_size)
+        if isinstance(self.data, GivenImages):
+            return self.data.as_dataset(class_names)
+        assert self.data is not None  # asked only where there is one
+        return self.data
+
+    def command(self) -> str:
+        """The command line that repeats this verification."""
+        words = ["compress", "verify", str(self.model)]
+        for one in fields(self):
+            value = getattr(self, one.name)
+            is_said = one.name != "model" and one.metadata.get("repeat", True) and value != one.default
+            # Images in memory have no name on a command line.
+            if is_said and (one.name != "data" or isinstance(value, DatasetSpec)):
+                option = f"--{one.name.replace('_', '-')}"
+                words += [option] if value is True else [option, _word(value)]
+        return shlex.join(words)
+
+
+def _word(value: Any) -> str:
+    return ",".join(map(repr, value)) if isinstance(value, tuple) else str(value)
 
 
 @dataclass(frozen=True)
@@ -100,57 +171,31 @@ def refuse_invalid_request(request: Request) -> None:
         MissingInputError: there is no evidence or signature file of the name that was given.
     """
     samples, seed, time_limit = request.samples, request.seed, request.time_limit
+    _ = request.policies, request.threat  # they refuse nonsense themselves
+    if request.eps is None and (request.norm is not None or request.preprocessing != Preprocessing()):
+        raise UsageError("--norm, --mean, --std and --image-size are for files without a claim.", "Add --eps EPS.")
     if samples is not None and samples < 1:
         raise UsageError(f"{samples} images cannot be attacked.", "Ask for 1 or more with --samples.")
     if not 0 <= seed < 2**_SEED_BITS:
         raise UsageError(f"the seed {seed} is not from 0 to {2**_SEED_BITS - 1}.", "Leave --seed out for a fresh one.")
     if time_limit is not None and not 0 < time_limit < math.inf:
         raise UsageError(f"a time limit of {time_limit:g} s makes no sense.", "Give seconds above 0 with --time-limit.")
+    if request.memory_limit is not None and request.memory_limit < 0:
+        raise UsageError(
+            f"a memory limit of {request.memory_limit} bytes makes no sense.", "Give --memory-limit 8GB, or 0 for none."
+        )
     if request.threads is not None and request.threads < 1:
         raise UsageError(f"{request.threads} threads make no sense.", "Use --threads 1 or more.")
     if request.provider not in ("cpu", "cuda"):
         raise UsageError(f"the provider {request.provider!r} is not known.", "Use --provider cpu or cuda.")
     if request.suite not in (None, "verify", VERIFY_SUITE, REPLAY_SUITE):
         get_suite(request.suite)
-    if request.evidence is not None and not request.evidence.is_file():
-        raise MissingInputError(f"there is no evidence file {request.evidence}.")
-    if request.signature is not None and request.public_key is None:
+    if request.evidence_file is not None and not request.evidence_file.is_file():
+        raise MissingInputError(f"there is no evidence file {request.evidence_file}.")
+    if request.signature_file is not None and request.public_key is None:
         raise UsageError(
-            f"the signature {request.signature} can be checked by a key alone.",
+            f"the signature {request.signature_file} can be checked by a key alone.",
             "Name the key of its owner with --public-key.",
         )
-    if request.signature is not None and not request.signature.is_file():
-        raise MissingInputError(f"there is no signature file {request.signature}.")
-
-
-def command_of(request: Request) -> str:
-    """The command line that repeats this run."""
-    words = ["compress", "verify", str(request.path), "--seed", str(request.seed)]
-    files = {"--evidence-file": request.evidence}
-    if request.data is not None and isinstance(request.data.source, DatasetSpec):
-        words += ["--data", str(request.data.source)]
-        files["--data-dir"] = request.data.data_dir
-    files |= {
-        "--manifest": request.manifest,
-        "--public-key": request.public_key,
-        "--signature-file": request.signature,
-    }
-    words += [word for name, path in files.items() if path is not None for word in (name, str(path))]
-    if request.suite is not None:
-        words += ["--suite", request.suite]
-    if request.samples is not None:
-        words += ["--samples", str(request.samples)]
-    if request.provider != "cpu":
-        words += ["--provider", request.provider]
-    words += request.policies.to_arguments() + _words_without_claim(request.threat, request.preprocessing)
-    flags = {"--latest": request.latest, "--accept-black-box": request.accept_black_box}
-    return shlex.join(words + [flag for flag, given in flags.items() if given])
-
-
-def _words_without_claim(threat: Threat | None, preprocessing: Preprocessing) -> list[str]:
-    """What is said of a file that says nothing itself."""
-    words = ["--eps", threat.eps, "--norm", threat.norm] if threat is not None else []
-    if preprocessing.normalization is not None:
-        rows = {"--mean": preprocessing.normalization.mean, "--std": preprocessing.normalization.std}
-        words += [word for name, row in rows.items() for word in (name, ",".join(map(repr, row)))]
-    return words + (["--image-size", str(preprocessing.image_size)] if preprocessing.image_size is not None else [])
+    if request.signature_file is not None and not request.signature_file.is_file():
+        raise MissingInputError(f"there is no signature file {request.signature_file}.")

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from compressor.core.errors import DONE, FAILED, UNDECIDED
+from compressor.core.notebook import html_table, percent
 from compressor.core.types import Threat
-from compressor.numerics.statistics import wilson_interval
+from compressor.numerics.statistics import clopper_pearson, wilson_interval
 
 if TYPE_CHECKING:
     from exporters.claim.evidence import Bytes, Floats
@@ -185,3 +186,21 @@ class Verdict:
             else {"check": problem.name, "detail": problem.detail, "cause": problem.cause, "command": self.command},
             "exit_code": self.exit_code,
         }
+
+    def _repr_html_(self) -> str:
+        """Return the checks and policies as a table, with the figures and the answer below, for a notebook."""
+        rows: list[tuple[str, str, str]] = [
+            (check.name, check.status, f"{check.detail}. {check.cause}".rstrip(". ")) for check in self.checks
+        ]
+        rows += [(f"policy {result.name}", result.status, result.detail) for result in self.policy]
+        notes = [self.summary]
+        if self.samples and self.clean is not None and self.robust is not None:
+            low, high = clopper_pearson(self.robust, self.samples)
+            notes.insert(
+                0,
+                f"Clean accuracy {percent(self.clean / self.samples)}, robust accuracy "
+                f"{percent(self.robust / self.samples)} of {self.samples} images (95 % interval of the population "
+                f"{percent(low)} to {percent(high)}).",
+            )
+        title = f"{self.answer.upper()} ({self.assurance}), exit code {self.exit_code}"
+        return html_table(title, ("check", "result", "what was found"), rows, notes)

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.main import app, main
-
-COMMANDS = ["distill", "train", "attack", "export", "verify", "inspect", "compare", "list", "cache", "doctor", "demo"]
+from cli.command_table import COMMANDS, load_command
+from cli.main import main
 
 
 def compress(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -102,7 +101,28 @@ def test_wrong_usage_names_the_help_of_its_command(capsys: pytest.CaptureFixture
     assert "See `compress --help`." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [command.name or command.callback.__name__ for command in app.registered_commands])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_says_what_the_command_says(name: str) -> None:
+    help_text = " ".join(load_command(name).help.split("\n\n")[0].split())
+    assert COMMANDS[name].summary == help_text
+
+
+def test_help_names_every_command_and_imports_none(capsys: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import sys, cli.main; cli.main.main(['--help']);"
+        "from cli.command_table import COMMANDS;"
+        "loaded = {f'cli.commands.{name}' for name in COMMANDS} & set(sys.modules);"
+        "sys.exit(f'loaded {loaded}' if loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    assert all(f"{name} {listed.summary}" in shown for name, listed in COMMANDS.items())
+    assert main([]) == 2
+    assert "Commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_switch_is_shown_to_take_nothing(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([command, "--help"])
     shown = capsys.readouterr().out

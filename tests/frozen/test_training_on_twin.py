@@ -17,7 +17,8 @@ from compressor.evaluation.quick import QuickAccuracy, measure
 from compressor.runs.recipe import resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
-from compressor.training.session import TrainingRequest, train
+from compressor.training.configuration import RunConfig
+from compressor.training.session import train
 
 SETTINGS: dict[str, Any] = {
     "epochs": 6,
@@ -39,7 +40,7 @@ def robustness(folder: Path, *, precision: str, frozen_twin: bool) -> QuickAccur
     settings = SETTINGS | {"precision": precision, "frozen_twin": frozen_twin}
     dataset = open_dataset(DatasetSpec("digits"), image_size=settings["image_size"])
     recipe = resolve("sat", "resnet18-0.125", None, settings)
-    request = TrainingRequest(recipe, dataset, RunFolder(folder), torch.device("cpu"))
+    request = RunConfig(recipe, dataset, RunFolder(folder), torch.device("cpu"))
     result = train(request, None, reporter=SilentReporter(), stop=StopRequest())
     test = dataset.load("test")
     return measure(

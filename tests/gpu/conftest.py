@@ -39,10 +39,12 @@ from compressor.models.classifier import build_classifier
 from compressor.numerics.losses import cw_margin
 from compressor.numerics.randomness import make_generator
 from compressor.runs.recipe import resolve
+from compressor.runs.run import Run
 from compressor.runs.run_folder import RunFolder
 from compressor.system.devices import full_float32
 from compressor.system.interruption import StopRequest
-from compressor.training.session import TrainingRequest, TrainingResult, train
+from compressor.training.configuration import RunConfig
+from compressor.training.session import train
 from tests.support.threads import one_thread  # noqa: F401 - a fixture of every test here
 
 HERE = Path(__file__).parent
@@ -120,7 +122,7 @@ def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher")
     flags = {"epochs": 4, "batch_size": 16, "image_size": SIDE, "validation_samples": 9, "selection_steps": 1}
     recipe = resolve("natural", MODEL, None, {**flags, "learning_rate": 0.05, "augmentation": "none"})
-    request = TrainingRequest(recipe, Stripes(), RunFolder(folder / "run"), torch.device("cpu"))
+    request = RunConfig(recipe, Stripes(), RunFolder(folder / "run"), torch.device("cpu"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPRESS_CACHE_DIR", str(folder / "cache"))
         return train(request, None, reporter=SilentReporter(), stop=StopRequest()).last
@@ -157,7 +159,7 @@ class StopsAfter(SilentReporter):
             self._stop.signum = 15
 
 
-Run = Callable[..., TrainingResult]
+Run = Callable[..., Run]
 
 
 @pytest.fixture
@@ -167,14 +169,14 @@ def run(tmp_path: Path, teacher_file: Path) -> Run:
     def go(
         name: str, method: str, device: torch.device, *,
         resume: bool = False, stop_after: int = 0, extra: Path | None = None, **flags: Any,
-    ) -> TrainingResult:  # fmt: skip
+    ) -> Run:  # fmt: skip
         common = {"epochs": 2, "batch_size": 16, "image_size": SIDE, "attack_steps": 2, "validation_samples": 9}
         common |= {"precision": "fp32", "selection_steps": 2, "learning_rate": 0.05, "train_samples": 48}
         recipe = resolve(method, MODEL, None, {**common, **flags})
         teacher = load_checkpoint(teacher_file) if recipe.build_method().teacher_at != "nothing" else None
         stop = StopRequest()
         reporter = StopsAfter(stop, stop_after) if stop_after else SilentReporter()
-        request = TrainingRequest(recipe, Stripes(), RunFolder(tmp_path / name), device, resume, extra_data=extra)
+        request = RunConfig(recipe, Stripes(), RunFolder(tmp_path / name), device, resume, extra_data=extra)
         return train(request, teacher, reporter=reporter, stop=stop)
 
     return go

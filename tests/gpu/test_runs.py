@@ -30,10 +30,10 @@ def test_every_method_trains_as_on_the_cpu(method: str, run: Run, device: torch.
     # Without a random start both begin at the same images. Later steps follow signs of gradients, so losses drift.
     flags: dict[str, Any] = {"epochs": 1, "attack_start": "none", "augmentation": "crop-flip", "learning_rate": 0.01}
     here, there = run("here", method, CPU, **flags), run("there", method, device, **flags)
-    for name, expected in here.records[0]["loss"].items():
+    for name, expected in here.metrics[0]["loss"].items():
         # TRADES begins where its objective is 0 and so is its gradient: rounding alone decides which way it goes.
         drift = 0.3 if method == "trades" else 0.03
-        assert there.records[0]["loss"][name] == pytest.approx(expected, rel=drift, abs=0.01), name
+        assert there.metrics[0]["loss"][name] == pytest.approx(expected, rel=drift, abs=0.01), name
     assert load_checkpoint(there.last).spec == load_checkpoint(here.last).spec
 
 
@@ -61,7 +61,7 @@ def test_a_resumed_run_is_its_uninterrupted_twin_to_the_bit(
     with pytest.raises(Interrupted):
         run("parts", method, device, stop_after=4, **flags)
     parts = run("parts", method, device, resume=True, **flags)
-    assert parts.records == whole.records
+    assert parts.metrics == whole.metrics
     assert parts.last.read_bytes() == whole.last.read_bytes()
     assert parts.best.read_bytes() == whole.best.read_bytes()
 
@@ -91,15 +91,15 @@ def test_compiled_training_computes_the_same(run: Run, device: torch.device) -> 
         pytest.skip("tests/training/test_session.py compiles on the CPU")
     plain = run("plain", "sat", device, epochs=1, attack_start="none")
     compiled = run("compiled", "sat", device, epochs=1, attack_start="none", compile=True)
-    expected = plain.records[0]["loss"]["total"]
-    assert compiled.records[0]["loss"]["total"] == pytest.approx(expected, rel=0.02)
+    expected = plain.metrics[0]["loss"]["total"]
+    assert compiled.metrics[0]["loss"]["total"] == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.usefixtures("deterministic")
 def test_the_label_cache_changes_no_bit(run: Run, device: torch.device) -> None:
     cold, warm = run("cold", "rslad", device), run("warm", "rslad", device)
     assert cold.last.read_bytes() == warm.last.read_bytes()
-    assert cold.records == warm.records
+    assert cold.metrics == warm.metrics
 
 
 @pytest.mark.usefixtures("deterministic")
@@ -134,8 +134,8 @@ def test_extra_data_is_mixed_in(run: Run, device: torch.device, tmp_path: Path) 
     for method in ("sat", "rslad"):
         here = run(f"{method}-here", method, CPU, extra=path, **flags)
         there = run(f"{method}-there", method, device, extra=path, **flags)
-        expected = here.records[0]["loss"]["total"]
-        assert there.records[0]["loss"]["total"] == pytest.approx(expected, rel=0.02, abs=1e-4)
+        expected = here.metrics[0]["loss"]["total"]
+        assert there.metrics[0]["loss"]["total"] == pytest.approx(expected, rel=0.02, abs=1e-4)
 
 
 def test_a_run_says_where_it_computed(run: Run, device: torch.device, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from compressor.numerics.losses import cross_entropy
 from compressor.runs.recipe import resolve
 from compressor.system.process_group import ProcessGroup
 from compressor.training.batches import BatchLoader, Share
-from compressor.training.session import settle_open_questions
 from compressor.training.step.outer_precision import FloatLogits, outer_autocast
+from compressor.training.teacher_file import settle_open_questions
 from compressor.training.teaching.teacher import FrozenTeacher
 from compressor.training.timing import Stopwatch
 from tests.support.networks import Brightness

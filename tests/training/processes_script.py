@@ -19,7 +19,9 @@ from compressor.runs.run_folder import RunFolder
 from compressor.system import launch
 from compressor.system.interruption import StopRequest
 from compressor.system.process_group import leave_process_group
-from compressor.training.session import TrainingRequest, train, training_images
+from compressor.training.configuration import RunConfig
+from compressor.training.preparation import training_images
+from compressor.training.session import train
 
 MODEL = "wideresnet-10-1"
 # One step of each: without a teacher or with, attacked in eval or train mode, forwards whose result is not used, and
@@ -74,7 +76,7 @@ def run(
     recipe, _ = settings_and_images(method, **settings)
     has_teacher = recipe.build_method().teacher_at != "nothing"
     teacher = load_checkpoint(folder / "teacher.safetensors") if has_teacher else None
-    request = TrainingRequest(recipe, _digits(), RunFolder(folder / name), torch.device("cpu"), resume)
+    request = RunConfig(recipe, _digits(), RunFolder(folder / name), torch.device("cpu"), resume)
     stop = StopRequest()
     watcher = Watcher(stop if stop_after else None, stop_after)
     train(request, teacher, reporter=watcher, stop=stop)

@@ -10,9 +10,11 @@ import torch
 from compressor.checkpoint import load_checkpoint
 from compressor.core.errors import Interrupted
 from compressor.runs.recipe import Recipe, resolve
+from compressor.runs.run import Run
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
-from compressor.training.session import TrainingRequest, TrainingResult, train
+from compressor.training.configuration import RunConfig
+from compressor.training.session import train
 from tests.support.training import Stripes, Watcher
 
 MODEL = "wideresnet-10-1"
@@ -36,9 +38,9 @@ def recipe(**settings: object) -> Recipe:
     return resolve("sat", MODEL, None, {**common, **settings})
 
 
-def run(settings: Recipe, folder: Path, *, resume: bool = False, stop_after: int = 0) -> TrainingResult:
+def run(settings: Recipe, folder: Path, *, resume: bool = False, stop_after: int = 0) -> Run:
     stop = StopRequest()
-    request = TrainingRequest(settings, Stripes(78), RunFolder(folder), torch.device("cpu"), resume)
+    request = RunConfig(settings, Stripes(78), RunFolder(folder), torch.device("cpu"), resume)
     return train(request, None, reporter=Watcher(stop, stop_after), stop=stop)
 
 
@@ -62,7 +64,7 @@ def test_it_changes_the_outcome_and_resumes_to_the_bit(name: str, tmp_path: Path
         with pytest.raises(Interrupted):
             run(settings, parts, stop_after=stop_after)
         resumed = run(settings, parts, resume=True)
-        assert resumed.records == whole.records
+        assert resumed.metrics == whole.metrics
         assert resumed.last.read_bytes() == whole.last.read_bytes()
 
 
@@ -77,5 +79,5 @@ def test_what_is_saved_is_the_average_and_what_trains_on_is_the_student(tmp_path
 
 
 def test_the_learning_rates_are_the_schedules(tmp_path: Path) -> None:
-    records = run(recipe(schedule="cosine"), tmp_path / "run").records
+    records = run(recipe(schedule="cosine"), tmp_path / "run").metrics
     assert [r["learning_rate"] for r in records] == pytest.approx([0.05, 0.0375, 0.0125])

@@ -43,7 +43,7 @@ def make(
             "extra_fraction": fraction,
         }
     )  # fmt: skip
-    return BatchLoader(recipe, split(), CPU, ProcessGroup(rank, size), labels, Stopwatch(CPU, wait=False), extra)
+    return BatchLoader(recipe, split(), CPU, ProcessGroup(rank, size), labels, Stopwatch(CPU, profile=False), extra)
 
 
 def test_an_epoch_shows_every_image_once_in_the_order_of_its_permutation() -> None:

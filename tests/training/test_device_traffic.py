@@ -24,7 +24,9 @@ from compressor.numerics.randomness import make_generator
 from compressor.runs.recipe import resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
-from compressor.training.session import TrainingRequest, settle_open_questions, train
+from compressor.training.configuration import RunConfig
+from compressor.training.session import train
+from compressor.training.teacher_file import settle_open_questions
 from tests.support.networks import Brightness
 
 MODEL = "wideresnet-10-1"
@@ -122,7 +124,7 @@ def test_a_training_step_waits_for_its_losses(
 ) -> None:
     flags = {"epochs": 1, "batch_size": 12, "image_size": 16, "attack_steps": 2, "validation_samples": 6}
     flags |= {"precision": "fp32", "selection_steps": 1, "outer_precision": precision}
-    request = TrainingRequest(resolve(method, MODEL, None, flags), Noise(), RunFolder(tmp_path / "run"), CPU)
+    request = RunConfig(resolve(method, MODEL, None, flags), Noise(), RunFolder(tmp_path / "run"), CPU)
     given = teacher if method in ("rslad", "adaad", "igdm") else None
     with waits:
         train(request, given, reporter=SilentReporter(), stop=StopRequest())

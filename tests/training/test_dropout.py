@@ -16,7 +16,8 @@ from compressor.numerics.randomness import drawing_from
 from compressor.runs.recipe import resolve
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
-from compressor.training.session import TrainingRequest, train
+from compressor.training.configuration import RunConfig
+from compressor.training.session import train
 from tests.support.training import Watcher
 
 CPU = torch.device("cpu")
@@ -44,7 +45,7 @@ def weights(folder: Path, *, seed: int = 0, stop_after: int = 0) -> dict[str, to
     })  # fmt: skip
     stop = StopRequest()
     reporter = Watcher(stop, stop_after) if stop_after else SilentReporter()
-    request = TrainingRequest(settings, Noise(), RunFolder(folder), CPU, resume=folder.exists())
+    request = RunConfig(settings, Noise(), RunFolder(folder), CPU, resume=folder.exists())
     train(request, None, reporter=reporter, stop=stop)
     return load_checkpoint(folder / "last.safetensors").classifier.state_dict()
 

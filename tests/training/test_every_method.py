@@ -12,9 +12,11 @@ from compressor.core.errors import Interrupted, UsageError
 from compressor.core.registry import METHODS
 from compressor.core.reporting import SilentReporter
 from compressor.runs.recipe import Recipe, resolve
+from compressor.runs.run import Run
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
-from compressor.training.session import TrainingRequest, TrainingResult, train
+from compressor.training.configuration import RunConfig
+from compressor.training.session import train
 from tests.support.training import Stripes, Watcher
 
 MODEL = "wideresnet-10-1"
@@ -30,10 +32,10 @@ def recipe(method: str, **flags: object) -> Recipe:
 
 def run(
     settings: Recipe, folder: Path, teacher: LoadedCheckpoint | None, *, resume: bool = False, stop_after: int = 0
-) -> TrainingResult:
+) -> Run:
     stop = StopRequest()
     reporter = Watcher(stop, stop_after) if stop_after else SilentReporter()
-    request = TrainingRequest(settings, Stripes(180), RunFolder(folder), torch.device("cpu"), resume)
+    request = RunConfig(settings, Stripes(180), RunFolder(folder), torch.device("cpu"), resume)
     return train(request, teacher, reporter=reporter, stop=stop)
 
 
@@ -57,15 +59,15 @@ def test_trains_its_loss_falls_and_it_resumes_to_the_bit(
     settings = recipe(method, learning_rate=0.5 if is_small else 0.05)
     whole = run(settings, tmp_path / "whole", given)
     # A term that starts later would hide what the others do.
-    terms = [name for name in whole.records[0]["loss"] if name != "total"] or ["total"]
-    losses = [record["loss"][terms[0]] for record in whole.records]
+    terms = [name for name in whole.metrics[0]["loss"] if name != "total"] or ["total"]
+    losses = [record["loss"][terms[0]] for record in whole.metrics]
     assert losses[-1] < 0.9 * losses[0]
-    assert max(record["validation"]["clean_accuracy"] for record in whole.records) > 0.6
+    assert max(record["validation"]["clean_accuracy"] for record in whole.metrics) > 0.6
 
     with pytest.raises(Interrupted):
         run(settings, tmp_path / "parts", given, stop_after=18)
     parts = run(settings, tmp_path / "parts", given, resume=True)
-    assert parts.records == whole.records
+    assert parts.metrics == whole.metrics
     assert parts.last.read_bytes() == whole.last.read_bytes()
 
 

@@ -17,9 +17,11 @@ from compressor.core.reporting import SilentReporter
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_classifier
 from compressor.runs.recipe import Recipe, resolve
+from compressor.runs.run import Run
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
-from compressor.training.session import TrainingRequest, TrainingResult, train
+from compressor.training.configuration import RunConfig
+from compressor.training.session import train
 from tests.support.training import Watcher
 
 MODEL, SIDE, CLASSES = "wideresnet-10-1", 16, 3
@@ -69,8 +71,8 @@ def recipe(method: str, **flags: object) -> Recipe:
 def run_training(
     settings: Recipe, folder: Path, extra: Path | None, teacher: LoadedCheckpoint | None = None, *,
     resume: bool = False, reporter: SilentReporter | None = None, stop: StopRequest | None = None,
-) -> TrainingResult:  # fmt: skip
-    request = TrainingRequest(settings, Noise(), RunFolder(folder), torch.device("cpu"), resume, extra_data=extra)
+) -> Run:  # fmt: skip
+    request = RunConfig(settings, Noise(), RunFolder(folder), torch.device("cpu"), resume, extra_data=extra)
     return train(request, teacher, reporter=reporter or SilentReporter(), stop=stop or StopRequest())
 
 
@@ -98,7 +100,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(
     with pytest.raises(Interrupted):
         run_training(settings, tmp_path / "parts", extra, given, reporter=Watcher(stop, after), stop=stop)
     parts = run_training(settings, tmp_path / "parts", extra, given, resume=True)
-    assert parts.records == whole.records
+    assert parts.metrics == whole.metrics
     assert parts.last.read_bytes() == whole.last.read_bytes()
 
 
@@ -117,7 +119,7 @@ def test_the_labels_of_extra_images_count(tmp_path: Path) -> None:
     np.savez(wrong, image=pictures(labels, 9), label=(labels + 1) % CLASSES)
     settings = recipe("natural", epochs=4, learning_rate=0.1)
     accuracy = [
-        run_training(settings, tmp_path / path.stem, path).records[-1]["validation"]["clean_accuracy"]
+        run_training(settings, tmp_path / path.stem, path).metrics[-1]["validation"]["clean_accuracy"]
         for path in (right, wrong)
     ]
     assert accuracy[0] > accuracy[1]

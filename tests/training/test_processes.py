@@ -74,7 +74,7 @@ def test_running_statistics_are_the_mean_of_the_processes(two: Path, script: Mod
     for rank in range(2):
         student = script.build_classifier(script.ModelSpec(script.MODEL, 10, 16), seed=0).train()
         cpu = torch.device("cpu")
-        batch_loader = BatchLoader(recipe, training, cpu, ProcessGroup(rank, 2), None, Stopwatch(cpu, wait=False))
+        batch_loader = BatchLoader(recipe, training, cpu, ProcessGroup(rank, 2), None, Stopwatch(cpu, profile=False))
         (share,) = batch_loader.shares(0, 0)
         student(share.batch.x)
         expected.append(student.network.state_dict())

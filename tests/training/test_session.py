@@ -15,11 +15,13 @@ from compressor.core.reporting import SilentReporter
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_classifier
 from compressor.runs.recipe import Recipe, resolve
+from compressor.runs.run import Run
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
 from compressor.training.batches import Share
+from compressor.training.configuration import RunConfig
 from compressor.training.loop import Trainer
-from compressor.training.session import TrainingRequest, TrainingResult, train
+from compressor.training.session import train
 from tests.support.training import Stripes, Watcher
 
 MODEL = "wideresnet-10-1"
@@ -48,8 +50,8 @@ def recipe(method: str, **flags: object) -> Recipe:
 def run_training(
     settings: Recipe, folder: Path, teacher: LoadedCheckpoint | None = None, *, resume: bool = False,
     reporter: SilentReporter | None = None, stop: StopRequest | None = None,
-) -> TrainingResult:  # fmt: skip
-    request = TrainingRequest(settings, Stripes(96), RunFolder(folder), CPU, resume)
+) -> Run:  # fmt: skip
+    request = RunConfig(settings, Stripes(96), RunFolder(folder), CPU, resume)
     return train(request, teacher, reporter=reporter or SilentReporter(), stop=stop or StopRequest())
 
 
@@ -59,7 +61,7 @@ def test_what_is_recorded_is_what_was_done(method: str, tmp_path: Path, teacher:
     settings = recipe(method)
     result = run_training(settings, tmp_path / "run", given)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == result.records
+    assert [json.loads(line) for line in lines] == list(result.metrics)
     best, last = load_checkpoint(result.best), load_checkpoint(result.last)
     assert last.metadata["epoch"] == 2
     assert best.metadata["epoch"] == result.best_epoch
@@ -70,7 +72,7 @@ def test_what_is_recorded_is_what_was_done(method: str, tmp_path: Path, teacher:
 
 def test_natural_training_learns_the_stripes(tmp_path: Path) -> None:
     result = run_training(recipe("natural", epochs=6, learning_rate=0.05, augmentation="none"), tmp_path / "run")
-    assert result.records[-1]["validation"]["clean_accuracy"] > 0.9
+    assert result.metrics[-1]["validation"]["clean_accuracy"] > 0.9
 
 
 @pytest.mark.parametrize("after", [1, 4, 6, 8])
@@ -83,7 +85,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(after: int, tmp_path: Path, te
     assert caught.value.exit_code == 143
     parts = run_training(settings, tmp_path / "parts", teacher, resume=True)
 
-    assert parts.records == whole.records
+    assert parts.metrics == whole.metrics
     assert parts.last.read_bytes() == whole.last.read_bytes()
     assert parts.best.read_bytes() == whole.best.read_bytes()
 
@@ -101,12 +103,12 @@ def test_a_cache_that_others_fill_meanwhile_does_not_change_a_resumed_run(
     run_training(recipe("rslad", epochs=3, learning_rate=0.01), tmp_path / "other", teacher)
     parts = run_training(settings, tmp_path / "parts", teacher, resume=True)
     assert parts.last.read_bytes() == whole.last.read_bytes()
-    assert parts.records == whole.records
+    assert parts.metrics == whole.metrics
 
 
 def test_the_label_cache_changes_no_bit_and_serves_the_next_run(tmp_path: Path, teacher: LoadedCheckpoint) -> None:
     settings, watcher = recipe("rslad"), Watcher()
-    request = TrainingRequest(settings, Stripes(96), RunFolder(tmp_path / "off"), CPU, label_cache_limit=0)
+    request = RunConfig(settings, Stripes(96), RunFolder(tmp_path / "off"), CPU, label_cache_limit=0)
     off = train(request, teacher, reporter=SilentReporter(), stop=StopRequest())
     cold = run_training(settings, tmp_path / "cold", teacher)
     warm = run_training(settings, tmp_path / "warm", teacher, reporter=watcher)
@@ -117,7 +119,7 @@ def test_the_label_cache_changes_no_bit_and_serves_the_next_run(tmp_path: Path, 
 def test_a_run_that_had_no_cache_goes_on_exactly_with_one(tmp_path: Path, teacher: LoadedCheckpoint) -> None:
     settings, stop = recipe("rslad"), StopRequest()
     whole = run_training(settings, tmp_path / "whole", teacher)
-    request = TrainingRequest(settings, Stripes(96), RunFolder(tmp_path / "parts"), CPU, label_cache_limit=0)
+    request = RunConfig(settings, Stripes(96), RunFolder(tmp_path / "parts"), CPU, label_cache_limit=0)
     with pytest.raises(Interrupted):
         train(request, teacher, reporter=Watcher(stop, after=4), stop=stop)
     parts = run_training(settings, tmp_path / "parts", teacher, resume=True)
@@ -146,8 +148,8 @@ def test_the_scale_of_an_fp16_loss_is_part_of_the_state(tmp_path: Path) -> None:
 
 
 def test_the_twin_trains_what_the_model_itself_would(tmp_path: Path) -> None:
-    twin = run_training(recipe("sat", epochs=1), tmp_path / "twin").records[0]["loss"]["total"]
-    itself = run_training(recipe("sat", epochs=1, frozen_twin=False), tmp_path / "itself").records[0]["loss"]["total"]
+    twin = run_training(recipe("sat", epochs=1), tmp_path / "twin").metrics[0]["loss"]["total"]
+    itself = run_training(recipe("sat", epochs=1, frozen_twin=False), tmp_path / "itself").metrics[0]["loss"]["total"]
     assert twin == pytest.approx(itself, rel=1e-2)  # signs of vanishing gradients may differ by rounding
     choices = json.loads((tmp_path / "itself" / "choices.json").read_text())
     assert choices == {"twin": None, "teacher": None}
@@ -171,7 +173,7 @@ def test_a_profile_says_where_the_time_went(tmp_path: Path, teacher: LoadedCheck
         def advance(self, done: int, total: int, detail: str = "") -> None:
             self.details.append(detail)
 
-    request = TrainingRequest(recipe("rslad"), Stripes(96), RunFolder(tmp_path / "run"), CPU, profile=True)
+    request = RunConfig(recipe("rslad"), Stripes(96), RunFolder(tmp_path / "run"), CPU, profile=True)
     train(request, teacher, reporter=Details(), stop=StopRequest())
     found = json.loads((tmp_path / "run" / "profile.json").read_text())
     epochs = found["epochs"]
@@ -197,9 +199,9 @@ def test_a_batch_that_cannot_be_parted_leaves_nothing_behind(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_compiled_training_computes_the_same(tmp_path: Path) -> None:
-    plain = run_training(recipe("natural", epochs=1), tmp_path / "plain").records[0]["loss"]["total"]
+    plain = run_training(recipe("natural", epochs=1), tmp_path / "plain").metrics[0]["loss"]["total"]
     compiled = run_training(recipe("natural", epochs=1, compile=True), tmp_path / "compiled")
-    assert compiled.records[0]["loss"]["total"] == pytest.approx(plain, rel=1e-3)
+    assert compiled.metrics[0]["loss"]["total"] == pytest.approx(plain, rel=1e-3)
     assert load_checkpoint(compiled.last).spec == ModelSpec(MODEL, 3, 16)
 
 
@@ -243,7 +245,7 @@ def test_nothing_is_written_for_a_request_that_makes_no_sense(tmp_path: Path) ->
 
 def test_the_validation_split_is_at_most_a_tenth_however_many_samples_are_asked_for(tmp_path: Path) -> None:
     result = run_training(recipe("natural", epochs=1, train_samples=10_000, validation_samples=50), tmp_path / "run")
-    assert result.records[0]["validation"]["samples"] == 9
+    assert result.metrics[0]["validation"]["samples"] == 9
 
 
 def test_bf16_trains_the_outer_step_alone(tmp_path: Path) -> None:
@@ -259,7 +261,7 @@ def test_bf16_trains_the_outer_step_alone(tmp_path: Path) -> None:
         half = run_training(recipe("sat", epochs=1, outer_precision="bf16"), tmp_path / "half")
     full = run_training(recipe("sat", epochs=1), tmp_path / "full")
     assert set(seen) == {torch.float32}
-    assert half.records[0]["loss"]["total"] == pytest.approx(full.records[0]["loss"]["total"], rel=0.05)
+    assert half.metrics[0]["loss"]["total"] == pytest.approx(full.metrics[0]["loss"]["total"], rel=0.05)
     assert half.last.read_bytes() != full.last.read_bytes()
 
 

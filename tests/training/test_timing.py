@@ -21,7 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_parts_add_up_and_reset(clock: list[float]) -> None:
-    watch = Stopwatch(CPU, wait=False)
+    watch = Stopwatch(CPU, profile=False)
     for seconds in (2.0, 1.0):
         with watch.part("attack"):
             clock[0] += seconds
@@ -36,7 +36,7 @@ def test_parts_add_up_and_reset(clock: list[float]) -> None:
 
 
 def test_time_counts_where_the_part_fails(clock: list[float]) -> None:
-    watch = Stopwatch(CPU, wait=False)
+    watch = Stopwatch(CPU, profile=False)
 
     def fail() -> None:
         with watch.part("data"):
@@ -53,7 +53,7 @@ def test_a_gpu_is_exact_only_where_it_is_waited_for(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
     gpu = torch.device("cuda", 0)
     for wait in (False, True):
-        watch = Stopwatch(gpu, wait=wait)
+        watch = Stopwatch(gpu, profile=wait)
         with watch.part("outer"):
             pass
         assert watch.is_exact == wait

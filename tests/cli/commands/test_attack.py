@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cli.main import main
-from cli.stages.evaluation import default_samples
+from compressor.api.evaluation import default_samples
 from compressor.checkpoint import load_checkpoint
 from exporters.claim.claim import model_bytes
 from exporters.writing.onnx import export_onnx

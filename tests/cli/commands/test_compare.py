@@ -85,7 +85,7 @@ def test_the_same_weights_are_attacked_once(copy: Path, monkeypatch: pytest.Monk
     def never(*_: object, **__: object) -> None:
         raise AssertionError("it was attacked again")
 
-    monkeypatch.setattr("cli.stages.evaluation.attack_images", never)
+    monkeypatch.setattr("compressor.api.evaluation.attack_images", never)
     assert main(["compare", "sat-1", "--evaluate", "both", *DATA, "--debug"]) == 0
     best, last = evaluation("sat-1"), evaluation("sat-1", "evaluation.last.json")
     assert last["bits"] == best["bits"]

@@ -44,10 +44,10 @@ def test_each_method_and_seed_is_a_run_and_a_resumed_grid_repeats_none(
     teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[Path] = []
-    from cli.stages import pipeline
+    from compressor.api import planning
 
-    read_teacher = pipeline.read_teacher
-    monkeypatch.setattr(pipeline, "read_teacher", lambda *a, **k: (reads.append(a[0].path), read_teacher(*a, **k))[1])
+    read_teacher = planning.read_teacher
+    monkeypatch.setattr(planning, "read_teacher", lambda *a, **k: (reads.append(a[0].source), read_teacher(*a, **k))[1])
     command = grid(teacher, "--method", "rslad,sat", "--seeds", "0,1", "--run", "all")
     code, value = answer(command, capsys)
     assert code in (0, 1, 3)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from cli.commands.distill import distill
 from cli.commands.train import train
 from cli.options.shared_options import TrainingOptions, with_options
+from compressor.api.training import _RECIPE_FIELDS, TrainingSettings, make_request
 from compressor.runs.recipe import Recipe
 
 
@@ -59,7 +60,10 @@ def test_distill_and_train_share_every_option_of_the_group() -> None:
         assert shared <= set(inspect.signature(made).parameters)
 
 
-def test_recipe_flags_are_fields_of_a_recipe() -> None:
-    flags = TrainingOptions().recipe_flags()
-    assert set(flags) <= set(Recipe.__dataclass_fields__)
-    assert set(flags.values()) == {None}
+def test_the_options_are_the_arguments_of_train_and_distill() -> None:
+    settings = TrainingOptions().settings()
+    assert set(settings) == set(TrainingSettings.__annotations__)
+    without, named = (make_request(model=None, method=None, teacher=None, **given) for given in ({}, settings))
+    assert without == named, "the defaults are the same"
+    assert set(_RECIPE_FIELDS.values()) <= set(Recipe.__dataclass_fields__)
+    assert set(_RECIPE_FIELDS) <= set(settings)

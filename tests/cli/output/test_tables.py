@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from cli.output.console import Output
-from cli.output.tables import artifact_json, show_report, show_verdict
-from cli.stages.grid import RunOutcome, show_outcomes
+from cli.output.tables import show_report, show_verdict
+from cli.stages.grid import show_outcomes
 from compressor.core.types import Threat
 from compressor.evaluation.report import Alarm, Report
+from exporters.api.exporting import ExportedFile
 from exporters.artifact.artifact import ExportSettings
-from exporters.artifact.exported import ExportedFile
+from exporters.pipeline import RunOutcome
 from exporters.verification.verdict import Check, PolicyResult, PolicyStatus, Verdict
 
 ALARMS = (
@@ -71,7 +72,7 @@ def test_the_json_of_an_export_says_what_its_claim_confesses(tmp_path: Path) -> 
     for said, expected in ((claim, ["half-range"]), (None, [])):
         verdict = SimpleNamespace(claim=said, answer="undecided")
         exported = ExportedFile(path, "fp32", ExportSettings(), cast(Any, verdict), None)
-        assert artifact_json(exported)["alarms"] == expected
+        assert exported.to_json()["alarms"] == expected
 
 
 def test_with_json_the_reasons_are_warnings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import exporters
 from compressor.checkpoint import load_checkpoint, save_checkpoint
 from compressor.core.types import DatasetSpec, ModelSpec, Threat
 from compressor.data.datasets import open_dataset
@@ -17,7 +19,8 @@ from compressor.models.classifier import build_classifier
 from exporters.artifact.app_metadata import read_app_metadata
 from exporters.artifact.artifact import Exporter, ExportSettings
 from exporters.model_file.structure import declared_layout_of
-from exporters.verification import VerifierData, verify
+
+verify = partial(exporters.verify, isolate=False)
 
 SAMPLES = 4
 
@@ -62,7 +65,7 @@ def test_larger_pictures_go_the_whole_way(side: int, tmp_path: Path, monkeypatch
     assert artifact.parity.max_relative_error < 1e-4
     assert artifact.claim.preprocessing["image_size"] == side
 
-    verdict = verify(artifact.path, data=VerifierData(dataset), seed=1, threads=1)
+    verdict = verify(artifact.path, data=dataset, seed=1, threads=1)
     checks = {check.name: check.status for check in verdict.checks}
     assert verdict.samples == SAMPLES
     assert {checks[name] for name in ("digests", "replay", "determinism", "gradients", "attacks")} == {"passed"}

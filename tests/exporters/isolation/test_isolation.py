@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +25,20 @@ from exporters.claim.claim import model_bytes, model_digest, read_claim, with_cl
 from exporters.claim.evidence import evidence_path
 from exporters.isolation import Listener, isolated, messages, verify_isolated
 from exporters.isolation.messages import MalformedMessageError
-from exporters.verification import BrokenImage, Policies, Verdict, VerifierData, examination, verify
+from exporters.verification import BrokenImage, Verdict, Watcher, examination, examine
 from exporters.verification.request import Request
 
 ROOT = Path(__file__).parents[3]
 GB = 10**9
 
 
-def request_for(model: Path, **changes: Any) -> Request:
-    return replace(Request(model, seed=1, threads=1), **changes)
+def request_for(path: Path, **changes: Any) -> Request:
+    return replace(Request(path, seed=1, threads=1), **changes)
 
 
 def here(request: Request) -> Verdict:
     """The verdict of this very process, its claim as JSON has it: a list where Python has a tuple."""
-    options = {field.name: getattr(request, field.name) for field in fields(request)}
-    verdict = verify(options.pop("path"), **options)
+    verdict = examine(request, Watcher())
     return replace(verdict, claim=json.loads(json.dumps(verdict.claim)))
 
 
@@ -85,7 +84,7 @@ def to_the_child(signum: int, when: str = "replay") -> Listener:
 
 @pytest.mark.parametrize("suite", [None, "replay"])
 def test_the_verdict_is_the_one_of_this_process(suite: str | None, linear: Path) -> None:
-    request = request_for(linear, suite=suite, policies=Policies(min_robust_accuracy=0.5, require_eps="0.02"))
+    request = request_for(linear, suite=suite, min_robust_accuracy=0.5, require_eps="0.02")
     told: list[str] = []
     verdict = verify_isolated(request, listener=Listener(on_progress=lambda name, *_: told.append(name)))
     assert verdict.answer == "holds"
@@ -121,15 +120,15 @@ def test_broken_images_come_back_to_the_bit(linear: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "changes",
     [
-        {"path": Path("absent.onnx")},
+        {"model": Path("absent.onnx")},
         {"threads": 0},
         {"samples": 0},
         {"provider": "abacus"},
         {"suite": "quik"},
-        {"evidence": Path("absent.npz")},
+        {"evidence_file": Path("absent.npz")},
         {"manifest": Path("absent.txt")},
-        {"data": VerifierData(DatasetSpec("digits"))},
-        {"data": VerifierData(DatasetSpec("imagefolder", "absent"))},
+        {"data": DatasetSpec("digits")},
+        {"data": DatasetSpec("imagefolder", "absent")},
     ],
 )
 def test_the_callers_errors_are_the_same(changes: dict[str, Any], linear: Path) -> None:
@@ -142,14 +141,16 @@ def test_the_callers_errors_are_the_same(changes: dict[str, Any], linear: Path) 
     assert caught.value.exit_code == 2
 
 
-def test_a_dataset_that_is_open_stays_here(linear: Path) -> None:
-    with pytest.raises(TypeError, match="opened dataset"):
-        verify_isolated(request_for(linear, data=VerifierData(source=object())))  # type: ignore[arg-type]
+def test_an_opened_dataset_goes_along(linear: Path, noise: Callable[[int, int], Any]) -> None:
+    request = request_for(linear, suite="replay", data=noise(8, 6))
+    verdict = verify_isolated(request)
+    assert verdict == here(request)
+    assert "not the dataset of the claim" in next(check.detail for check in verdict.checks if check.name == "data")
 
 
 def test_a_memory_limit_that_makes_no_sense(linear: Path) -> None:
     with pytest.raises(UsageError, match="memory limit"):
-        verify_isolated(request_for(linear), memory_limit=-1)
+        verify_isolated(request_for(linear, memory_limit=-1))
 
 
 # Memory
@@ -179,7 +180,7 @@ def bomb(padding: int) -> onnx.ModelProto:
 def test_a_file_that_asks_for_far_too_much_memory(padding: int, linear: Path, tmp_path: Path) -> None:
     """3 GB for a batch, which this machine may well have; and 480 GB for an image."""
     path = reseal(copy(linear, tmp_path), bomb(padding))
-    verdict = verify_isolated(request_for(path), memory_limit=GB)
+    verdict = verify_isolated(request_for(path, memory_limit=GB))
     assert (verdict.answer, verdict.exit_code) == ("undecided", 3)
     problem = verdict.first_problem
     assert problem is not None
@@ -189,8 +190,8 @@ def test_a_file_that_asks_for_far_too_much_memory(padding: int, linear: Path, tm
 
 
 def test_an_honest_file_needs_little_and_is_told_when_it_has_too_little(linear: Path) -> None:
-    assert verify_isolated(request_for(linear), memory_limit=GB // 2).answer == "holds"
-    verdict = verify_isolated(request_for(linear), memory_limit=1000)
+    assert verify_isolated(request_for(linear, memory_limit=GB // 2)).answer == "holds"
+    verdict = verify_isolated(request_for(linear, memory_limit=1000))
     assert verdict.exit_code == 3
     assert verdict.first_problem is not None
     assert "--memory-limit" in verdict.first_problem.cause
@@ -212,8 +213,8 @@ def test_no_limit_is_said_and_changes_nothing_else(
     supported: bool, limit: int | None, why: str, linear: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(isolated, "is_supported", lambda: supported)
-    request = request_for(linear, suite="replay")
-    verdict = verify_isolated(request, memory_limit=limit)
+    request = request_for(linear, suite="replay", memory_limit=limit)
+    verdict = verify_isolated(request)
     assert verdict.checks[0].status == "skipped"
     assert why in verdict.checks[0].detail
     assert replace(verdict, checks=verdict.checks[1:]) == here(request)
@@ -362,9 +363,18 @@ def a_broken_image() -> BrokenImage:
 
 def test_a_request_is_what_it_was() -> None:
     path = Path("a") / os.fsdecode(b"\xff.onnx")
-    data = VerifierData(DatasetSpec("imagefolder", "a b"), Path("d"), download=True)
-    request = Request(path, data=data, policies=Policies(min_robust_accuracy=0.1), time_limit=1.5, signature=Path("s"))
-    line = messages.encode("request", {"request": messages.request_to_json(request)})
+    request = Request(
+        path,
+        data=DatasetSpec("imagefolder", "a b"),
+        data_dir=Path("d"),
+        download=True,
+        min_robust_accuracy=0.1,
+        time_limit=1.5,
+        signature_file=Path("s"),
+        mean=(0.5, 0.25, 1.0),
+    )
+    with messages.request_as_json(request) as plain:
+        line = messages.encode("request", {"request": plain})
     assert messages.request_from_json(messages.decode(line)["request"]) == request
 
 

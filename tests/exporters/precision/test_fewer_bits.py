@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+import exporters
 from compressor.core.contracts import Split
 from compressor.core.types import Threat
 from compressor.system.files import sha256_bytes
@@ -35,9 +37,11 @@ from exporters.precision import (
     to_int8,
 )
 from exporters.precision.search import fragile_operators
-from exporters.verification import Verdict, verify
+from exporters.verification import Verdict
 from exporters.writing.onnx import export_onnx
 from tests.support.patterns import SIDE, draw_patterns, train_on_patterns
+
+verify = partial(exporters.verify, isolate=False)
 
 THREAT = Threat("Linf", "0.03")
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,13 +15,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import exporters
 from compressor.core.errors import MissingInputError, UnreadableModelError
 from exporters.claim.claim import model_bytes, model_digest, read_claim, with_claim
 from exporters.claim.evidence import evidence_path
 from exporters.isolation import verify_isolated
 from exporters.model_file.structure import Limits, check_structure, load_untrusted
-from exporters.verification import verify
 from exporters.verification.request import Request
+
+verify = partial(exporters.verify, isolate=False)
 
 Change = Callable[[onnx.ModelProto], None]
 
@@ -176,7 +179,7 @@ def test_a_pipe_in_the_evidences_place(files: Path) -> None:
 
 def test_a_link_to_the_model_is_the_model(files: Path, tmp_path: Path) -> None:
     (tmp_path / "link.onnx").symlink_to(files)
-    verdict = verify(tmp_path / "link.onnx", evidence=evidence_path(files), suite="replay", threads=1)
+    verdict = verify(tmp_path / "link.onnx", evidence_file=evidence_path(files), suite="replay", threads=1)
     assert verdict.exit_code == 0
 
 
@@ -224,7 +227,7 @@ def _before(model: onnx.ModelProto, *nodes: onnx.NodeProto) -> None:
 def test_an_operator_that_asks_for_gigabytes(change: Change, files: Path) -> None:
     reseal(files, change)
     assert files.stat().st_size < 10_000
-    verdict = verify_isolated(Request(files, seed=1, threads=1), memory_limit=10**9)
+    verdict = verify_isolated(Request(files, seed=1, threads=1, memory_limit=10**9))
     assert verdict.exit_code == 3
     assert verdict.first_problem is not None
     assert "memory" in verdict.first_problem.detail

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,19 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+import exporters
 from compressor.core.contracts import Split
 from compressor.core.errors import ClassMismatchError, UsageError
 from compressor.core.types import DatasetSpec, Normalization, Threat
 from compressor.data.datasets import draw
 from exporters.artifact.sealing import seal
 from exporters.claim.claim import model_bytes
-from exporters.model_file.preprocessing import Preprocessing
 from exporters.reports import ReportSubject, account_of_verdict, attestation, junit, markdown
-from exporters.verification import Policies, Verdict, VerifierData, verify
-from exporters.verification.request import Request, command_of
+from exporters.verification import Verdict
+from exporters.verification.request import Request
 from exporters.verification.unclaimed import SAMPLES
+
+verify = partial(exporters.verify, isolate=False)
 
 SIDE, CLASSES = 8, 4
 THREAT = Threat("Linf", "0.06")
@@ -100,8 +103,8 @@ def linear(
 def check(model: onnx.ModelProto, folder: Path, *, least: float | None = 0.2, **options: Any) -> Verdict:
     path = folder / "other.onnx"
     path.write_bytes(model_bytes(model))
-    options = {"data": VerifierData(Patterns()), "threat": THREAT, "seed": 1, "threads": 1} | options
-    return verify(path, policies=Policies(min_robust_accuracy=least), **options)
+    options = {"data": Patterns(), "eps": THREAT.eps, "seed": 1, "threads": 1} | options
+    return verify(path, min_robust_accuracy=least, **options)
 
 
 def status(verdict: Verdict) -> dict[str, str]:
@@ -132,7 +135,7 @@ def test_the_robust_images_of_a_linear_model_are_counted(form: dict[str, Any], t
 def test_a_normalisation_outside_the_file_leaves_eps_what_it_is(tmp_path: Path) -> None:
     mean, std = (np.repeat(np.float64(row), SIDE * SIDE) for row in (NORMALIZATION.mean, NORMALIZATION.std))
     inside = {"weight": (WEIGHT * std).astype(np.float32), "bias": (BIAS + WEIGHT @ mean).astype(np.float32)}
-    verdict = check(linear(**inside), tmp_path, preprocessing=Preprocessing(NORMALIZATION))
+    verdict = check(linear(**inside), tmp_path, mean=NORMALIZATION.mean, std=NORMALIZATION.std)
     assert verdict.exit_code == 0
     right, robust = counts()
     assert verdict.clean == right
@@ -159,16 +162,16 @@ def test_what_is_required_decides(tmp_path: Path) -> None:
 def test_a_weaker_norm_is_not_the_one_that_is_required(tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
     path.write_bytes(model_bytes(linear()))
-    policies = Policies(min_robust_accuracy=0.2, require_eps="8/255")
+    policies = {"min_robust_accuracy": 0.2, "require_eps": "8/255"}
     for threat, code in ((THREAT, 0), (Threat("L2", "0.06"), 1), (Threat("Linf", "0.02"), 1)):
         verdict = verify(
-            path, data=VerifierData(Patterns()), threat=threat, policies=policies, seed=1, threads=1, samples=64
+            path, data=Patterns(), eps=threat.eps, norm=threat.norm, **policies, seed=1, threads=1, samples=64
         )
         assert verdict.exit_code == code, threat
 
 
 def test_nothing_is_answered_before_enough_was_said(tmp_path: Path) -> None:
-    verdict = check(linear(), tmp_path, threat=None)
+    verdict = check(linear(), tmp_path, eps=None)
     assert (verdict.exit_code, verdict.answer) == (3, "undecided")
     problem = verdict.first_problem
     assert problem is not None
@@ -177,7 +180,7 @@ def test_nothing_is_answered_before_enough_was_said(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             check(linear(), tmp_path, **wrong)
     with pytest.raises(ClassMismatchError):
-        check(linear(), tmp_path, data=VerifierData(Patterns(classes=5)))
+        check(linear(), tmp_path, data=Patterns(classes=5))
 
 
 def test_a_claim_says_under_which_threat_it_was_made(tmp_path: Path) -> None:
@@ -186,8 +189,9 @@ def test_a_claim_says_under_which_threat_it_was_made(tmp_path: Path) -> None:
         check(onnx.ModelProto.FromString(sealed.model), tmp_path)
 
 
-def test_images_that_are_presented_wrongly_are_told(tmp_path: Path) -> None:
-    verdict = check(linear(), tmp_path, preprocessing=Preprocessing(Normalization((0.5,), (-1.0,))), samples=64)
+def test_classes_in_another_order_are_told(tmp_path: Path) -> None:
+    split = Patterns().load("test")
+    verdict = check(linear(), tmp_path, data=(split.images, (split.labels + 1) % CLASSES), samples=64)
     assert (verdict.exit_code, verdict.answer) == (1, "violated")
     assert "no more than by guessing" in next(check.detail for check in verdict.checks if check.name == "clean")
 
@@ -220,21 +224,23 @@ def test_black_box_attacks_are_enough_only_where_the_caller_says_so(tmp_path: Pa
 
 def test_the_command_repeats_the_run() -> None:
     request = Request(
-        path=Path("other.onnx"),
-        evidence=None,
-        data=VerifierData(DatasetSpec("digits")),
+        Path("other.onnx"),
+        data=DatasetSpec("digits"),
         suite=None,
         latest=False,
         seed=7,
         samples=40,
         provider="cpu",
         threads=None,
-        policies=Policies(min_robust_accuracy=0.4),
+        min_robust_accuracy=0.4,
         accept_black_box=False,
-        threat=THREAT,
-        preprocessing=Preprocessing(Normalization((0.1, 0.2, 0.3), (1.0, 1.0, 2.0)), 8),
+        eps=THREAT.eps,
+        norm=THREAT.norm,
+        mean=(0.1, 0.2, 0.3),
+        std=(1.0, 1.0, 2.0),
+        image_size=8,
     )
-    words = shlex.split(command_of(request))
+    words = shlex.split(request.command())
     assert words[:2] == ["compress", "verify"]
     assert "--eps 0.06 --norm Linf --mean 0.1,0.2,0.3 --std 1.0,1.0,2.0 --image-size 8" in " ".join(words)
 
@@ -270,10 +276,8 @@ def test_the_older_exporter_of_torch(opset: int, tmp_path: Path) -> None:
             input_names=["data"],
             output_names=["prob"],
         )
-    policies = Policies(min_robust_accuracy=0.9)
-    verdict = verify(
-        path, data=VerifierData(Patterns()), threat=THREAT, policies=policies, seed=1, threads=1, samples=16
-    )
+    policies = {"min_robust_accuracy": 0.9}
+    verdict = verify(path, data=Patterns(), eps=THREAT.eps, **policies, seed=1, threads=1, samples=16)
     assert verdict.exit_code in (1, 3)
     assert status(verdict)["gradients"] == "passed"
     assert verdict.policy[0].status == "unmet"

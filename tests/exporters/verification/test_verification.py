@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
+import exporters
 from compressor.core.errors import (
     ClassMismatchError,
     Interrupted,
@@ -28,6 +30,7 @@ from compressor.core.errors import (
     UnreadableManifestError,
     UsageError,
 )
+from compressor.core.reporting import Event
 from compressor.core.types import Threat
 from compressor.data.datasets import draw
 from compressor.system.files import sha256_bytes
@@ -38,11 +41,13 @@ from exporters.claim.evidence import DigestEvidence, Evidence, evidence_path, pa
 from exporters.claim.signing import sign_files, signature_path
 from exporters.file_attacks.target import lead, open_file_target
 from exporters.model_file.runtime import open_session
-from exporters.verification import Policies, Verdict, VerifierData, opening, verify, write_failures
+from exporters.verification import Policies, Verdict, opening, write_failures
 from exporters.verification.decision import is_refuted, robust_estimate
 from exporters.verification.manifest import make_manifest, read_manifest
 from exporters.writing.onnx import export_onnx
 from tests.support.patterns import SIDE, TestImages, draw_patterns, train_on_patterns
+
+verify = partial(exporters.verify, isolate=False)
 
 THREAT = Threat("Linf", "0.06")
 
@@ -215,7 +220,7 @@ def test_replay_says_that_it_attacked_nothing(files: Files) -> None:
     assert verdict.attacked == 0
     assert status(verdict)["attacks"] == "skipped"
     assert "no fresh attack" in verdict.summary
-    required = check(files, suite="replay", policies=Policies(min_robust_accuracy=0.0))
+    required = check(files, suite="replay", min_robust_accuracy=0.0)
     assert required.exit_code == 3
 
 
@@ -411,9 +416,9 @@ def test_a_claim_does_not_choose_what_is_run(files: Files, suite: str) -> None:
 def test_missing_evidence_is_undecided(files: Files) -> None:
     evidence_path(files.path).rename(files.path.with_name("elsewhere.npz"))
     assert check(files).exit_code == 3
-    assert check(files, evidence=files.path.with_name("elsewhere.npz")).exit_code == 0
+    assert check(files, evidence_file=files.path.with_name("elsewhere.npz")).exit_code == 0
     with pytest.raises(MissingInputError):
-        check(files, evidence=files.path.with_name("nowhere.npz"))
+        check(files, evidence_file=files.path.with_name("nowhere.npz"))
 
 
 def test_a_missing_model_is_the_callers_mistake(tmp_path: Path) -> None:
@@ -455,7 +460,7 @@ def test_an_internal_error_is_undecided(files: Files, monkeypatch: pytest.Monkey
 
 
 def test_an_interruption_is_no_finding(files: Files) -> None:
-    def stop(phase: str, done: int, total: int) -> None:
+    def stop(event: Event) -> None:
         raise Interrupted(2)
 
     with pytest.raises(Interrupted):
@@ -472,9 +477,9 @@ class Clock:
         self.now = 0.0
         monkeypatch.setattr("exporters.file_attacks.time_limit.monotonic", lambda: self.now)
 
-    def runs_out_at(self, phase: str) -> Callable[[str, int, int], None]:
-        def on_progress(name: str, done: int, total: int) -> None:
-            if name == phase and done == total:
+    def runs_out_at(self, phase: str) -> Callable[[Event], None]:
+        def on_progress(event: Event) -> None:
+            if event.text == phase and event.done == event.total:
                 self.now += 100
 
         return on_progress
@@ -485,8 +490,8 @@ def test_out_of_time_is_undecided_and_says_where(
     files: Files, monkeypatch: pytest.MonkeyPatch, phase: str, step: str
 ) -> None:
     stop = Clock(monkeypatch).runs_out_at(phase)
-    required = Policies(min_robust_accuracy=0.05, min_clean_accuracy=0.3)
-    verdict = check(files, time_limit=60, on_progress=stop, policies=required)
+    required = {"min_robust_accuracy": 0.05, "min_clean_accuracy": 0.3}
+    verdict = check(files, time_limit=60, on_progress=stop, **required)
     assert (verdict.answer, verdict.exit_code) == ("undecided", 3)
     last = verdict.checks[-1]
     assert (last.name, last.status) == (step, "undecided")
@@ -519,12 +524,12 @@ def test_new_images_are_under_the_limit_too(files: Files, monkeypatch: pytest.Mo
     clock = Clock(monkeypatch)
     turns = []
 
-    def second_time(name: str, done: int, total: int) -> None:
-        if name == "PGD-margin" and done == total:
-            turns.append(name)
+    def second_time(event: Event) -> None:
+        if event.text == "PGD-margin" and event.done == event.total:
+            turns.append(event.text)
             clock.now += 100 * (len(turns) > 1)
 
-    verdict = check(files, time_limit=60, data=VerifierData(Blobs("mine", seed=5)), on_progress=second_time)
+    verdict = check(files, time_limit=60, data=Blobs("mine", seed=5), on_progress=second_time)
     assert (verdict.exit_code, verdict.checks[-1].name) == (3, "independent data")
     assert status(verdict)["decision"] == "passed"
 
@@ -547,8 +552,8 @@ def test_the_verdict_names_the_bytes_that_were_examined(files: Files) -> None:
 
 
 def test_the_command_that_repeats_it_has_the_policies(files: Files) -> None:
-    required = Policies(min_robust_accuracy=0.05, require_eps="0.06", require_norm="Linf", min_samples=8)
-    command = check(files, suite="replay", policies=required).command
+    required = {"min_robust_accuracy": 0.05, "require_eps": "0.06", "require_norm": "Linf", "min_samples": 8}
+    command = check(files, suite="replay", **required).command
     assert command.endswith("--min-robust-accuracy 0.05 --require-eps 0.06 --require-norm Linf --min-samples 8")
 
 
@@ -556,21 +561,21 @@ def test_the_command_that_repeats_it_has_the_policies(files: Files) -> None:
 
 
 def test_the_claims_own_data_bind_the_evidence(files: Files) -> None:
-    verdict = check(files, data=VerifierData(Blobs()), policies=Policies(require_assurance="dataset-bound"))
+    verdict = check(files, data=Blobs(), require_assurance="dataset-bound")
     assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
-    without = check(files, policies=Policies(require_assurance="dataset-bound"))
+    without = check(files, require_assurance="dataset-bound")
     assert without.exit_code == 1
 
 
 def test_chosen_images_are_not_the_draw(files: Files) -> None:
     files.rewrite(only_robust(files.evidence))
     assert check(files).exit_code == 0
-    verdict = check(files, data=VerifierData(Blobs()))
+    verdict = check(files, data=Blobs())
     assert (verdict.exit_code, status(verdict)["data"]) == (1, "failed")
 
 
 def test_other_data_of_the_same_kind_confirm(files: Files) -> None:
-    verdict = check(files, data=VerifierData(Blobs("mine", seed=5)))
+    verdict = check(files, data=Blobs("mine", seed=5))
     assert (verdict.exit_code, verdict.assurance) == (0, "self-consistent")
     assert status(verdict)["independent data"] == "passed"
 
@@ -580,7 +585,7 @@ def test_a_claim_of_easy_images_is_refuted_by_other_data(network: nn.Module, tmp
     sealed.write(tmp_path / "model.onnx")
     files = Files(tmp_path / "model.onnx")
     assert check(files).exit_code == 0
-    verdict = check(files, data=VerifierData(Blobs("mine", seed=5)))
+    verdict = check(files, data=Blobs("mine", seed=5))
     assert (verdict.exit_code, status(verdict)["independent data"]) == (1, "failed")
 
 
@@ -589,14 +594,14 @@ def test_data_with_other_classes_are_the_callers_mistake(files: Files) -> None:
     for names in (("a", "b"), ("x", "y", "z"), ("b", "a", "c")):
         data.class_names = names
         with pytest.raises(ClassMismatchError):
-            check(files, data=VerifierData(data))
+            check(files, data=data)
 
 
 def test_few_claimed_images_do_not_make_the_test_by_other_data_weak(files: Files) -> None:
     few = files.rewrite(take(files.evidence, 20))
-    verdict = check(few, suite="verify", data=VerifierData(Blobs("mine", seed=5)))
+    verdict = check(few, suite="verify", data=Blobs("mine", seed=5))
     assert "of 256 new images" in verdict.checks[-1].detail
-    asked = check(few, suite="verify", samples=30, data=VerifierData(Blobs("mine", seed=5)))
+    asked = check(few, suite="verify", samples=30, data=Blobs("mine", seed=5))
     assert "of 30 new images" in asked.checks[-1].detail
 
 
@@ -610,8 +615,8 @@ def write_manifest(folder: Path, data: Blobs) -> Path:
 
 
 def test_a_manifest_binds_as_the_data_do(files: Files, tmp_path: Path) -> None:
-    bound = Policies(require_assurance="dataset-bound")
-    verdict = check(files, manifest=write_manifest(tmp_path, Blobs()), policies=bound)
+    bound = {"require_assurance": "dataset-bound"}
+    verdict = check(files, manifest=write_manifest(tmp_path, Blobs()), **bound)
     assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
     assert "--manifest" in verdict.command
     files.rewrite(only_robust(files.evidence))
@@ -623,12 +628,12 @@ def test_a_manifest_of_other_data_binds_nothing(files: Files, tmp_path: Path) ->
     other = write_manifest(tmp_path, Blobs("mine", seed=5))
     verdict = check(files, suite="replay", manifest=other)
     assert (verdict.exit_code, verdict.assurance, status(verdict)["data"]) == (0, "self-consistent", "skipped")
-    verdict = check(files, suite="replay", manifest=other, policies=Policies(require_assurance="dataset-bound"))
+    verdict = check(files, suite="replay", manifest=other, require_assurance="dataset-bound")
     assert verdict.exit_code == 1
 
 
 def test_a_manifest_binds_the_claims_images_and_other_data_are_tried_all_the_same(files: Files, tmp_path: Path) -> None:
-    mine = VerifierData(Blobs("mine", seed=5))
+    mine = Blobs("mine", seed=5)
     verdict = check(files, manifest=write_manifest(tmp_path, Blobs()), data=mine)
     assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
     assert status(verdict)["independent data"] == "passed"
@@ -684,9 +689,9 @@ def test_evidence_without_images_needs_the_data_and_then_holds(bare: Path, tmp_p
     assert [measured[name] for name in ("clean_accuracy", "robust_accuracy", "robust_interval")] == [None] * 3
     verdict = verify(bare, seed=3, threads=1, manifest=write_manifest(tmp_path, Blobs()))
     assert (verdict.exit_code, verdict.assurance) == (3, "dataset-bound")
-    verdict = verify(bare, seed=3, threads=1, data=VerifierData(Blobs()))
+    verdict = verify(bare, seed=3, threads=1, data=Blobs())
     assert (verdict.exit_code, verdict.assurance) == (0, "dataset-bound")
-    verdict = verify(bare, seed=3, threads=1, data=VerifierData(Blobs("mine", seed=5)))
+    verdict = verify(bare, seed=3, threads=1, data=Blobs("mine", seed=5))
     assert verdict.exit_code == 3
 
 
@@ -699,7 +704,7 @@ def test_digests_of_other_images_are_a_violation(bare: Path) -> None:
     assert claim is not None
     evidence_path(bare).write_bytes(data)
     bare.write_bytes(model_bytes(with_claim(model, replace(claim, evidence=sha256_bytes(data)).sealed())))
-    verdict = verify(bare, suite="replay", data=VerifierData(Blobs()))
+    verdict = verify(bare, suite="replay", data=Blobs())
     assert (verdict.exit_code, status(verdict)["data"]) == (1, "failed")
 
 
@@ -724,22 +729,22 @@ def write_public(folder: Path, key: ec.EllipticCurvePrivateKey) -> Path:
 
 
 def test_a_signed_file_says_so(files: Files, public_key: Path) -> None:
-    signed = Policies(require_assurance="signed")
-    verdict = check(files, suite="replay", public_key=public_key, policies=signed)
+    signed = {"require_assurance": "signed"}
+    verdict = check(files, suite="replay", public_key=public_key, **signed)
     assert (verdict.exit_code, verdict.assurance) == (0, "signed")
-    verdict = check(files, suite="replay", public_key=public_key, data=VerifierData(Blobs()), policies=signed)
+    verdict = check(files, suite="replay", public_key=public_key, data=Blobs(), **signed)
     assert verdict.reached == ("self-consistent", "dataset-bound", "signed")
     # A signature is no draw: it does not say who chose the images.
-    bound = check(files, suite="replay", public_key=public_key, policies=Policies(require_assurance="dataset-bound"))
+    bound = check(files, suite="replay", public_key=public_key, require_assurance="dataset-bound")
     assert bound.exit_code == 1
 
 
 def test_a_regenerated_pair_is_not_the_signed_one(files: Files, public_key: Path) -> None:
     files.rewrite(take(files.evidence, 60))
-    signed = Policies(require_assurance="signed")
+    signed = {"require_assurance": "signed"}
     assert check(files, suite="replay").exit_code == 0, "the pair is consistent in itself"
-    assert check(files, suite="replay", policies=signed).exit_code == 1, "and nobody's key was asked for"
-    verdict = check(files, suite="replay", public_key=public_key, policies=signed)
+    assert check(files, suite="replay", **signed).exit_code == 1, "and nobody's key was asked for"
+    verdict = check(files, suite="replay", public_key=public_key, **signed)
     assert (verdict.exit_code, status(verdict)["signature"]) == (1, "failed")
 
 
@@ -750,9 +755,9 @@ def test_another_key_or_none(files: Files, public_key: Path, tmp_path: Path) -> 
     moved = signature_path(files.path).rename(tmp_path / "moved.sig")
     verdict = check(files, suite="replay", public_key=public_key)
     assert (verdict.exit_code, status(verdict)["signature"]) == (3, "undecided")
-    assert check(files, suite="replay", public_key=public_key, signature=moved).exit_code == 0
+    assert check(files, suite="replay", public_key=public_key, signature_file=moved).exit_code == 0
     moved.write_bytes(b"{}")
-    assert check(files, suite="replay", public_key=public_key, signature=moved).exit_code == 3
+    assert check(files, suite="replay", public_key=public_key, signature_file=moved).exit_code == 3
     with pytest.raises(MissingInputError):
         check(files, public_key=tmp_path / "absent.pub")
 
@@ -776,27 +781,27 @@ def test_what_the_key_did_not_sign_is_not_run(
 @pytest.mark.parametrize(
     ("policies", "code"),
     [
-        (Policies(min_robust_accuracy=0.05, min_clean_accuracy=0.3), 0),
-        (Policies(min_robust_accuracy=0.99), 1),
-        (Policies(min_clean_accuracy=1.0), 1),
-        (Policies(require_eps="0.06"), 0),
-        (Policies(require_eps="16/255"), 1),
-        (Policies(require_norm="Linf"), 0),
-        (Policies(require_norm="L2"), 1),
-        (Policies(min_samples=128), 0),
-        (Policies(min_samples=129), 1),
-        (Policies(require_assurance="self-consistent"), 0),
-        (Policies(require_assurance="signed"), 1),
+        ({"min_robust_accuracy": 0.05, "min_clean_accuracy": 0.3}, 0),
+        ({"min_robust_accuracy": 0.99}, 1),
+        ({"min_clean_accuracy": 1.0}, 1),
+        ({"require_eps": "0.06"}, 0),
+        ({"require_eps": "16/255"}, 1),
+        ({"require_norm": "Linf"}, 0),
+        ({"require_norm": "L2"}, 1),
+        ({"min_samples": 128}, 0),
+        ({"min_samples": 129}, 1),
+        ({"require_assurance": "self-consistent"}, 0),
+        ({"require_assurance": "signed"}, 1),
     ],
 )
-def test_policies(files: Files, policies: Policies, code: int) -> None:
-    verdict = check(files, policies=policies)
+def test_policies(files: Files, policies: dict[str, Any], code: int) -> None:
+    verdict = check(files, **policies)
     assert (verdict.answer, verdict.exit_code) == ("holds", code)
     assert "nothing else" not in verdict.summary
 
 
 def test_a_threshold_within_sampling_error_asks_for_more_images(files: Files, sealed: Sealed) -> None:
-    verdict = check(files, policies=Policies(min_robust_accuracy=sealed.claim.robust / 128 - 0.01))
+    verdict = check(files, min_robust_accuracy=sealed.claim.robust / 128 - 0.01)
     assert verdict.exit_code == 3
     assert "more images needed: about" in verdict.policy[0].detail
 
@@ -842,7 +847,7 @@ def test_a_file_that_answers_everything_alike_hides_nothing(network: nn.Module, 
     verdict = check(Files(tmp_path / "model.onnx"))
     assert verdict.exit_code == 0
     assert "same class" in verdict.checks[-1].detail
-    assert check(Files(tmp_path / "model.onnx"), policies=Policies(min_robust_accuracy=0.6)).exit_code == 1
+    assert check(Files(tmp_path / "model.onnx"), min_robust_accuracy=0.6).exit_code == 1
 
 
 def test_a_softmax_is_undone(files: Files) -> None:
@@ -925,7 +930,7 @@ def test_huge_logits_buy_no_wider_margin(files: Files) -> None:
 
 def test_the_kernel_of_trust_needs_no_training_code() -> None:
     code = (
-        "import sys; from exporters.verification import verify;"
+        "import sys; from exporters.verification import examine;"
         "rooms = 'compressor.training', 'compressor.methods', 'compressor.models.families';"
         "print([name for name in sys.modules if name.startswith(rooms)])"
     )

@@ -28,11 +28,13 @@ from compressor.numerics.ascent import ascend, project
 from compressor.numerics.augment import apply_variants, crop_padding, identity_variant, to_float_tensor, variant_count
 from compressor.numerics.randomness import make_generator
 from compressor.runs.recipe import Recipe, resolve
+from compressor.runs.run import Run
 from compressor.runs.run_folder import RunFolder
 from compressor.system.interruption import StopRequest
 from compressor.training.batches import Share
+from compressor.training.configuration import RunConfig
 from compressor.training.loop import Trainer
-from compressor.training.session import TrainingRequest, TrainingResult, train
+from compressor.training.session import train
 from compressor.training.step.perturbations import Perturbations
 from tests.support.training import Watcher
 
@@ -194,11 +196,11 @@ def recipe(method: str = "rslad", **flags: object) -> Recipe:
 def run_training(
     recipe: Recipe, folder: Path, *, resume: bool = False,
     reporter: SilentReporter | None = None, stop: StopRequest | None = None,
-) -> TrainingResult:  # fmt: skip
+) -> Run:  # fmt: skip
     teacher = None
     if recipe.method == "rslad":
         teacher = a_teacher(folder.parent / "teacher.safetensors")
-    request = TrainingRequest(recipe, Noise(), RunFolder(folder), torch.device("cpu"), resume)
+    request = RunConfig(recipe, Noise(), RunFolder(folder), torch.device("cpu"), resume)
     return train(request, teacher, reporter=reporter or SilentReporter(), stop=stop or StopRequest())
 
 
@@ -208,7 +210,7 @@ def a_teacher(path: Path) -> LoadedCheckpoint:
     return load_checkpoint(path)
 
 
-def weights(result: TrainingResult) -> dict[str, Tensor]:
+def weights(result: Run) -> dict[str, Tensor]:
     return dict(load_checkpoint(result.last).classifier.state_dict())
 
 
@@ -220,7 +222,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(after: int, tmp_path: Path) ->
     with pytest.raises(Interrupted):
         run_training(recipe(), tmp_path / "parts", reporter=Watcher(stop, after), stop=stop)
     parts = run_training(recipe(), tmp_path / "parts", resume=True)
-    assert parts.records == whole.records
+    assert parts.metrics == whole.metrics
     assert parts.last.read_bytes() == whole.last.read_bytes()
     assert parts.best.read_bytes() == whole.best.read_bytes()
 

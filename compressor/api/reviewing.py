@@ -1,4 +1,4 @@
-"""``--report DIR``: what it will take is said before the attack, and the folder is written after it."""
+"""The folder for a reviewer: its cost is told before the attack, and the folder is written after it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 
 import torch
 
-from cli.output.console import Output
-from cli.stages.evaluation import EVALUATION_BATCH, TestImages
-from cli.stages.targets import AttackTarget
+from compressor.api.evaluation import EVALUATION_BATCH, TestImages
+from compressor.api.targets import AttackTarget
 from compressor.attack_report import (
     LARGEST_SAMPLE,
     NORMS,
@@ -25,6 +24,7 @@ from compressor.attack_report import (
     write_folder,
 )
 from compressor.core.errors import UsageError
+from compressor.core.reporting import Reporter
 from compressor.core.types import Norm, Threat
 from compressor.evaluation.report import Report
 from compressor.evaluation.suites import get_suite
@@ -46,7 +46,7 @@ class ReportPlan:
 
 
 def plan_report(
-    folder: Path | None, curve: str | None, threat: Threat, images: TestImages, *, output: Output
+    folder: Path | None, curve: str | None, threat: Threat, images: TestImages, *, reporter: Reporter
 ) -> ReportPlan | None:
     """Refuse now what would fail after hours of attacks, and say what the report will take beside them.
 
@@ -55,7 +55,7 @@ def plan_report(
         curve: of ``--curve``.
         threat: of the evaluation; ``--curve`` is in its norm.
         images: that will be attacked.
-        output: told of the costs.
+        reporter: told of the costs.
 
     Raises:
         UsageError: the folder is something else, a radius is none, or ``--curve`` was given without ``--report``.
@@ -73,7 +73,7 @@ def plan_report(
         radii[threat.norm] = parse_radii(curve, threat.norm)
     samples = min(LARGEST_SAMPLE, len(images.split))
     forwards = forwards_for(samples, len(images.class_names), radii)
-    output.note(
+    reporter.note(
         f"the report's curves, norms and targets take at most {forwards:,} forward passes of an image more (a backward "
         f"pass counts as two), on {samples:,} images"
     )
@@ -88,7 +88,7 @@ def write_report(
     *,
     device: torch.device,
     batch_size: int | None = None,
-    output: Output,
+    reporter: Reporter,
     stop: StopRequest,
 ) -> None:
     """Measure what the evaluation has not, and write the folder. Of several processes the first does it.
@@ -100,15 +100,15 @@ def write_report(
         images: that were attacked.
         device: where to compute.
         batch_size: images at once.
-        output: told of progress.
+        reporter: told of progress.
         stop: asked after every batch.
     """
     if launch.rank() != 0:
         return
-    output.phase(f"Measuring what the report shows, on {min(LARGEST_SAMPLE, len(images.split)):,} images")
+    reporter.phase(f"Measuring what the report shows, on {min(LARGEST_SAMPLE, len(images.split)):,} images")
 
     def on_progress(part: str, done: int, total: int) -> None:
-        output.advance(done, total, part)
+        reporter.advance(done, total, part)
         stop.raise_if_set()
 
     split, names = images.split, images.class_names
@@ -128,8 +128,7 @@ def write_report(
     findings = measure_findings(subject, about, report, get_suite(report.suite), split.images, plan.radii)
     write_folder(plan.folder, findings)
     if findings.missed:
-        output.warn(
+        reporter.warn(
             f"{len(findings.missed)} image(s) are robust under {report.suite} and broken by the report's own attacks: "
             "the true accuracy is lower, and a stronger suite would find them."
         )
-    output.line(f"report: {plan.folder / 'report.md'}")

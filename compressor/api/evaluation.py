@@ -1,4 +1,4 @@
-"""Attacking a model on test images, and keeping what is found of a run's checkpoints."""
+"""A model attacked on test images, and what is kept of the evaluation of a run's checkpoints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from cli.output.console import Output
-from cli.stages.inputs import decoding_shown
+from compressor.api.inputs import decoding_shown
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint
 from compressor.core.contracts import Dataset, Ensemble, Split
 from compressor.core.errors import UnreadableRunError, UsageError
+from compressor.core.reporting import Reporter
 from compressor.core.types import Threat
 from compressor.data.datasets import digest, take_balanced
 from compressor.evaluation.evaluate import Report, estimate_autoattack_seconds, evaluate
@@ -24,6 +24,7 @@ from compressor.evaluation.suites import get_suite
 from compressor.frozen import FrozenPrecision
 from compressor.models.classifier import check_classes, count_parameters
 from compressor.models.costs import forward_operations
+from compressor.runs.run import Run
 from compressor.runs.run_folder import RunFolder
 from compressor.system import launch
 from compressor.system.interruption import StopRequest
@@ -74,21 +75,23 @@ def parse_checkpoint_choice(text: str) -> CheckpointChoice:
     Raises:
         UsageError: neither ``best`` nor ``both``.
     """
-    for choice in get_args(CheckpointChoice):
-        if text == choice:
-            found: CheckpointChoice = choice
+    for known in get_args(CheckpointChoice):
+        if text == known:
+            found: CheckpointChoice = known
             return found
     raise UsageError(f"--evaluate is {text!r}.", "Use best or both.")
 
 
-def checkpoints_of(wanted: CheckpointChoice) -> tuple[CheckpointName, ...]:
+def checkpoints_of(choice: CheckpointChoice) -> tuple[CheckpointName, ...]:
     """The best checkpoint, or the best and the last, in this order."""
-    return ("best",) if wanted == "best" else ("best", "last")
+    return ("best",) if choice == "best" else ("best", "last")
 
 
-def test_images(dataset: Dataset, samples: int | None, seed: int, *, output: Output, stop: StopRequest) -> TestImages:
+def load_test_images(
+    dataset: Dataset, samples: int | None, seed: int, *, reporter: Reporter, stop: StopRequest
+) -> TestImages:
     """``samples`` test images, class-balanced and drawn by seed; all of them for ``None``."""
-    with decoding_shown(output, stop):
+    with decoding_shown(reporter, stop):
         test = dataset.load("test")
     split = take_balanced(test, samples, seed) if samples else test
     return TestImages(split, dataset.name, tuple(dataset.class_names))
@@ -114,7 +117,7 @@ def evaluate_checkpoint(
     *,
     known: Sequence[EvaluationRecord],
     device: torch.device,
-    output: Output,
+    reporter: Reporter,
     stop: StopRequest,
 ) -> EvaluationRecord:
     """Attack one of a run's checkpoints and write what is found; what is known of the same weights is taken over.
@@ -127,7 +130,7 @@ def evaluate_checkpoint(
         suite: its name.
         known: earlier evaluations. Where the best checkpoint is the last one, it is attacked once.
         device: where to compute.
-        output: told of progress.
+        reporter: told of progress.
         stop: asked after every batch; what is done is kept, and the same call goes on.
     """
     loaded = load_checkpoint(run.checkpoint_of(which))
@@ -136,11 +139,11 @@ def evaluate_checkpoint(
     report = _known_report(known, loaded.sha256, images, threat, suite)
     state = run.evaluation_state_of(which, str(get_suite(suite)))
     if report is not None:
-        output.note(f"{run.checkpoint_of(which)} is evaluated already: {report.suite}, {report.samples:,} images")
+        reporter.note(f"{run.checkpoint_of(which)} is evaluated already: {report.suite}, {report.samples:,} images")
     else:
         report = attack_images(
             loaded.classifier.to(device), loaded.sha256, images, threat, suite,
-            seed=EVALUATION_SEED, device=device, state=state, replace_state=True, output=output, stop=stop,
+            seed=EVALUATION_SEED, device=device, state=state, replace_state=True, reporter=reporter, stop=stop,
         )  # fmt: skip
     record = EvaluationRecord(measured, images.dataset, images.sha256, report)
     if launch.rank() == 0:
@@ -163,7 +166,7 @@ def attack_images(
     replace_state: bool = False,
     proposals: FrozenPrecision = "fp32",
     surrogate: Callable[[Tensor], nn.Module] | None = None,
-    output: Output,
+    reporter: Reporter,
     stop: StopRequest,
 ) -> Report:
     """Run a suite on test images; says before it starts what AutoAttack will take.
@@ -178,16 +181,16 @@ def attack_images(
     # Convolutions are fastest channels-last. A reference has the layout that its authors' users have, also where the
     # model was attacked by another suite before.
     model = model.to(memory_format=torch.contiguous_format if is_reference else torch.channels_last)
-    output.phase(f"Attacking on {len(split):,} test images: {suite}, {threat}")
+    reporter.phase(f"Attacking on {len(split):,} test images: {suite}, {threat}")
     if has_autoattack:
         seconds = estimate_autoattack_seconds(model, split.images, len(split), batch_size=batch_size, device=device)
-        output.note(
+        reporter.note(
             f"AutoAttack takes about {seconds / len(split):.0f} s for each image that is robust so far, "
             f"so at most {seconds / launch.world_size() / 3600:.1f} h for these; --samples N takes fewer"
         )
 
     def on_progress(name: str, done: int, total: int) -> None:
-        output.advance(done, total, name)
+        reporter.advance(done, total, name)
         stop.raise_if_set()
 
     return evaluate(
@@ -207,6 +210,46 @@ def attack_images(
         process_group=ProcessGroup.enter(device),
         on_progress=on_progress,
     )
+
+
+def evaluate_run(
+    run: Run,
+    suite: str,
+    samples: int | None,
+    *,
+    choice: CheckpointChoice = "best",
+    device: torch.device,
+    reporter: Reporter,
+    stop: StopRequest,
+    on_record: Callable[[EvaluationRecord], None] = lambda record: None,
+) -> Report:
+    """Attack a run's best checkpoint on test images, or its best and last, and write what is found into its folder.
+
+    Args:
+        run: whose training is done.
+        suite: the attacks' name.
+        samples: how many test images; None for the suite's own number.
+        choice: ``best`` or ``both``.
+        device: where to compute.
+        reporter: told of progress.
+        stop: asked after every batch.
+        on_record: called with each checkpoint's evaluation as soon as it is there.
+
+    Returns:
+        The best checkpoint's report.
+    """
+    samples = samples or default_samples(suite)
+    images = load_test_images(run.dataset, samples, EVALUATION_SEED, reporter=reporter, stop=stop)
+    known, reports = known_evaluations(run.folder), {}
+    for which in checkpoints_of(choice):
+        record = evaluate_checkpoint(
+            run.folder, which, images, run.recipe.threat, suite,
+            known=known, device=device, reporter=reporter, stop=stop,
+        )  # fmt: skip
+        known.append(record)
+        reports[which] = record.report
+        on_record(record)
+    return reports["best"]
 
 
 def _describe(loaded: LoadedCheckpoint, which: CheckpointName, path: Path) -> MeasuredCheckpoint:

@@ -1,52 +1,31 @@
-"""What ``compress attack`` attacks: a checkpoint or an ONNX file, with the data that goes with it."""
+"""A file as what an attack is run on: an ONNX file, or a checkpoint, by its suffix."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from torch import Tensor, nn
 
-from cli.output.console import Output
-from cli.stages.inputs import Inputs, dataset_by_record, open_checkpoint
-from compressor.core.contracts import Dataset
+from compressor.api.inputs import Inputs, dataset_by_record
+from compressor.api.targets import AttackTarget, open_attack_target
 from compressor.core.errors import ClassMismatchError, UsageError
+from compressor.core.reporting import Reporter, SilentReporter
 from compressor.core.types import Normalization
 from compressor.system.files import canonical_json, sha256_bytes, sha256_file
+from exporters.claim.claim import ClaimMismatchError, read_claim
+from exporters.differentiable import FileModel, open_attackable, open_graph
 from exporters.model_file.preprocessing import Preprocessing
+from exporters.model_file.runtime import Provider, open_session
+from exporters.model_file.structure import load_untrusted
 
 
-@dataclass(frozen=True)
-class AttackTarget:
-    """A model to attack.
-
-    Attributes:
-        name: of its file, without a folder.
-        sha256: of its file.
-        model: decides what is broken; on the device.
-        dataset: its data.
-        recorded: the threat that the file records; empty where it records none.
-        surrogate: makes what attacks differentiate, from a few images; ``None`` for the model's own twin.
-        digest: what tells the model from others in a state; ``None`` where the file alone does not: options say how a
-            checkpoint is read, and its tensors and structure must tell.
-    """
-
-    name: str
-    sha256: str
-    model: nn.Module
-    dataset: Dataset
-    recorded: Mapping[str, Any]
-    surrogate: Callable[[Tensor], nn.Module] | None = None
-    digest: str | None = None
-
-
-def open_attack_target(
+def open_target_by_suffix(
     path: Path,
     inputs: Inputs,
-    output: Output,
+    reporter: Reporter,
     *,
     device: torch.device,
     provider: str,
@@ -61,7 +40,7 @@ def open_attack_target(
     Args:
         path: ``.onnx``, or a checkpoint.
         inputs: device and data.
-        output: told what is open.
+        reporter: told what is open.
         device: where to compute.
         provider: what onnxruntime runs on.
         image_size: of a checkpoint that does not record it, or an ONNX file that leaves it open.
@@ -77,44 +56,55 @@ def open_attack_target(
     if path.suffix != ".onnx":
         if outside is not None:
             raise UsageError("--mean and --std are of ONNX files.", "Name it with --normalization.")
-        loaded, dataset = open_checkpoint(
-            path, inputs, output, model=model, normalization=normalization, activation=activation, image_size=image_size
-        )
-        threat = loaded.metadata.get("threat", {})
-        return AttackTarget(path.name, sha256_file(path), loaded.classifier.to(device), dataset, threat)
-    given = {
-        "--model": model,
-        "--normalization": normalization,
-        "--activation": activation,
-    }
+        return open_attack_target(
+            path, inputs, reporter, device=device,
+            image_size=image_size, model=model, normalization=normalization, activation=activation,
+        )  # fmt: skip
+    given = {"--model": model, "--normalization": normalization, "--activation": activation}
     if useless := sorted(name for name, value in given.items() if value is not None):
         raise UsageError(
             f"{useless[0]} says nothing about an ONNX file, which knows its own.",
             "Leave it out, or name a checkpoint.",
         )
-    return _open_onnx(path, inputs, output, provider, device, Preprocessing(outside, image_size))
+    return open_onnx_target(
+        path, inputs, reporter, provider=provider, device=device, preprocessing=Preprocessing(outside, image_size)
+    )
 
 
-def _open_onnx(
-    path: Path, inputs: Inputs, output: Output, provider: str, device: torch.device, preprocessing: Preprocessing
+def open_onnx_target(
+    path: str | os.PathLike[str],
+    inputs: Inputs = Inputs(),  # noqa: B008 - a frozen value
+    reporter: Reporter = SilentReporter(),  # noqa: B008 - it has no state
+    *,
+    provider: str = "cpu",
+    device: torch.device | str = "cpu",
+    preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 - a frozen value
 ) -> AttackTarget:
-    """Onnxruntime decides, the importer has the gradients."""
-    from exporters.claim.claim import ClaimMismatchError, read_claim
-    from exporters.differentiable import FileModel, open_attackable, open_graph
-    from exporters.model_file.runtime import open_session
-    from exporters.model_file.structure import load_untrusted
+    """Open an ONNX file for ``compressor.attack``: onnxruntime decides, the importer has the gradients.
 
+    Args:
+        path: the file.
+        inputs: device and data.
+        reporter: told what is open.
+        provider: what onnxruntime runs on.
+        device: where the gradients are computed.
+        preprocessing: what is done to its images outside the file.
+
+    Raises:
+        CompressError: the file cannot be read. ClassMismatchError: the data has other classes.
+    """
+    path = Path(path)
     checked = load_untrusted(path)
     session = open_session(
-        checked.data, provider=cast(Any, provider), threads=inputs.threads, preprocessing=preprocessing
+        checked.data, provider=cast(Provider, provider), threads=inputs.threads, preprocessing=preprocessing
     )
     try:
         claim = read_claim(checked.model)
     except ClaimMismatchError as error:
-        output.warn(f"{path}: {error}.")
+        reporter.warn(f"{path}: {error}.")
         claim = None
     recorded = str(claim.dataset["name"]) if claim else None
-    dataset = inputs.open(lambda: dataset_by_record(recorded, session.classes), session.image_shape[1], output)
+    dataset = inputs.open(lambda: dataset_by_record(recorded, session.classes), session.image_shape[1], reporter)
     if len(dataset.class_names) != session.classes:
         raise ClassMismatchError(
             f"{path} has {session.classes} classes, and {dataset.name} has {len(dataset.class_names)}.",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cli.output.console import Output
-from cli.stages.evaluation import (
+from compressor.api.evaluation import (
     EVALUATION_SEED,
     CheckpointChoice,
     TestImages,
@@ -14,12 +13,13 @@ from cli.stages.evaluation import (
     default_samples,
     evaluate_checkpoint,
     known_evaluations,
+    load_test_images,
     parse_checkpoint_choice,
-    test_images,
 )
-from cli.stages.inputs import Inputs, dataset_by_record
+from compressor.api.inputs import Inputs, dataset_by_record
 from compressor.comparison import FinishedRun
 from compressor.core.contracts import Dataset
+from compressor.core.reporting import Reporter
 from compressor.core.types import Threat
 from compressor.evaluation.suites import get_suite
 from compressor.system.interruption import StopRequest
@@ -49,11 +49,21 @@ class MeasurementRequest:
 
 
 def measure_runs(
-    runs: Sequence[FinishedRun], asked: MeasurementRequest, inputs: Inputs, *, output: Output, stop: StopRequest
+    runs: Sequence[FinishedRun], asked: MeasurementRequest, inputs: Inputs, *, reporter: Reporter, stop: StopRequest
 ) -> None:
     """Attack every run's best checkpoint, then every last one, and write what is found into the run folders.
 
     Started again, it goes on where it was; what is measured already is taken over.
+
+    Args:
+        runs: finished runs.
+        asked: what is measured.
+        inputs: device and data; without data, each run's own.
+        reporter: told of progress.
+        stop: asked between batches.
+
+    Raises:
+        CompressError: a run's data or checkpoint cannot be used. Interrupted: a signal came.
     """
     device = inputs.device()
     before = next((record for run in runs[:1] for record in known_evaluations(run.folder)), None)
@@ -64,22 +74,22 @@ def measure_runs(
         for run in runs:
             key = str(run.inputs.get("dataset", "")), int(run.recipe["image_size"])
             if key not in images:
-                dataset = _open(run, inputs, output)
-                images[key] = test_images(dataset, samples, EVALUATION_SEED, output=output, stop=stop)
-            output.phase(f"{run.name}: {which} checkpoint")
+                dataset = _open(run, inputs, reporter)
+                images[key] = load_test_images(dataset, samples, EVALUATION_SEED, reporter=reporter, stop=stop)
+            reporter.phase(f"{run.name}: {which} checkpoint")
             with run.folder.lock():
                 evaluate_checkpoint(
                     run.folder, which, images[key],
                     Threat(run.recipe["norm"], asked.eps) if asked.eps else run.threat, suite,
-                    known=known_evaluations(run.folder), device=device, output=output, stop=stop,
+                    known=known_evaluations(run.folder), device=device, reporter=reporter, stop=stop,
                 )  # fmt: skip
 
 
-def _open(run: FinishedRun, inputs: Inputs, output: Output) -> Dataset:
+def _open(run: FinishedRun, inputs: Inputs, reporter: Reporter) -> Dataset:
     from compressor.checkpoint import load_checkpoint
 
     def recorded() -> str:
         classes = load_checkpoint(run.folder.best).spec.classes
         return dataset_by_record(run.inputs.get("dataset"), classes)
 
-    return inputs.open(recorded, int(run.recipe["image_size"]), output)
+    return inputs.open(recorded, int(run.recipe["image_size"]), reporter)

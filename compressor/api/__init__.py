@@ -1,0 +1,1 @@
+"""The Python interface of the engine: what ``compressor`` exports, and what the commands call."""
