@@ -178,7 +178,7 @@ class RealRun:
         except Interrupted:
             stopped = True
         synchronize(self.device)
-        run = request.run
+        run = request.folder
         self.results.add(
             "real", "training", method=recipe.method, recipe=recipe.to_dict(), seconds=time.monotonic() - started,
             stopped_by_budget=stopped, notes=reporter.notes, epochs=_records(run.metrics),

@@ -185,7 +185,7 @@ def _feeder(where: torch.device, stripes: Any, augmentation: str) -> BatchLoader
         None,
         {"image_size": 16, "batch_size": 8, "augmentation": augmentation, "epochs": 1},
     )
-    return BatchLoader(recipe, stripes.load("train"), where, ProcessGroup(), None, Stopwatch(where, wait=False))
+    return BatchLoader(recipe, stripes.load("train"), where, ProcessGroup(), None, Stopwatch(where, profile=False))
 
 
 @pytest.mark.parametrize("augmentation", ["none", "crop-flip"])
