@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +57,3 @@ def test_the_reference_page_says_what_the_code_says(generate: Any) -> None:
 
 def test_the_schema_of_a_claim_is_what_the_reader_checks(generate: Any) -> None:
     assert generate.SCHEMA.read_text(encoding="utf-8") == generate.claim_schema(), "run: make reference"
-
-
-@pytest.mark.parametrize(
-    "page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]), ids=lambda page: page.name
-)
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
