@@ -197,6 +197,23 @@ def test_a_dotted_name_that_is_not_there_is_seen() -> None:
     assert [resolves(name) for name in names] == [True, True, False, False]
 
 
+def is_defined(name: str) -> bool:
+    """Whether the code has a dotted name, or a class of a plain one."""
+    if "." in name:
+        return resolves(name)
+    definition = re.compile(rf"^class {name}\b", re.MULTILINE)
+    return any(definition.search(read(path)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def test_renamed_names_of_the_code_are_gone_and_there() -> None:
+    """The rows for Python in the table of the changes: no old name is left, and every new one exists."""
+    rows = re.findall(r"^\| Python \| (.*) \| (.*) \|$", read(ROOT / "CHANGELOG.md"), re.MULTILINE)
+    assert len(rows) > 5
+    old, new = ([name.partition("(")[0] for row in rows for name in code_spans(row[side])] for side in (0, 1))
+    assert [name for name in old if is_defined(name)] == []
+    assert [name for name in new if not is_defined(name)] == []
+
+
 # Rooms.
 
 
