@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import pkgutil
 import re
 import shlex
@@ -13,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from cli.command_table import COMMANDS, load_command
+from compressor.api.training import TrainingSettings
 from tests.support.pages import ROOT, anchors, code_spans, links, slug_of, split_code
 
 PACKAGES = ("compressor", "exporters", "cli")
@@ -256,6 +259,28 @@ def test_the_page_says_what_each_room_is_for() -> None:
     described, _, _ = read(ARCHITECTURE).partition("## One image")
     rows = re.findall(r"^\| `(\w+/\w+)/` \|", described, re.MULTILINE)
     assert sorted(rows) == sorted(f"{package}/{room}" for package in PACKAGES for room in rooms_of(package))
+
+
+# Python.
+
+
+def test_the_calls_on_the_front_page_fit_the_functions() -> None:
+    """Every call in README's Python has a function of that name, which takes those arguments."""
+    blocks = [body for language, body in split_code(read(ROOT / "README.md"))[1] if language == "python"]
+    names: dict[str, object] = {}
+    bound = []
+    for tree in map(ast.parse, blocks):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                names |= {alias.name: pkgutil.resolve_name(f"{node.module}.{alias.name}") for alias in node.names}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and callable(names.get(node.func.id)):
+                function, words = names[node.func.id], {str(word.arg) for word in node.keywords}
+                signature = inspect.signature(function)  # type: ignore[arg-type]
+                signature.bind(*node.args, **dict.fromkeys(words))
+                assert words <= {*signature.parameters, *TrainingSettings.__annotations__}, node.func.id
+                bound.append(node.func.id)
+    assert bound == ["distill", "attack", "export", "verify"]
 
 
 # Command lines.
