@@ -7,9 +7,11 @@ import inspect
 import pkgutil
 import re
 import shlex
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -281,6 +283,20 @@ def test_the_calls_on_the_front_page_fit_the_functions() -> None:
                 assert words <= {*signature.parameters, *TrainingSettings.__annotations__}, node.func.id
                 bound.append(node.func.id)
     assert bound == ["distill", "attack", "export", "verify"]
+
+
+def test_the_method_that_a_page_adds_is_one() -> None:
+    """The first block of docs/extending.md is a method whose imports exist; both files have the lines it says."""
+    page = ROOT / "docs" / "extending.md"
+    member, test = (body for language, body in split_code(read(page))[1] if language == "python")
+    # The dataclass looks up its annotations in the module of its name.
+    module = ModuleType("calm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "calm", module)
+        exec(compile(member, str(page), "exec"), module.__dict__)
+        assert module.METHOD().recipe_defaults
+    lines = [int(count) for count in re.findall(r"calm\.py \| (\d+) \+", read(page))]
+    assert lines == [len(text.splitlines()) for text in (member, test)]
 
 
 # Command lines.
