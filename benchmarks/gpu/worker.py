@@ -6,7 +6,11 @@ python -m benchmarks.gpu.worker PART SETTINGS
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
+import threading
+import time
 import traceback
 
 from benchmarks.gpu.clock import Clock
@@ -14,6 +18,21 @@ from benchmarks.gpu.results import Results
 from benchmarks.gpu.settings import Settings
 
 PARTS = ("tests", "speed", "real")
+
+
+def end_with(parent: int) -> None:
+    """Kill this process and what it has started soon after its parent is gone: nobody else would.
+
+    Args:
+        parent: its process number.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.killpg(0, signal.SIGKILL)  # the script gives each part a group of its own
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 def main(name: str, text: str) -> int:
@@ -31,4 +50,5 @@ def main(name: str, text: str) -> int:
 
 
 if __name__ == "__main__":
+    end_with(os.getppid())
     sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -286,3 +286,19 @@ def test_a_test_report_is_counted(tmp_path: Path) -> None:
     found = read_report(report)
     assert found["counts"] == {"passed": 1, "failure": 1, "skipped": 1}
     assert [problem["message"] for problem in found["not_passed"]] == ["too far off", "no provider"]
+
+
+def test_a_part_ends_when_the_script_is_killed() -> None:
+    part = (
+        "import os, time; from benchmarks.gpu.worker import end_with; end_with(os.getppid()); "
+        "print('up', flush=True); time.sleep(600)"
+    )
+    script = (
+        "import subprocess, sys, time; "
+        "subprocess.Popen([sys.executable, '-c', sys.argv[1]], start_new_session=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, part], cwd=ROOT, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "up\n"
+        killed.kill()
+        assert killed.stdout.read() == "", "the part held the pipe, so it is gone when the pipe ends"
