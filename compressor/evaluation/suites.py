@@ -15,6 +15,9 @@ from compressor.core.registry import ATTACKS, unknown_name
 if TYPE_CHECKING:
     from compressor.core.contracts import Attack
 
+QUERY_ONLY = frozenset({"square"})
+"""Attacks, and stages of ensembles, that need no gradient."""
+
 
 @dataclass(frozen=True)
 class SuiteColumn:

@@ -129,6 +129,15 @@ def project(x_adv: Tensor, x: Tensor, threat: Threat) -> Tensor:
     return torch.where(outside, shrunk, x_adv).clamp(0.0, 1.0)
 
 
+def draw_corners(x: Tensor, threat: Threat, generator: Generator) -> Tensor:
+    """Change every pixel by the radius, up or down at random: ``[B, C, H, W]`` in [0, 1].
+
+    The signs are drawn on the generator's device, the CPU, so that they are the same on every device.
+    """
+    signs = 2.0 * torch.randint(0, 2, x.shape, generator=generator).to(x.device) - 1
+    return (x + threat.radius * signs).clamp(0, 1)
+
+
 def draw_start(x: Tensor, threat: Threat, generator: Generator | None, start: Start, scale: float) -> Tensor:
     """Draw where an ascent begins; the generator's own device draws, so that one seed gives one start everywhere.
 

@@ -6,21 +6,18 @@ import numpy as np
 import torch
 
 from compressor.core.types import Threat
+from compressor.evaluation.chance import WEAKER_ADVANTAGE_ALLOWED, rate_exceeds
 from compressor.evaluation.report import Alarm
+from compressor.numerics.ascent import draw_corners
 from compressor.numerics.losses import cw_margin
 from compressor.numerics.randomness import derive_seed, make_generator
 from compressor.numerics.sampling import random_order
-from compressor.numerics.statistics import clopper_pearson
 from exporters.claim.evidence import Floats, Integers
 from exporters.file_attacks.attacks import FGSM, SQUARE, AttackOutcome, Attempt, run_attempts
 from exporters.file_attacks.gradients import Gradients
 from exporters.file_attacks.random_images import draw_in_ball
 from exporters.file_attacks.target import Margins, Target
 from exporters.file_attacks.white_box import WhiteBox
-
-USELESS_GRADIENTS_ALLOWED = 0.05
-WEAKER_ADVANTAGE_ALLOWED = 0.005
-"""The part of the images by which a weaker attack may beat a stronger one."""
 
 _HALF = Threat("Linf", "0.5")
 _HALF_IMAGES = 16
@@ -57,8 +54,7 @@ def weaker_attack_alarms(outcome: AttackOutcome) -> list[Alarm]:
         (SQUARE, "square-beats-white-box", "Square beat every white-box attack"),
     ):
         count = outcome.counts.get(attack, 0)
-        lower, _ = clopper_pearson(count, total, 0.95, "lower")
-        if lower > WEAKER_ADVANTAGE_ALLOWED:
+        if rate_exceeds(count, total, WEAKER_ADVANTAGE_ALLOWED):
             found.append(Alarm(name, f"{meaning}: it broke {count} of {total} images on which they had failed"))
     return found
 
@@ -71,8 +67,7 @@ def tie_signs(outcome: AttackOutcome, by_format: float = 0.0) -> list[str]:
         by_format: the part of the images of which that is no sign.
     """
     count, total = int(outcome.near_ties.sum()), len(outcome.near_ties)
-    lower, _ = clopper_pearson(count, total, 0.95, "lower")
-    if lower <= max(WEAKER_ADVANTAGE_ALLOWED, by_format):
+    if not rate_exceeds(count, total, max(WEAKER_ADVANTAGE_ALLOWED, by_format)):
         return []
     return [
         f"{count} of {total} images are robust by a tie only: the right class neither leads nor trails beyond doubt"
@@ -99,8 +94,7 @@ def file_predicts_one_class(
     if 2 * int((labels == common).sum()) > len(labels):
         return False
     noise = torch.rand((_BATCH, *images.shape[1:]), generator=make_generator(seed, "noise")).numpy()
-    signs = torch.randint(0, 2, images.shape, generator=make_generator(seed, "signs")).numpy().astype(np.float32)
-    corners = np.clip(images + np.float32(threat.radius) * (2 * signs - 1), 0, 1)
+    corners = draw_corners(torch.from_numpy(images), threat, make_generator(seed, "signs")).numpy()
     asked = np.concatenate([images, draw_in_ball(images, threat, seed), corners, x_adv, noise])
     leads, ties = target.judge(asked, np.full(len(asked), common))
     return bool((leads > ties).all())

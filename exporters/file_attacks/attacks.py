@@ -14,7 +14,7 @@ from compressor.core.contracts import Attack
 from compressor.core.errors import CompressError
 from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
-from compressor.evaluation.suites import get_suite
+from compressor.evaluation.suites import QUERY_ONLY, get_suite
 from compressor.numerics.ball import inside_ball
 from compressor.numerics.randomness import make_generator
 from exporters.claim.evidence import Bits, Floats, Integers
@@ -29,7 +29,6 @@ NATURAL = "natural"
 SQUARE = "Square"
 FGSM = "FGSM"
 
-_QUERY_ONLY = frozenset({"square"})
 _SQUARE_QUERIES = 150
 _BATCH = 64
 _TEMPERATURES = (0.02, 0.5)
@@ -109,7 +108,7 @@ def build_attempts(suite: str, session: Session, gradients: Gradients | None) ->
 def _attempts_of(suite: str, session: Session, gradients: Gradients | None) -> tuple[Attempt, ...]:
     black_box = SessionModule(session)
     white = gradients.model if gradients else None
-    models = [(column, black_box if column.attack in _QUERY_ONLY else white) for column in get_suite(suite).columns]
+    models = [(column, black_box if column.attack in QUERY_ONLY else white) for column in get_suite(suite).columns]
     return tuple(
         Attempt(f"{suite} {column.name}", column.build(), model) for column, model in models if model is not None
     )

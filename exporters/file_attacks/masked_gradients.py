@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compressor.core.types import Threat
+from compressor.evaluation.chance import USELESS_GRADIENTS_ALLOWED
 from compressor.evaluation.report import Alarm
 from exporters.claim.evidence import Floats, Integers
 from exporters.differentiable import compare_with_onnxruntime
 from exporters.file_attacks.alarms import (
-    USELESS_GRADIENTS_ALLOWED,
     count_robust_at_half_range,
     file_predicts_one_class,
     gradient_reach,

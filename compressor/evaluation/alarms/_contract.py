@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -80,26 +79,14 @@ class ExaminedEvaluation:
         return torch.cat([self.model(part) for part in torch.split(x, self.batch_size)])
 
 
-class AlarmCheck(Protocol):
+@dataclass(frozen=True)
+class AlarmCheck:
     """A sign that a figure may be better than the model; its name is its file's, underscores as hyphens.
 
     Attributes:
         meaning: one sentence: why a figure cannot be trusted then, and what to do.
+        find: looks.
     """
-
-    @property
-    def meaning(self) -> str:
-        """See above."""
-        ...
-
-    def __call__(self, examined: ExaminedEvaluation) -> str | None:
-        """What was found, with its counts; ``None`` where there is nothing to find."""
-        ...
-
-
-@dataclass(frozen=True)
-class FunctionCheck:
-    """A check without settings: its meaning, and the function that looks."""
 
     meaning: str
     find: Callable[[ExaminedEvaluation], str | None]

@@ -2,64 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from compressor.core.types import Threat
-from compressor.evaluation.alarms._contract import ExaminedEvaluation
+from compressor.evaluation.alarms._contract import AlarmCheck, ExaminedEvaluation
 from compressor.evaluation.alarms._probing import robust_against
 from compressor.numerics.ascent import project
 from compressor.numerics.losses import is_wrong
 
 _LARGEST_L2 = 1000.0
+_IMAGES = 16
 
 
-@dataclass(frozen=True)
-class HalfRange:
+def _find(examined: ExaminedEvaluation) -> str | None:
     """Attack a few images with half of the pixel range, and count the robust ones that are known to be breakable.
 
     A robust image counts against the attacks only with a witness: a picture in its ball (grey, or another image brought
     into the ball) that the model gets wrong, found without any gradient. So a model that gives everything one class
     raises no alarm: nothing can break it, and no attack has missed anything.
-
-    Attributes:
-        images: how many are attacked.
     """
-
-    meaning: ClassVar[str] = (
-        "An attack that cannot break an image with half of the pixel range is misled by masked gradients, and its "
-        "failure at a small eps proves nothing: take out what masks the gradients, and attack that."
+    if not examined.is_differentiable:
+        return None
+    threat = _half_of_the_range(examined)
+    # Any images do; those at the front of the sample would be of the lowest positions, which may be of one class.
+    chosen = np.zeros(len(examined.x), dtype=bool)
+    right = np.flatnonzero(examined.right.cpu().numpy())
+    chosen[right[:: max(1, -(-len(right) // _IMAGES))]] = True
+    robust = chosen
+    for loss, steps in (("cw_margin", 20), ("cross_entropy", 20), ("cw_margin", 40)):
+        settings = {"steps": steps, "step_size": "0.1eps", "loss": loss, "decide": "first"}
+        robust = robust_against(examined, threat, "pgd-sat", settings, among=robust)
+        if not robust.any():
+            return None
+    missed = sum(_has_witness(examined, int(row), threat) for row in np.flatnonzero(robust))
+    if not missed:
+        return None
+    return (
+        f"{missed} of {int(chosen.sum())} images are robust at {threat.norm} {threat.radius:.4g}, "
+        "though other pictures in their balls are classified otherwise"
     )
-
-    images: int = 16
-
-    def __call__(self, examined: ExaminedEvaluation) -> str | None:
-        """Count the robust images that have a witness."""
-        if not examined.is_differentiable:
-            return None
-        threat = _half_of_the_range(examined)
-        # Any images do; those at the front of the sample would be of the lowest positions, which may be of one class.
-        chosen = np.zeros(len(examined.x), dtype=bool)
-        right = np.flatnonzero(examined.right.cpu().numpy())
-        chosen[right[:: max(1, -(-len(right) // self.images))]] = True
-        robust = chosen
-        for loss, steps in (("cw_margin", 20), ("cross_entropy", 20), ("cw_margin", 40)):
-            settings = {"steps": steps, "step_size": "0.1eps", "loss": loss, "decide": "first"}
-            robust = robust_against(examined, threat, "pgd-sat", settings, among=robust)
-            if not robust.any():
-                return None
-        missed = sum(_has_witness(examined, int(row), threat) for row in np.flatnonzero(robust))
-        if not missed:
-            return None
-        return (
-            f"{missed} of {int(chosen.sum())} images are robust at {threat.norm} {threat.radius:.4g}, "
-            "though other pictures in their balls are classified otherwise"
-        )
 
 
 def _half_of_the_range(examined: ExaminedEvaluation) -> Threat:
@@ -80,4 +65,8 @@ def _pictures_around(examined: ExaminedEvaluation, x: Tensor, threat: Threat) ->
     return project(torch.cat([torch.full_like(x, 0.5), examined.x]), x, threat)
 
 
-CHECK = HalfRange()
+CHECK = AlarmCheck(
+    "An attack that cannot break an image with half of the pixel range is misled by masked gradients, and its "
+    "failure at a small eps proves nothing: take out what masks the gradients, and attack that.",
+    _find,
+)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from compressor.evaluation.alarms._chance import weaker_attack_wins
-from compressor.evaluation.alarms._contract import ExaminedEvaluation, FunctionCheck
+from compressor.evaluation.alarms._contract import AlarmCheck, ExaminedEvaluation
 from compressor.evaluation.alarms._probing import robust_against
+from compressor.evaluation.chance import weaker_attack_wins
 from compressor.evaluation.report import Bits
 from compressor.evaluation.suites import describe_suite
 
@@ -56,7 +56,7 @@ def _pairs_of_short_runs(examined: ExaminedEvaluation) -> Iterator[_Pair]:
         yield few, some, f"{many} on the sample", more
 
 
-CHECK = FunctionCheck(
+CHECK = AlarmCheck(
     "More steps see more gradients and should find more: where they find less, gradients may be masked, or the "
     "steps too short for this radius; try other step sizes, and attacks that need no gradient.",
     _find,

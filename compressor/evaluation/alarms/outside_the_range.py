@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressor.evaluation.alarms._contract import ExaminedEvaluation, FunctionCheck
+from compressor.evaluation.alarms._contract import AlarmCheck, ExaminedEvaluation
 
 
 def _find(examined: ExaminedEvaluation) -> str | None:
@@ -11,7 +11,7 @@ def _find(examined: ExaminedEvaluation) -> str | None:
     return f"images outside the ball, outside [0, 1] or not finite: {', '.join(found)}" if found else None
 
 
-CHECK = FunctionCheck(
+CHECK = AlarmCheck(
     "Such an image says nothing of this threat and counts for nothing, so the attack that made it has a fault and "
     "measured less than it should: leave it out, and report it.",
     _find,

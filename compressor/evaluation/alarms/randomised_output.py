@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compressor.evaluation.alarms._contract import ExaminedEvaluation, FunctionCheck
+from compressor.evaluation.alarms._contract import AlarmCheck, ExaminedEvaluation
 
 
 def _find(examined: ExaminedEvaluation) -> str | None:
@@ -11,7 +11,7 @@ def _find(examined: ExaminedEvaluation) -> str | None:
     return f"{count} of {n} images get other logits when they are asked for again" if count else None
 
 
-CHECK = FunctionCheck(
+CHECK = AlarmCheck(
     "An attack that follows one draw of a random model is judged by another, so an accuracy is partly chance: "
     "attack the average over many draws (EOT), or evaluate with the randomness switched off.",
     _find,

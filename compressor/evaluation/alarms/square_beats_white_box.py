@@ -2,61 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
-from compressor.evaluation.alarms._chance import WEAKER_ADVANTAGE_ALLOWED, rate_exceeds
-from compressor.evaluation.alarms._contract import ExaminedEvaluation
+from compressor.evaluation.alarms._contract import AlarmCheck, ExaminedEvaluation
 from compressor.evaluation.alarms._probing import robust_against
+from compressor.evaluation.chance import WEAKER_ADVANTAGE_ALLOWED, rate_exceeds
 from compressor.evaluation.report import Bits
+from compressor.evaluation.suites import QUERY_ONLY
 
-QUERY_ONLY = frozenset({"square"})
-"""Attacks, and stages of ensembles, that need no gradient."""
+_QUERIES = 100
 
 
-@dataclass(frozen=True)
-class SquareBeatsWhiteBox:
+def _find(examined: ExaminedEvaluation) -> str | None:
     """Count in the suite's own bits; where it has no Square, run a short one on the robust part of the sample.
 
     Of the images that the short one breaks, those count that a longer gradient attack does not break either: a weak
     suite is not yet a model that hides its gradients.
-
-    Attributes:
-        queries: of the short one.
     """
+    if not any(column.attack not in QUERY_ONLY for column in examined.suite.columns):
+        return None
+    counted = _in_the_report(examined)
+    if counted is None:
+        count, n = _on_the_sample(examined), len(examined.x)
+        found = f"{_QUERIES} queries of Square broke {count} of {n} images of a sample"
+    else:
+        count, n = counted, examined.report.samples
+        found = f"Square broke {count} of {n} images"
+    return f"{found} that no attack with gradients broke" if rate_exceeds(count, n, WEAKER_ADVANTAGE_ALLOWED) else None
 
-    meaning: ClassVar[str] = (
-        "A search without gradients is the weaker one, unless the gradients mislead: take out what masks them, or "
-        "trust only attacks that need none, with many more queries."
-    )
 
-    queries: int = 100
-
-    def __call__(self, examined: ExaminedEvaluation) -> str | None:
-        """Count the images that only Square broke."""
-        if not any(column.attack not in QUERY_ONLY for column in examined.suite.columns):
-            return None
-        counted = _in_the_report(examined)
-        if counted is None:
-            count, n = self._on_the_sample(examined), len(examined.x)
-            found = f"{self.queries} queries of Square broke {count} of {n} images of a sample"
-        else:
-            count, n = counted, examined.report.samples
-            found = f"Square broke {count} of {n} images"
-        return (
-            f"{found} that no attack with gradients broke" if rate_exceeds(count, n, WEAKER_ADVANTAGE_ALLOWED) else None
-        )
-
-    def _on_the_sample(self, examined: ExaminedEvaluation) -> int:
-        before = examined.robust & examined.right.cpu().numpy()
-        after = robust_against(examined, examined.threat, "square", {"queries": self.queries}, among=before)
-        misclassified = before & ~after
-        if not misclassified.any() or not examined.is_differentiable:
-            return int(misclassified.sum())
-        settings = {"steps": 40, "step_size": "0.1eps", "decide": "first"}
-        return int(robust_against(examined, examined.threat, "cw-inf", settings, among=misclassified).sum())
+def _on_the_sample(examined: ExaminedEvaluation) -> int:
+    before = examined.robust & examined.right.cpu().numpy()
+    after = robust_against(examined, examined.threat, "square", {"queries": _QUERIES}, among=before)
+    misclassified = before & ~after
+    if not misclassified.any() or not examined.is_differentiable:
+        return int(misclassified.sum())
+    settings = {"steps": 40, "step_size": "0.1eps", "decide": "first"}
+    return int(robust_against(examined, examined.threat, "cw-inf", settings, among=misclassified).sum())
 
 
 def _in_the_report(examined: ExaminedEvaluation) -> int | None:
@@ -86,4 +68,8 @@ def _in_the_report(examined: ExaminedEvaluation) -> int | None:
     return int((by_queries & ~by_gradients).sum()) if has_queries else None
 
 
-CHECK = SquareBeatsWhiteBox()
+CHECK = AlarmCheck(
+    "A search without gradients is the weaker one, unless the gradients mislead: take out what masks them, or "
+    "trust only attacks that need none, with many more queries.",
+    _find,
+)

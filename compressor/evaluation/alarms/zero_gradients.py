@@ -3,53 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from compressor.evaluation.alarms._chance import rate_exceeds
-from compressor.evaluation.alarms._constant import predicts_one_class
-from compressor.evaluation.alarms._contract import ExaminedEvaluation
+from compressor.evaluation.alarms._contract import AlarmCheck, ExaminedEvaluation
+from compressor.evaluation.alarms._probing import predicts_one_class
+from compressor.evaluation.chance import USELESS_GRADIENTS_ALLOWED, rate_exceeds
 from compressor.numerics.losses import cross_entropy, cw_margin
 
 
-@dataclass(frozen=True)
-class ZeroGradients:
-    """Take the input gradient of each loss at every image that the model gets right.
+def _find(examined: ExaminedEvaluation) -> str | None:
+    """Take the input gradient of each loss at every image that the model gets right, and count those without one.
 
     The gradient of a constant model is zero as well, and rightly: there is nothing to break, and no alarm.
-
-    Attributes:
-        allowed: the part of the images that may have no gradient.
     """
-
-    meaning: ClassVar[str] = (
-        "An attack that follows this loss does not know where to go from these images: rescale the logits, or take out "
-        "what rounds or saturates, and attack that."
+    places = torch.nonzero(examined.right).squeeze(1)
+    if len(places) == 0 or not examined.is_differentiable:
+        return None
+    losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross-entropy": cross_entropy, "margin": cw_margin}
+    useless = _useless(examined, places, list(losses.values()))
+    found = [
+        f"{count} ({name})"
+        for name, count in zip(losses, useless, strict=True)
+        if rate_exceeds(count, len(places), USELESS_GRADIENTS_ALLOWED)
+    ]
+    if not found or predicts_one_class(examined):
+        return None
+    return (
+        f"of {len(places)} images that the model gets right, the gradient is zero or not a number on "
+        f"{' and '.join(found)}"
     )
-
-    allowed: float = 0.05
-
-    def __call__(self, examined: ExaminedEvaluation) -> str | None:
-        """Count the images without a gradient, for each loss."""
-        places = torch.nonzero(examined.right).squeeze(1)
-        if len(places) == 0 or not examined.is_differentiable:
-            return None
-        losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross-entropy": cross_entropy, "margin": cw_margin}
-        useless = _useless(examined, places, list(losses.values()))
-        found = [
-            f"{count} ({name})"
-            for name, count in zip(losses, useless, strict=True)
-            if rate_exceeds(count, len(places), self.allowed)
-        ]
-        if not found or predicts_one_class(examined):
-            return None
-        return (
-            f"of {len(places)} images that the model gets right, the gradient is zero or not a number on "
-            f"{' and '.join(found)}"
-        )
 
 
 def _useless(
@@ -68,4 +52,8 @@ def _useless(
     return counts
 
 
-CHECK = ZeroGradients()
+CHECK = AlarmCheck(
+    "An attack that follows this loss does not know where to go from these images: rescale the logits, or take out "
+    "what rounds or saturates, and attack that.",
+    _find,
+)

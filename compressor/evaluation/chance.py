@@ -1,11 +1,17 @@
-"""Whether a count of images is more than chance: what one image does, no alarm should hang on."""
+"""Whether a count of images is more than chance: what one image does, no alarm should hang on.
+
+The engine's alarms and the verifier's allow the same.
+"""
 
 from __future__ import annotations
 
 from compressor.numerics.statistics import binomial_tail, clopper_pearson
 
 WEAKER_ADVANTAGE_ALLOWED = 0.005
-"""The part of the images by which a weaker attack may beat a stronger one; the verifier's protocol allows the same."""
+"""The part of the images by which a weaker attack may beat a stronger one."""
+
+USELESS_GRADIENTS_ALLOWED = 0.05
+"""The part of the images that may have no gradient."""
 
 _LEVEL = 0.01
 
