@@ -18,15 +18,8 @@ import torchvision.models
 from torch import nn
 
 from compressor.core.types import ModelSpec
+from compressor.models import costs
 from compressor.models.classifier import build_empty_network
-from compressor.models.costs import (
-    StepCost,
-    forward_operations,
-    input_gradient_operations,
-    share_of_new_variants,
-    step_cost,
-    training_operations,
-)
 from compressor.numerics.augment import variant_count
 from compressor.runs.recipe import Recipe
 
@@ -111,7 +104,7 @@ def speed(gpu: GPU, kind: Kind, unit: Unit) -> Range:
     return scale * low, scale * high
 
 
-def hours(gpu: GPU, cost: StepCost, student: Kind, *, half: bool, images: int) -> Range:
+def hours(gpu: GPU, cost: costs.StepCost, student: Kind, *, half: bool, images: int) -> Range:
     """Hours, fewest and most, that ``images`` training steps of one image take on one GPU.
 
     Args:
@@ -155,16 +148,19 @@ def operations_table() -> str:
     rows = []
     for name in (TEACHER, *STUDENTS):
         model = build_empty_network(ModelSpec(name, 10))
-        counts = (count(model, 32) for count in (forward_operations, input_gradient_operations, training_operations))
+        counts = (
+            count(model, 32)
+            for count in (costs.forward_operations, costs.input_gradient_operations, costs.training_operations)
+        )
         rows.append([f"`{name}`", *(f"{count / 1e9:.2f}" for count in counts)])
     return table(["GFLOP an image", "forward", "and backward to the image", "and backward to the weights"], rows)
 
 
-def steps_table(costs: dict[str, StepCost]) -> str:
+def steps_table(found: dict[str, costs.StepCost]) -> str:
     """Where one image's operations go in one RSLAD step."""
     rows = [
         [f"`{name}`", *(f"{part / 1e9:.1f}" for part in (cost.teacher, cost.attack, cost.outer, cost.total))]
-        for name, cost in costs.items()
+        for name, cost in found.items()
     ]
     return table(["GFLOP an image and step", "teacher, if asked", "attack", "outer", "together"], rows)
 
@@ -177,7 +173,7 @@ def published_table() -> str:
         with torch.device("meta"):
             model: nn.Module = getattr(torchvision.models, entry.model)()
         gpu = gpus[entry.gpu]
-        reached = training_operations(model, 224) * entry.images_a_second / 1e12
+        reached = costs.training_operations(model, 224) * entry.images_a_second / 1e12
         rows.append(
             [
                 f"{entry.model} ({entry.kind}), {entry.gpu}",
@@ -222,14 +218,14 @@ def peaks_table() -> str:
     return table(["TFLOP/s, dense", "fp32", "TF32", "16-bit", "of these", "GB/s", "source"], rows)
 
 
-def hours_table(cost: StepCost, student: Kind, asked: float, images: int) -> str:
+def hours_table(cost: costs.StepCost, student: Kind, asked: float, images: int) -> str:
     """GPU-hours of the whole training, for each card and each state of the label cache."""
     columns = ((False, 1.0), (True, 1.0), (True, asked), (True, 0.0))
     rows = []
     for gpu in GPUS:
         cells = []
         for half, share in columns:
-            part = StepCost(cost.teacher * share, cost.attack, cost.outer)
+            part = costs.StepCost(cost.teacher * share, cost.attack, cost.outer)
             cells.append(span(hours(gpu, part, student, half=half, images=images)))
         rows.append([gpu.name, *cells])
     header = [
@@ -244,16 +240,16 @@ def hours_table(cost: StepCost, student: Kind, asked: float, images: int) -> str
 
 def main() -> None:
     """Print the estimate."""
-    costs = {}
+    found = {}
     for name in STUDENTS:
         recipe = Recipe(method="rslad", model=name)
         student, teacher = (build_empty_network(ModelSpec(model, 10)) for model in (name, TEACHER))
-        costs[name] = step_cost(
+        found[name] = costs.step_cost(
             recipe.build_method(), student, teacher, image_size=recipe.image_size, attack_steps=recipe.attack_steps
         )
     images = recipe.epochs * IMAGES_AN_EPOCH
-    asked = share_of_new_variants(variant_count(recipe.image_size), recipe.epochs)
-    print(f"## Operations, counted\n\n{operations_table()}\n\n{steps_table(costs)}\n")
+    asked = costs.share_of_new_variants(variant_count(recipe.image_size), recipe.epochs)
+    print(f"## Operations, counted\n\n{operations_table()}\n\n{steps_table(found)}\n")
     print(
         f"A label cache that is empty at first asks the teacher about {asked:.1%} of the images over the 300 epochs.\n"
     )
@@ -261,7 +257,7 @@ def main() -> None:
     print(f"## How much of them training reaches, assumed\n\n{published_table()}\n\n{assumptions_table()}\n")
     for name, kind in STUDENTS.items():
         print(f"## `{name}`, {images:,} images: estimate, not measured\n")
-        print(hours_table(costs[name], kind, asked, images) + "\n")
+        print(hours_table(found[name], kind, asked, images) + "\n")
 
 
 if __name__ == "__main__":

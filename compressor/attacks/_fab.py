@@ -53,20 +53,7 @@ def search_ball(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, steps
 def closest_errors(
     model: nn.Module, x: Tensor, y: Tensor, norm: Norm, *, steps: int, targets: int
 ) -> tuple[Tensor, Tensor]:
-    """The closest errors that FAB finds, and so upper bounds of each image's minimal adversarial perturbation.
-
-    Args:
-        model: logits ``[B, K]`` from images; of a surrogate, its model confirms every error. Left as it was found.
-        x: images ``[B, C, H, W]`` in [0, 1].
-        y: labels ``[B]``.
-        norm: how distance is measured.
-        steps: towards each class.
-        targets: how many wrong classes, the likeliest first; at most one less than there are classes.
-
-    Returns:
-        The errors, ``[B, C, H, W]``, ``x`` where none was found; and their distances ``[B]`` in units of the pixel
-        range: 0 where the model errs on the image itself, ``inf`` where none was found.
-    """
+    """The closest errors that FAB finds, and their distances: see ``TargetedFab.closest``."""
     x = x.detach().contiguous()
     with frozen_for_attack(model):
         wrong = misclassifies(model, x, y)

@@ -21,15 +21,9 @@ from compressor.core.types import Threat
 
 @dataclass(frozen=True)
 class LibraryAttack:
-    """One of the library's attacks, by its own loop.
+    """One of the library's attacks, by its own loop and the library's name; its settings are ``Cascade``'s.
 
     The library seeds itself anew for every batch, so the generator is not drawn from: its seed is handed on.
-
-    Attributes:
-        attack: the library's name.
-        steps: iterations of each APGD and FAB run.
-        targets: target classes of the targeted ones.
-        queries: forward passes of Square for each image.
     """
 
     attack: str

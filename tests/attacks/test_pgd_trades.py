@@ -1,25 +1,18 @@
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import nn
 
+from compressor.attacks._gradient import GradientAttack
 from compressor.core.registry import ATTACKS
 from compressor.core.types import Threat
 from compressor.numerics.randomness import make_generator
 
 
 def test_it_is_configured_as_the_paper_evaluates() -> None:
-    assert asdict(ATTACKS.get("pgd-trades")) == {
-        "steps": 20,
-        "step_size": "0.003",
-        "start": "gaussian",
-        "start_scale": 0.001,
-        "loss": "cross_entropy",
-        "decide": "last",
-    }
+    assert ATTACKS.get("pgd-trades") == GradientAttack(20, "0.003", "gaussian", 0.001, "cross_entropy", "last")
 
 
 class Watched(nn.Module):

@@ -34,6 +34,12 @@ def batch_norm_of(state: Mapping[str, Tensor]) -> Callable[[Tensor, str], Tensor
     return normalise
 
 
+def opened(network: nn.Module) -> tuple[Mapping[str, Tensor], Callable[[Tensor, str], Tensor], Tensor]:
+    """What an oracle computes with: a network's tensors by name, its BatchNorms in eval mode, and three images."""
+    state = network.state_dict()
+    return state, batch_norm_of(state), torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
 def network_without_favourite(classes: int) -> nn.Module:
     """A small convolutional network with fresh weights, BatchNorm that has seen images, and no favourite class."""
     built = build_classifier(ModelSpec("dm-wideresnet-10-1", classes, image_size=16), seed=0).train()

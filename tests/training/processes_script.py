@@ -10,7 +10,6 @@ import torch
 from compressor.checkpoint import load_checkpoint, save_checkpoint
 from compressor.core.contracts import Dataset, Split
 from compressor.core.errors import Interrupted
-from compressor.core.reporting import SilentReporter
 from compressor.core.types import DatasetSpec, ModelSpec
 from compressor.data.datasets import open_dataset
 from compressor.models.classifier import build_classifier
@@ -22,6 +21,7 @@ from compressor.system.process_group import leave_process_group
 from compressor.training.configuration import RunConfig
 from compressor.training.preparation import training_images
 from compressor.training.session import train
+from tests.support.training import Watcher
 
 MODEL = "wideresnet-10-1"
 # One step of each: without a teacher or with, attacked in eval or train mode, forwards whose result is not used, and
@@ -41,22 +41,6 @@ STEPS: dict[str, dict[str, object]] = {
 def method_of(step: str) -> str:
     """The method in a step's name."""
     return step.partition("-")[0]
-
-
-class Watcher(SilentReporter):
-    """Writes down the notes, and asks this process alone to stop after some steps."""
-
-    def __init__(self, stop: StopRequest | None = None, after: int = 0) -> None:
-        self.notes: list[str] = []
-        self._steps, self._stop, self._after = 0, stop, after
-
-    def advance(self, done: int, total: int, detail: str = "") -> None:
-        self._steps += 1
-        if self._stop is not None and self._steps == self._after:
-            self._stop.signum = 15
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def settings_and_images(method: str, **settings: object) -> tuple[Recipe, Split]:

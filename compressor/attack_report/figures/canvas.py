@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from compressor.attack_report.radii import format_threat
 from compressor.core.errors import MissingPackageError
+from compressor.core.types import Norm, Threat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,24 +90,20 @@ def panels_to_png(paint: Callable[[Axes, Panel], None], panels: Sequence[Panel],
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, panel in zip(row, panels, strict=True):
             paint(axes, panel)
-            percent_axis(axes, "")
+            axes.set_ylim(0, 1)
+            axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0], labels=["0", "20", "40", "60", "80", "100"])
+            axes.grid(axis="y")
         row[0].set_ylabel(label)
         legend_below(figure)
 
     return to_png(paint_all, 4.2 * len(panels) + 0.4, 3.4)
 
 
-def percent_axis(axes: Axes, label: str) -> None:
-    """A vertical axis from 0 to 100 %, with a grid."""
-    axes.set_ylim(0, 1)
-    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0], labels=["0", "20", "40", "60", "80", "100"])
-    axes.set_ylabel(label)
-    axes.grid(axis="y")
-
-
-def mark_radius(axes: Axes, radius: float, label: str) -> None:
-    """A dotted vertical line where the evaluation's own radius is."""
-    axes.axvline(radius, color=ORANGE, linewidth=1.1, linestyle=(0, (2, 2)), label=label, zorder=1)
+def mark_radius(axes: Axes, norm: Norm, threat: Threat) -> None:
+    """A dotted vertical line where the evaluation's own radius is, if this panel's norm is the evaluation's."""
+    if norm == threat.norm:
+        label = f"evaluated at {format_threat(threat)}"
+        axes.axvline(threat.radius, color=ORANGE, linewidth=1.1, linestyle=(0, (2, 2)), label=label, zorder=1)
 
 
 def legend_below(figure: Figure) -> None:

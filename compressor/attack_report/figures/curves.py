@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from compressor.attack_report.curve import Curve
 from compressor.attack_report.figures.canvas import BLUE, mark_radius, panels_to_png
-from compressor.attack_report.radii import axis_label, axis_unit, format_threat
+from compressor.attack_report.radii import axis_label, axis_unit
 from compressor.core.types import Threat
 
 if TYPE_CHECKING:
@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 
 
 def draw_curves(curves: Sequence[Curve], threat: Threat) -> bytes:
-    """A PNG of accuracy with its 95 % band, the evaluation's radius marked.
-
-    Args:
-        curves: one a panel.
-        threat: of the evaluation.
-    """
+    """A PNG of accuracy with its 95 % band, the evaluation's radius marked."""
 
     def paint(axes: Axes, curve: Curve) -> None:
         radii = [point.radius for point in curve.points]
@@ -28,8 +23,7 @@ def draw_curves(curves: Sequence[Curve], threat: Threat) -> bytes:
         axes.fill_between(radii, low, high, color=BLUE, alpha=0.18, linewidth=0, label="95 % interval")
         accuracies = [point.accuracy for point in curve.points]
         axes.plot(radii, accuracies, color=BLUE, marker="o", markersize=4, label="accuracy under PGD-20", clip_on=False)
-        if curve.norm == threat.norm:
-            mark_radius(axes, threat.radius, f"evaluated at {format_threat(threat)}")
+        mark_radius(axes, curve.norm, threat)
         labels = {radius: axis_label(radius, curve.norm) for radius in radii}
         ticks = _apart(labels)
         axes.set_xticks(ticks, labels=[labels[radius] for radius in ticks])

@@ -10,7 +10,7 @@ import numpy as np
 
 from compressor.attack_report.figures.canvas import BLUE, GREY, mark_radius, panels_to_png
 from compressor.attack_report.norms import MinimalNorms
-from compressor.attack_report.radii import axis_label, axis_unit, format_length, format_threat
+from compressor.attack_report.radii import axis_label, axis_unit, format_length
 from compressor.core.types import Norm, Threat
 
 if TYPE_CHECKING:
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 def draw_norms(measured: Sequence[MinimalNorms], threat: Threat) -> bytes:
-    """A PNG of the cumulative distribution of the smallest perturbations found, median and radius marked.
-
-    Args:
-        measured: one a panel.
-        threat: of the evaluation.
-    """
+    """A PNG of the cumulative distribution of the smallest perturbations found, median and radius marked."""
 
     def paint(axes: Axes, norms: MinimalNorms) -> None:
         lengths, fractions = norms.cumulative()
@@ -38,8 +33,7 @@ def draw_norms(measured: Sequence[MinimalNorms], threat: Threat) -> bytes:
         if isfinite(norms.median):
             axes.plot([0, norms.median, norms.median], [0.5, 0.5, 0], color=GREY, linewidth=0.9, label="median")
         axes.set_title(f"median {format_length(norms.median, norms.norm)}", fontsize=9)
-        if norms.norm == threat.norm:
-            mark_radius(axes, threat.radius, f"evaluated at {format_threat(threat)}")
+        mark_radius(axes, norms.norm, threat)
         axes.set_xlim(0, end)
         if norms.norm == "Linf":
             axes.xaxis.set_major_formatter(lambda radius, _: axis_label(radius, "Linf"))

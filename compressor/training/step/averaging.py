@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -18,52 +18,41 @@ from compressor.system.process_group import ProcessGroup
 from compressor.training.step.batch_statistics import estimate_statistics
 
 
-class Average(Protocol):
-    """A model that follows the student; every process holds the same."""
+class Average:
+    """A model that follows the student; every process holds the same. This one follows nothing, and keeps nothing."""
 
     @property
     def model(self) -> Classifier:
         """What stands for the run now."""
-        ...
+        raise NotImplementedError
 
     def after_step(self, progress: Progress) -> None:
         """The student has made this step."""
-        ...
 
     def after_epoch(self, epoch: int, on_batch: Callable[[], None]) -> None:
         """The student has finished this epoch, from 0; a second call for an epoch changes nothing more."""
-        ...
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it over."""
-        ...
-
-
-class NoAverage:
-    """The student stands for itself."""
-
-    def __init__(self, student: Classifier) -> None:
-        self.model = student
-
-    def after_step(self, progress: Progress) -> None:
-        """Nothing to do."""
-
-    def after_epoch(self, epoch: int, on_batch: Callable[[], None]) -> None:
-        """Nothing to do."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the student saves itself."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take over."""
+        """Take it over."""
 
 
-class ExponentialAverage:
+class NoAverage(Average):
+    """The student stands for itself, and saves itself."""
+
+    def __init__(self, student: Classifier) -> None:
+        self._student = student
+
+    @property
+    def model(self) -> Classifier:
+        """The student."""
+        return self._student
+
+
+class ExponentialAverage(Average):
     """EMA: ``a <- d a + (1 - d) w`` after each step, with d as ``decay_at`` says.
 
     BatchNorm's running statistics are averaged like the weights. A layer's mean is to first order linear in the weights
@@ -79,28 +68,30 @@ class ExponentialAverage:
     """
 
     def __init__(self, student: Classifier, recipe: Recipe) -> None:
-        self.model = _copy(student)
+        self._average = _copy(student)
         self._student, self._recipe = student, recipe
+
+    @property
+    def model(self) -> Classifier:
+        """The average."""
+        return self._average
 
     def after_step(self, progress: Progress) -> None:
         """Move a little towards the student."""
         steps = progress.epoch * progress.steps + progress.step + 1
         warmup = self._recipe.ema_warmup * progress.epochs * progress.steps
-        approach(self.model, self._student, 1 - decay_at(steps - warmup, self._recipe.ema_decay))
-
-    def after_epoch(self, epoch: int, on_batch: Callable[[], None]) -> None:
-        """Nothing to do."""
+        approach(self._average, self._student, 1 - decay_at(steps - warmup, self._recipe.ema_decay))
 
     def state_dict(self) -> dict[str, Any]:
         """The average."""
-        return {"model": self.model.state_dict()}
+        return {"model": self._average.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it over."""
-        self.model.load_state_dict(state["model"])
+        self._average.load_state_dict(state["model"])
 
 
-class StochasticAverage:
+class StochasticAverage(Average):
     """SWA: the mean of the student's weights at the ends of epochs, from ``swa_start`` on.
 
     No student had these weights, and its running statistics don't fit them: they are estimated anew before the average
@@ -131,9 +122,6 @@ class StochasticAverage:
     def model(self) -> Classifier:
         """The average, if anything was averaged yet."""
         return self._average if self._count else self._student
-
-    def after_step(self, progress: Progress) -> None:
-        """Nothing to do."""
 
     def after_epoch(self, epoch: int, on_batch: Callable[[], None]) -> None:
         """Take the student in, and estimate the average's statistics on the epoch's images."""

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_empty_network, family_of
-from tests.support.networks import batch_norm_keys, batch_norm_of, block_keys
+from tests.support.networks import batch_norm_keys, block_keys, opened
 
 ACTIVATIONS = {"relu": F.relu, "silu": F.silu}
 
@@ -26,14 +26,11 @@ def test_its_keys_are_those_of_the_deepmind_release():
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 def test_its_forward_is_the_release_s(network, activation):
     model = network("dm-resnet18-0.125", classes=4, activation=activation)
-    state = model.state_dict()
-
-    norm = batch_norm_of(state)
+    state, norm, x = opened(model)
 
     def norm_act(x, name):
         return ACTIVATIONS[activation](norm(x, name))
 
-    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     out = F.conv2d(x, state["conv_2d.weight"], padding=1)
     for stage in (0, 1, 2, 3):
         for block in (0, 1):

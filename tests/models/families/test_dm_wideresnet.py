@@ -8,7 +8,7 @@ from torch import nn
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_empty_network, count_parameters, family_of
 from compressor.models.families._layers import pad_same
-from tests.support.networks import batch_norm_keys, batch_norm_of, block_keys
+from tests.support.networks import batch_norm_keys, block_keys, opened
 
 ACTIVATIONS = {"relu": F.relu, "silu": F.silu}
 
@@ -49,14 +49,11 @@ def test_stride_1_padding_is_one_on_every_side():
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 def test_its_forward_is_the_release_s(network, activation):
     model = network("dm-wideresnet-16-1", classes=4, activation=activation)
-    state = model.state_dict()
-
-    norm = batch_norm_of(state)
+    state, norm, x = opened(model)
 
     def norm_act(x, name):
         return ACTIVATIONS[activation](norm(x, name))
 
-    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     out = F.conv2d(x, state["init_conv.weight"], padding=1)
     for group in (0, 1, 2):
         for block in (0, 1):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_empty_network, count_parameters, family_of
 from compressor.models.families.mobilenetv2 import channels_of
-from tests.support.networks import batch_norm_keys, batch_norm_of
+from tests.support.networks import batch_norm_keys, opened
 
 
 def test_the_paper_size_has_its_parameters():
@@ -36,10 +36,7 @@ def test_its_keys_and_main_shapes_are_those_of_the_public_port():
 
 def test_its_forward_at_32_pixels_is_the_port_s(network):
     model = network("mobilenetv2-0.1", classes=5)
-    state = model.state_dict()
-
-    norm = batch_norm_of(state)
-    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    state, norm, x = opened(model)
     out = F.relu(norm(F.conv2d(x, state["conv1.weight"], padding=1), "bn1"))
     strides = [1, 1, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1]
     for block, stride in enumerate(strides):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from compressor.core.errors import UsageError
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_empty_network, count_parameters, family_of
-from tests.support.networks import batch_norm_keys, batch_norm_of, block_keys
+from tests.support.networks import batch_norm_keys, block_keys, opened
 
 
 def test_the_paper_size_has_its_parameters():
@@ -26,10 +26,7 @@ def test_its_keys_are_those_of_the_public_port():
 
 def test_its_forward_is_the_port_s(network):
     model = network("resnet18-0.125", classes=7)
-    state = model.state_dict()
-
-    norm = batch_norm_of(state)
-    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    state, norm, x = opened(model)
     out = F.relu(norm(F.conv2d(x, state["conv1.weight"], padding=1), "bn1"))
     for stage in (1, 2, 3, 4):
         for block in (0, 1):

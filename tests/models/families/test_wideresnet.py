@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from compressor.core.errors import UsageError
 from compressor.core.types import ModelSpec
 from compressor.models.classifier import build_classifier, build_empty_network, count_parameters, family_of
-from tests.support.networks import batch_norm_keys, batch_norm_of, block_keys
+from tests.support.networks import batch_norm_keys, block_keys, opened
 
 
 def test_34_10_has_its_parameters_without_sub_block1():
@@ -27,14 +27,11 @@ def test_its_keys_are_those_of_the_trades_release():
 
 def test_its_forward_is_the_release_s(network):
     model = network("wideresnet-16-1", classes=4)
-    state = model.state_dict()
-
-    norm = batch_norm_of(state)
+    state, norm, x = opened(model)
 
     def norm_relu(x, name):
         return F.relu(norm(x, name))
 
-    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     out = F.conv2d(x, state["conv1.weight"], padding=1)
     for stage in (1, 2, 3):
         for block in (0, 1):
