@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,10 +11,9 @@ from torch import nn
 
 from compressor.api.datasets import Data
 from compressor.api.evaluation import TestImages, attack_images, load_test_images
-from compressor.api.inputs import Inputs, default_threat
+from compressor.api.inputs import AnyPath, Inputs, allow_model, as_path, default_threat, model_source
 from compressor.api.reviewing import plan_report, write_report
 from compressor.api.targets import AttackTarget, open_attack_target
-from compressor.api.training import allow_model
 from compressor.core.errors import UsageError
 from compressor.core.reporting import EventReporter, OnEvent, Reporter
 from compressor.core.types import Threat
@@ -25,12 +23,13 @@ from compressor.evaluation.suites import Suite, get_suite
 from compressor.frozen import FrozenPrecision
 from compressor.runs.run import Run
 from compressor.system.interruption import StopRequest
+from compressor.training.teacher_file import TeacherRequest
 
 REFERENCE_SUITE = "reference"
 
 
 def attack(
-    target: str | os.PathLike[str] | Run | nn.Module | AttackTarget,
+    target: AnyPath | Run | nn.Module | AttackTarget,
     *,
     suite: str = "quick",
     eval_samples: int | None = None,
@@ -38,16 +37,16 @@ def attack(
     norm: Literal["Linf", "L2"] | None = None,
     batch_size: int | None = None,
     data: Data | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: AnyPath | None = None,
     download: bool = False,
     image_size: int | None = None,
     model: str | nn.Module | None = None,
     normalization: str | None = None,
     activation: str | None = None,
     seed: int = 0,
-    state: str | os.PathLike[str] | None = None,
+    state: AnyPath | None = None,
     proposals: FrozenPrecision = "fp32",
-    report: str | os.PathLike[str] | None = None,
+    report: AnyPath | None = None,
     curve: str | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -99,19 +98,19 @@ def attack(
     reporter, stop = EventReporter(on_progress), StopRequest()
     if isinstance(target, Run) and data is None:
         data = target.dataset
-    inputs = Inputs(data, None if data_dir is None else Path(data_dir), download, device, threads)
+    inputs = Inputs(data, as_path(data_dir), download, device, threads)
     get_suite(suite)
     where = inputs.device()
     if isinstance(target, AttackTarget):
         opened = target
     else:
         opened = open_attack_target(
-            _source(target), inputs, reporter, device=where, image_size=image_size,
-            model=model, normalization=normalization, activation=activation,
+            TeacherRequest(_source(target), model, normalization, activation), inputs, reporter,
+            device=where, image_size=image_size,
         )  # fmt: skip
     job = AttackJob.open(opened, eval_samples, eps, norm, seed, where, reporter, stop, batch_size, proposals)
-    plan = plan_report(None if report is None else Path(report), curve, job.threat, job.images, reporter=reporter)
-    found = job.run(suite, None if state is None else Path(state), reporter, stop)
+    plan = plan_report(as_path(report), curve, job.threat, job.images, reporter=reporter)
+    found = job.run(suite, as_path(state), reporter, stop)
     if plan is not None:
         write_report(plan, found, opened, job.images, device=where, batch_size=batch_size, reporter=reporter, stop=stop)
     return found
@@ -119,17 +118,7 @@ def attack(
 
 @dataclass(frozen=True)
 class AttackJob:
-    """A target with its images and threat: what several suites are run on alike.
-
-    Attributes:
-        target: the model.
-        images: the test images.
-        threat: the ball that is searched.
-        seed: names every random number.
-        device: where to compute.
-        batch_size: images at a time; None for the default.
-        proposals: what the surrogate computes in.
-    """
+    """A target with its images and threat: what several suites are run on alike. For the fields see ``attack``."""
 
     target: AttackTarget
     images: TestImages
@@ -177,12 +166,7 @@ class AttackJob:
     ) -> tuple[Report, ReferenceAgreement]:
         """Run AutoAttack by its authors' own loops too, and count where the two disagree.
 
-        Args:
-            report: of a suite that has AutoAttack.
-            column: AutoAttack's; see ``autoattack_column``.
-            state: of the first run; the reference keeps its own beside it.
-            reporter: told of progress.
-            stop: asked after every batch.
+        The report's suite has AutoAttack in ``column``; the reference keeps a state of its own beside ``state``.
         """
         kept_in = state.with_name(f"{state.name}.reference") if state else None
         theirs = self.run(REFERENCE_SUITE, kept_in, reporter, stop)
@@ -204,13 +188,11 @@ def autoattack_column(suite: Suite) -> str:
     )
 
 
-def _source(target: str | os.PathLike[str] | Run | nn.Module) -> Path | nn.Module:
-    if isinstance(target, nn.Module):
-        return target
-    path = target.best if isinstance(target, Run) else Path(target)
-    if path.suffix == ".onnx":
+def _source(target: AnyPath | Run | nn.Module) -> Path | nn.Module:
+    source = model_source(target)
+    if isinstance(source, Path) and source.suffix == ".onnx":
         raise UsageError(
-            f"{path} is an ONNX file, which the engine does not read.",
+            f"{source} is an ONNX file, which the engine does not read.",
             "Open it first: attack(exporters.pipeline.open_onnx_target(path)).",
         )
-    return path
+    return source

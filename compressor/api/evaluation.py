@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from compressor.api.inputs import decoding_shown
+from compressor.api.inputs import decoding_shown, progress_shown
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint
 from compressor.core.contracts import Dataset, Ensemble, Split
 from compressor.core.errors import UnreadableRunError, UsageError
@@ -122,16 +122,8 @@ def evaluate_checkpoint(
 ) -> EvaluationRecord:
     """Attack one of a run's checkpoints and write what is found; what is known of the same weights is taken over.
 
-    Args:
-        run: whose training is done.
-        which: the checkpoint.
-        images: to attack.
-        threat: the ball that is searched.
-        suite: its name.
-        known: earlier evaluations. Where the best checkpoint is the last one, it is attacked once.
-        device: where to compute.
-        reporter: told of progress.
-        stop: asked after every batch; what is done is kept, and the same call goes on.
+    ``known`` are earlier evaluations: where the best checkpoint is the last one, it is attacked once. A stop keeps what
+    is done, and the same call goes on.
     """
     loaded = load_checkpoint(run.checkpoint_of(which))
     measured = _describe(loaded, which, run.checkpoint_of(which))
@@ -189,10 +181,6 @@ def attack_images(
             f"so at most {seconds / launch.world_size() / 3600:.1f} h for these; --samples N takes fewer"
         )
 
-    def on_progress(name: str, done: int, total: int) -> None:
-        reporter.advance(done, total, name)
-        stop.raise_if_set()
-
     return evaluate(
         model,
         split.images,
@@ -208,7 +196,7 @@ def attack_images(
         replace_state=replace_state,
         model_digest=digest,
         process_group=ProcessGroup.enter(device),
-        on_progress=on_progress,
+        on_progress=progress_shown(reporter, stop),
     )
 
 
@@ -225,15 +213,8 @@ def evaluate_run(
 ) -> Report:
     """Attack a run's best checkpoint on test images, or its best and last, and write what is found into its folder.
 
-    Args:
-        run: whose training is done.
-        suite: the attacks' name.
-        samples: how many test images; None for the suite's own number.
-        choice: ``best`` or ``both``.
-        device: where to compute.
-        reporter: told of progress.
-        stop: asked after every batch.
-        on_record: called with each checkpoint's evaluation as soon as it is there.
+    Without ``samples``, the suite's own number is taken. ``on_record`` is called with each checkpoint's evaluation as
+    soon as it is there.
 
     Returns:
         The best checkpoint's report.

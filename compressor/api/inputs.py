@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import nn
@@ -19,9 +21,13 @@ from compressor.core.registry import DATASETS
 from compressor.core.reporting import Reporter
 from compressor.core.types import DatasetSpec, Threat, eps_text
 from compressor.data.datasets import open_dataset, watch_decoding
+from compressor.models.user_code import allow_user_code
+from compressor.runs.run import Run
 from compressor.system.devices import resolve_device, set_threads
 from compressor.system.interruption import StopRequest
 from compressor.training.teacher_file import TeacherRequest, read_teacher, settle_open_questions
+
+AnyPath: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -121,29 +127,45 @@ def default_threat(recorded: Any, eps: str | float | None, norm: str | None) -> 
 
 
 def open_checkpoint(
-    path: Path | nn.Module,
-    inputs: Inputs,
-    reporter: Reporter,
-    *,
-    model: str | nn.Module | None = None,
-    normalization: str | None = None,
-    activation: str | None = None,
-    image_size: int | None = None,
+    request: TeacherRequest, inputs: Inputs, reporter: Reporter, *, image_size: int | None = None
 ) -> tuple[LoadedCheckpoint, Dataset]:
     """A checkpoint, or a module in memory, with nothing left open, and the dataset that goes with it."""
     given = inputs.ready("test")
     if image_size is None and given is not None:
         image_size = given.image_size
-    loaded = read_teacher(TeacherRequest(path, model, normalization, activation), image_size=image_size)
+    loaded = read_teacher(request, image_size=image_size)
     dataset = inputs.open(lambda: default_data(loaded), loaded.spec.image_size, reporter)
     return settle_open_questions(loaded, dataset, reporter=reporter, device=inputs.device()), dataset
 
 
-def decoding_shown(reporter: Reporter, stop: StopRequest) -> AbstractContextManager[None]:
-    """Show decoding as progress, and hear a stop while it goes on."""
+def progress_shown(reporter: Reporter, stop: StopRequest) -> Callable[[str, int, int], None]:
+    """Show what is done of a part as progress, and hear a stop."""
 
-    def on_progress(done: int, total: int) -> None:
-        reporter.advance(done, total, "decoding pictures")
+    def on_progress(part: str, done: int, total: int) -> None:
+        reporter.advance(done, total, part)
         stop.raise_if_set()
 
-    return watch_decoding(on_progress)
+    return on_progress
+
+
+def decoding_shown(reporter: Reporter, stop: StopRequest) -> AbstractContextManager[None]:
+    """Show decoding as progress, and hear a stop while it goes on."""
+    return watch_decoding(partial(progress_shown(reporter, stop), "decoding pictures"))
+
+
+def as_path(value: AnyPath | None) -> Path | None:
+    """A path that was given in any form, or none."""
+    return None if value is None else Path(value)
+
+
+def model_source(given: AnyPath | Run | nn.Module) -> Path | nn.Module:
+    """The file of a model (of a run, its best checkpoint), or a module in memory."""
+    if isinstance(given, nn.Module):
+        return given
+    return given.best if isinstance(given, Run) else Path(given)
+
+
+def allow_model(name: str | nn.Module | None) -> None:
+    """Note that the user named this model; see ``compressor.models.user_code``."""
+    if isinstance(name, str):
+        allow_user_code(name)

@@ -53,14 +53,8 @@ def measure_runs(
 ) -> None:
     """Attack every run's best checkpoint, then every last one, and write what is found into the run folders.
 
-    Started again, it goes on where it was; what is measured already is taken over.
-
-    Args:
-        runs: finished runs.
-        asked: what is measured.
-        inputs: device and data; without data, each run's own.
-        reporter: told of progress.
-        stop: asked between batches.
+    Started again, it goes on where it was; what is measured already is taken over. Without data in ``inputs``, each run
+    is attacked on its own.
 
     Raises:
         CompressError: a run's data or checkpoint cannot be used. Interrupted: a signal came.

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from torch import nn
 
 from compressor.api.datasets import Data
-from compressor.api.inputs import Inputs, default_data
-from compressor.api.training import allow_model
+from compressor.api.inputs import AnyPath, Inputs, allow_model, as_path, default_data, model_source
 from compressor.core.reporting import EventReporter, OnEvent
 from compressor.models.classifier import Classifier
 from compressor.runs.run import Run
@@ -17,14 +13,14 @@ from compressor.training.teacher_file import TeacherRequest, read_teacher, settl
 
 
 def load_model(
-    path: str | os.PathLike[str] | Run,
+    path: AnyPath | Run,
     *,
     model: str | nn.Module | None = None,
     normalization: str | None = None,
     activation: str | None = None,
     image_size: int | None = None,
     data: Data | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: AnyPath | None = None,
     download: bool = False,
     on_progress: OnEvent | None = None,
 ) -> Classifier:
@@ -58,10 +54,9 @@ def load_model(
         ('wideresnet-10-1', 10)
     """
     allow_model(model)
-    source = path.best if isinstance(path, Run) else Path(path)
-    inputs = Inputs(data, None if data_dir is None else Path(data_dir), download)
+    inputs = Inputs(data, as_path(data_dir), download)
     reporter = EventReporter(on_progress)
-    loaded = read_teacher(TeacherRequest(source, model, normalization, activation), image_size=image_size)
+    loaded = read_teacher(TeacherRequest(model_source(path), model, normalization, activation), image_size=image_size)
     if not loaded.open_questions:
         return loaded.classifier
     dataset = inputs.open(lambda: default_data(loaded), loaded.spec.image_size, reporter, pair_is="train")

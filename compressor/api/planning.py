@@ -29,18 +29,15 @@ from compressor.training.teacher_file import TeacherRequest, read_teacher, settl
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """What a user asks of one training, or of several that share everything but method and seed.
+    """What a user asks of one training, or of several that share everything but method and seed; see ``RunConfig``.
 
     Attributes:
         inputs: the data, and where to compute.
-        settings: fields of the recipe; ``None`` where one was not given.
+        settings: fields of the recipe.
         recipe_file: a TOML file, or the name of a recipe that comes along.
         teacher: the teacher; None where the method asks none.
         run: the run folder; None for the default one.
         within: the folder that holds the default one, if not ``runs``.
-        resume: whether the run folder may exist, and is then gone on with.
-        label_cache_limit: bytes that a full label cache may take; 0 keeps none.
-        profile: whether to show where a step's time goes.
     """
 
     inputs: Inputs
@@ -83,7 +80,8 @@ def plan_training(request: TrainingRequest, reporter: Reporter, *, splits: Seque
     name = ready.name if ready else DatasetSpec.parse(spec).name
     recipe = make_recipe("sat", "resnet18", recipe_file, settings, name)
     refuse_missing_teacher(recipe)
-    _warn_of_foreign(recipe_file, recipe, reporter)
+    if foreign := foreign_settings(recipe_file, recipe):
+        reporter.warn(foreign)
     device = request.inputs.device()
     dataset = request.inputs.open(lambda: spec, recipe.image_size, reporter, pair_is="train")
     return _configure(request, recipe, dataset, device, splits)
@@ -113,18 +111,13 @@ def plan_distillation(
 ) -> RunConfig:
     """Plan a run with a teacher: refuse now what would otherwise stop it after hours of training.
 
-    Args:
-        request: what is asked for.
-        opened: its teacher and data.
-        reporter: told of settings that were made for another method.
-        splits: those that the dataset must have.
-
     Raises:
         CompressError: the settings cannot be used, or the run folder cannot be entered.
     """
     settings = {**request.settings, "image_size": opened.teacher.spec.image_size}
     recipe = make_recipe("rslad", "mobilenetv2", opened.recipe_file, settings, opened.dataset.name)
-    _warn_of_foreign(opened.recipe_file, recipe, reporter)
+    if foreign := foreign_settings(opened.recipe_file, recipe):
+        reporter.warn(foreign)
     return _configure(request, recipe, opened.dataset, opened.device, splits)
 
 
@@ -148,14 +141,7 @@ def settle_teacher(
 
 
 def train_run(config: RunConfig, teacher: LoadedCheckpoint | None, *, reporter: Reporter, stop: StopRequest) -> Run:
-    """Train, or go on training, and hold the run folder meanwhile.
-
-    Args:
-        config: the run.
-        teacher: settled; of no effect where the method asks none.
-        reporter: told of progress.
-        stop: asked after every step.
-    """
+    """Train, or go on training, and hold the run folder meanwhile; a teacher is left out where the method asks none."""
     # The processes of one launch share the folder; the first holds it for all.
     with decoding_shown(reporter, stop), config.folder.lock() if launch.rank() == 0 else nullcontext():
         return train(config, teacher if config.needs_teacher else None, reporter=reporter, stop=stop)
@@ -186,11 +172,6 @@ def _configure(
         request.profile,
         request.inputs.extra_data,
     )
-
-
-def _warn_of_foreign(recipe_file: Path | None, recipe: Recipe, reporter: Reporter) -> None:
-    if foreign := foreign_settings(recipe_file, recipe):
-        reporter.warn(foreign)
 
 
 def _settled_before(request: TrainingRequest, loaded: LoadedCheckpoint, folder: RunFolder) -> LoadedCheckpoint | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from compressor.api.evaluation import EVALUATION_BATCH, TestImages
+from compressor.api.inputs import progress_shown
 from compressor.api.targets import AttackTarget
 from compressor.attack_report import (
     LARGEST_SAMPLE,
@@ -91,26 +92,10 @@ def write_report(
     reporter: Reporter,
     stop: StopRequest,
 ) -> None:
-    """Measure what the evaluation has not, and write the folder. Of several processes the first does it.
-
-    Args:
-        plan: from ``plan_report``.
-        report: the evaluation.
-        opened: the model that was attacked, on ``device``.
-        images: that were attacked.
-        device: where to compute.
-        batch_size: images at once.
-        reporter: told of progress.
-        stop: asked after every batch.
-    """
+    """Measure what the evaluation has not, and write the folder. Of several processes the first does it."""
     if launch.rank() != 0:
         return
     reporter.phase(f"Measuring what the report shows, on {min(LARGEST_SAMPLE, len(images.split)):,} images")
-
-    def on_progress(part: str, done: int, total: int) -> None:
-        reporter.advance(done, total, part)
-        stop.raise_if_set()
-
     split, names = images.split, images.class_names
     subject = draw_sample(
         opened.model,
@@ -121,7 +106,7 @@ def write_report(
         batch_size=batch_size or EVALUATION_BATCH,
         device=device,
         surrogate=opened.surrogate,
-        on_progress=on_progress,
+        on_progress=progress_shown(reporter, stop),
     )
     channels, height, width = split.images.shape[1:]
     about = AttackedModel(opened.name, opened.sha256, images.dataset, images.sha256, names, (channels, height, width))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from compressor.api.inputs import Inputs, open_checkpoint
 from compressor.core.contracts import Dataset
 from compressor.core.reporting import Reporter
 from compressor.models.in_memory import digest_of_module, module_name
+from compressor.training.teacher_file import TeacherRequest
 
 
 @dataclass(frozen=True)
@@ -41,35 +41,20 @@ class AttackTarget:
 
 
 def open_attack_target(
-    source: Path | nn.Module,
+    request: TeacherRequest,
     inputs: Inputs,
     reporter: Reporter,
     *,
     device: torch.device,
     image_size: int | None = None,
-    model: str | nn.Module | None = None,
-    normalization: str | None = None,
-    activation: str | None = None,
 ) -> AttackTarget:
-    """Open a checkpoint, or take a copy of a module, with the data that goes with it.
-
-    Args:
-        source: the checkpoint or the module.
-        inputs: device and data.
-        reporter: told what is open.
-        device: where to compute.
-        image_size: of a checkpoint that does not record it.
-        model: the architecture.
-        normalization: by name.
-        activation: where keys cannot tell.
+    """Open a checkpoint, or take a copy of a module, on a device, with the data that goes with it.
 
     Raises:
         CompressError: the model cannot be read, or the data does not go with it.
     """
-    loaded, dataset = open_checkpoint(
-        source, inputs, reporter,
-        model=model, normalization=normalization, activation=activation, image_size=image_size,
-    )  # fmt: skip
+    loaded, dataset = open_checkpoint(request, inputs, reporter, image_size=image_size)
+    source = request.source
     name = module_name(source) if isinstance(source, nn.Module) else source.name
     sha256 = digest_of_module(source) if isinstance(source, nn.Module) else loaded.sha256
     return AttackTarget(name, sha256, loaded.classifier.to(device), dataset, loaded.metadata.get("threat", {}))

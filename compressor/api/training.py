@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from torch import nn
 
 from compressor.api.datasets import Data
-from compressor.api.inputs import Inputs
+from compressor.api.inputs import AnyPath, Inputs, allow_model, as_path, model_source
 from compressor.api.planning import (
     TrainingRequest,
     open_inputs,
@@ -22,13 +21,11 @@ from compressor.api.planning import (
 from compressor.core.reporting import EventReporter, OnEvent
 from compressor.core.types import eps_text
 from compressor.models.in_memory import keep_module
-from compressor.models.user_code import allow_user_code
+from compressor.runs.recipe import Recipe
 from compressor.runs.run import Run
 from compressor.system.interruption import StopRequest
 from compressor.system.sizes import parse_size
 from compressor.training.teacher_file import TeacherRequest
-
-AnyPath = str | os.PathLike[str]
 
 
 class TrainingSettings(TypedDict, total=False):
@@ -101,14 +98,8 @@ class TrainingSettings(TypedDict, total=False):
     profile: bool
 
 
-_RECIPE_FIELDS = {
-    "image_size": "image_size", "epochs": "epochs", "batch_size": "batch_size", "learning_rate": "learning_rate",
-    "attack_steps": "attack_steps", "warm_start": "attack_warm_start", "schedule": "schedule",
-    "weight_average": "weight_average", "ema_decay": "ema_decay", "awp": "awp_gamma",
-    "label_smoothing": "label_smoothing", "train_samples": "train_samples", "extra_fraction": "extra_fraction",
-    "eps": "eps", "seed": "seed", "precision": "precision", "outer_precision": "outer_precision",
-    "accumulate": "accumulation", "sync_batchnorm": "sync_batchnorm", "compile": "compile",
-}  # fmt: skip
+_OTHER_NAMES = {"warm_start": "attack_warm_start", "awp": "awp_gamma", "accumulate": "accumulation"}
+"""Settings of ``TrainingSettings`` that a recipe knows by another name."""
 
 
 def train(
@@ -189,17 +180,11 @@ def distill(
         >>> run.recipe.method
         'kd'
     """
-    source = teacher.best if isinstance(teacher, Run) else teacher
     allow_model(teacher_model)
     request = make_request(
         model=student,
         method=method,
-        teacher=TeacherRequest(
-            source if isinstance(source, nn.Module) else Path(source),
-            teacher_model,
-            teacher_normalization,
-            teacher_activation,
-        ),
+        teacher=TeacherRequest(model_source(teacher), teacher_model, teacher_normalization, teacher_activation),
         **settings,
     )
     reporter = EventReporter(on_progress)
@@ -225,37 +210,28 @@ def make_request(
     given: dict[str, Any] = dict(settings)
     if unknown := sorted(given.keys() - TrainingSettings.__annotations__.keys()):
         raise TypeError(f"unexpected argument {unknown[0]!r}; see TrainingSettings")
-    recipe = given.get("recipe")
-    fields = dict(recipe) if isinstance(recipe, Mapping) else {}
-    named = {field: given.get(name) for name, field in _RECIPE_FIELDS.items()}
-    named |= {"method": method, "model": keep_module(model) if isinstance(model, nn.Module) else model}
-    if named["eps"] is not None:
-        named["eps"] = eps_text(named["eps"])
     allow_model(model)
+    recipe = given.get("recipe")
+    named = {_OTHER_NAMES.get(name, name): value for name, value in given.items()}
+    named |= {"method": method, "model": keep_module(model) if isinstance(model, nn.Module) else model}
+    if named.get("eps") is not None:
+        named["eps"] = eps_text(named["eps"])
+    fields = {field.name: named.get(field.name) for field in dataclasses.fields(Recipe)}
     return TrainingRequest(
         inputs=Inputs(
             given.get("data"),
-            _path(given.get("data_dir")),
+            as_path(given.get("data_dir")),
             given.get("download", False),
             given.get("device", "auto"),
             given.get("threads"),
-            _path(given.get("extra_data")),
+            as_path(given.get("extra_data")),
         ),
-        settings=fields | {name: value for name, value in named.items() if value is not None},
-        recipe_file=None if isinstance(recipe, Mapping) else _path(recipe),
+        settings={**(recipe if isinstance(recipe, Mapping) else {})}
+        | {name: value for name, value in fields.items() if value is not None},
+        recipe_file=None if isinstance(recipe, Mapping) else as_path(recipe),
         teacher=teacher,
-        run=_path(given.get("run")),
+        run=as_path(given.get("run")),
         resume=given.get("resume", False),
         label_cache_limit=parse_size(given.get("label_cache_limit", "8GB")),
         profile=given.get("profile", False),
     )
-
-
-def allow_model(name: str | nn.Module | None) -> None:
-    """Note that the user named this model; see ``compressor.models.user_code``."""
-    if isinstance(name, str):
-        allow_user_code(name)
-
-
-def _path(value: AnyPath | None) -> Path | None:
-    return None if value is None else Path(value)

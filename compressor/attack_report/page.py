@@ -8,6 +8,7 @@ from compressor.attack_report import curve, norms, targeted
 from compressor.attack_report.findings import ReportFindings
 from compressor.attack_report.norms import MinimalNorms
 from compressor.attack_report.radii import format_length, format_threat
+from compressor.core.notebook import percent
 from compressor.evaluation.report import Alarm
 from compressor.numerics.statistics import wilson_interval
 from compressor.version import __version__
@@ -38,8 +39,8 @@ def _head(findings: ReportFindings) -> Iterator[str]:
     low, high = wilson_interval(int(report.robust.sum()), report.samples)
     verdict = "" if report.trustworthy else " **This figure is not trustworthy: see the alarms.**"
     yield (
-        f"Of {report.samples:,} test images, the model gets {_percent(report.clean_accuracy)} right, and "
-        f"**{_percent(report.robust_accuracy)}** (95 % interval {100 * low:.1f} to {100 * high:.1f} %) in the worst "
+        f"Of {report.samples:,} test images, the model gets {percent(report.clean_accuracy)} right, and "
+        f"**{percent(report.robust_accuracy)}** (95 % interval {100 * low:.1f} to {100 * high:.1f} %) in the worst "
         f"case, under every attack below.{verdict}"
     )
     if findings.missed:
@@ -136,7 +137,7 @@ def _targeted(findings: ReportFindings) -> Iterator[str]:
     yield (
         f"Targeted PGD of {targeted.TARGETED_STEPS} steps at {format_threat(findings.report.threat)} made the model "
         f"say the target in {int(found.successes.sum()):,} of {int(found.attempts.sum()):,} attempts "
-        f"({_percent(found.rate)}), "
+        f"({percent(found.rate)}), "
         "spread evenly over the pairs of right class and target; `targeted.csv` has every pair that was tried."
     )
 
@@ -170,11 +171,7 @@ def _accuracy(count: int, n: int) -> tuple[str, str]:
     if n == 0:
         return "-", "-"
     low, high = wilson_interval(count, n)
-    return _percent(count / n), f"{100 * low:.1f} to {100 * high:.1f} %"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
+    return percent(count / n), f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
 def _sample(findings: ReportFindings) -> str:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from compressor.core.reporting import OnProgress
 from compressor.frozen import chunk_of, in_chunks, surrogate_of
 from compressor.models.modes import module_mode
 from compressor.numerics.augment import floats_on_host
@@ -18,9 +19,6 @@ from compressor.numerics.sampling import balanced_indices
 from compressor.system.devices import full_float32
 
 LARGEST_SAMPLE = 256
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with a part's name, what is done of it, and what there is to do; may raise to stop."""
 
 _CHECKED_WITH = 8
 
@@ -38,7 +36,7 @@ class AttackedSample:
         classes: K.
         seed: what all noise is derived from.
         batch_size: images at once.
-        on_progress: see ``OnProgress``.
+        on_progress: called with a part, what is done of it, and what there is to do; may raise to stop.
     """
 
     model: nn.Module
@@ -86,19 +84,9 @@ def draw_sample(
     surrogate: Callable[[Tensor], nn.Module] | None = None,
     on_progress: OnProgress | None = None,
 ) -> AttackedSample:
-    """A model with a class-balanced sample of its images, drawn by seed.
+    """A model, on ``device`` already, with a class-balanced sample of its uint8 images, drawn by seed.
 
-    Args:
-        model: logits ``[B, K]`` from float images in [0, 1]; on ``device`` already; left as it was found.
-        images: uint8 ``[N, C, H, W]``.
-        labels: ``[N]``.
-        classes: K.
-        seed: names the draw and all noise.
-        samples: how many at most; all of them where there are no more.
-        batch_size: images at once.
-        device: where to compute.
-        surrogate: makes what attacks differentiate, from a few images; by default ``surrogate_of`` the model.
-        on_progress: see ``OnProgress``.
+    ``surrogate`` makes what attacks differentiate, from a few images; by default ``surrogate_of`` the model does.
     """
     positions = balanced_indices(labels, samples, derive_seed(seed, "attack report", "sample"))
     x = floats_on_host(images[positions]).to(device)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Literal
 
-import torch
 from torch import Generator, Tensor, nn
 
 from compressor.attacks._apgd import Loss, random_start, run_apgd
-from compressor.attacks._search import attack_correctly_classified, likeliest_wrong_classes
+from compressor.attacks._search import PartSearch, attack_correctly_classified, likeliest_wrong_classes, search_in_turn
 from compressor.core.contracts import AttackResult
 from compressor.core.errors import UsageError
 from compressor.core.types import Threat
@@ -90,23 +89,17 @@ def _run_in_turn(
     steps: int,
 ) -> Tensor:
     """Images ``[B, C, H, W]`` after each run on those that are robust so far."""
-    x_adv = x.clone()
-    robust_so_far = torch.arange(len(x), device=x.device)
-    for loss in runs:
-        # Drawn for those robust so far, as in the released code: the same seed gives the same noise here and there.
-        natural = x[robust_so_far]
-        start = random_start(natural, threat, generator)
-        found, broken = run_apgd(model, natural, y[robust_so_far], threat, _at(loss, robust_so_far), start, steps=steps)
-        x_adv[robust_so_far[broken]] = found[broken]
-        robust_so_far = robust_so_far[~broken]
-        if len(robust_so_far) == 0:
-            break
-    return x_adv
 
+    def searching(loss: Loss) -> PartSearch:
+        def search(at: Tensor) -> tuple[Tensor, Tensor]:
+            # Drawn for those robust so far, as in the released code: the same seed gives the same noise here and there.
+            start = random_start(x[at], threat, generator)
+            there: Loss = lambda logits, index: loss(logits, at[index])  # noqa: E731 - typed
+            return run_apgd(model, x[at], y[at], threat, there, start, steps=steps)
 
-def _at(loss: Loss, places: Tensor) -> Loss:
-    """The same loss for the images at some places of its batch."""
-    return lambda logits, index: loss(logits, places[index])
+        return search
+
+    return search_in_turn(x, map(searching, runs))
 
 
 def _check_counts(steps: int, restarts: int, targets: int = 1) -> None:

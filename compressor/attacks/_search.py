@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -17,6 +17,9 @@ from compressor.numerics.losses import is_wrong
 
 SearchFunction = Callable[[Tensor, Tensor], Tensor]
 """From images ``[b, C, H, W]`` that the model gets right and their labels ``[b]`` to candidates of the same shape."""
+
+PartSearch = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From the positions of ``b`` images to candidates ``[b, C, H, W]`` and which of them the model gets wrong, ``[b]``."""
 
 
 def attack_correctly_classified(
@@ -56,13 +59,7 @@ def run_cascade(
 ) -> AttackResult:
     """Run each attack of an ensemble on the images that are robust so far.
 
-    Args:
-        stages: names with attacks, in order.
-        model: logits ``[B, K]`` from images; left exactly as it was found.
-        x: images ``[B, C, H, W]`` in [0, 1].
-        y: int64 labels ``[B]``.
-        threat: the ball.
-        generator: every stage begins from its state, as in the released code of AutoAttack; it is not advanced.
+    Every stage begins from the generator's state, as in the released code of AutoAttack; it is not advanced.
     """
     x_adv = x.detach().clone(memory_format=torch.contiguous_format)
     broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -73,6 +70,18 @@ def run_cascade(
         result = attack(model, x[robust_so_far], y[robust_so_far], threat, generator.clone_state())
         x_adv[robust_so_far], broken[robust_so_far] = result.x_adv, result.broken
     return AttackResult(x_adv, broken)
+
+
+def search_in_turn(x: Tensor, searches: Iterable[PartSearch]) -> Tensor:
+    """Images ``[B, C, H, W]`` after each of several searches, on those that are robust so far."""
+    x_adv = x.clone()
+    robust_so_far = torch.arange(len(x), device=x.device)
+    for search in searches:
+        x_adv[robust_so_far], broken = search(robust_so_far)
+        robust_so_far = robust_so_far[~broken]
+        if len(robust_so_far) == 0:
+            break
+    return x_adv
 
 
 def misclassifies(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

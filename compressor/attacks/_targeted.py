@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from compressor.attacks._gradient import check_steps, step_length
-from compressor.attacks._search import attack_correctly_classified, likeliest_wrong_classes
+from compressor.attacks._search import PartSearch, attack_correctly_classified, likeliest_wrong_classes, search_in_turn
 from compressor.core.contracts import AttackResult
 from compressor.core.errors import UsageError
 from compressor.core.types import Threat
@@ -45,18 +45,11 @@ class TargetedAttack:
         """Attack ``x`` ``[B, C, H, W]`` with labels ``y`` ``[B]``; the model is left exactly as it was found."""
 
         def search(natural: Tensor, labels: Tensor) -> Tensor:
-            x_adv = natural.clone()
-            robust_so_far = torch.arange(len(natural), device=natural.device)
-            for target in likeliest_wrong_classes(model, natural, labels, self.targets).unbind(1):
-                for _ in range(self.restarts):
-                    found, broken = self._towards(
-                        model, natural[robust_so_far], labels[robust_so_far], target[robust_so_far], threat, generator
-                    )
-                    x_adv[robust_so_far] = found
-                    robust_so_far = robust_so_far[~broken]
-                    if len(robust_so_far) == 0:
-                        return x_adv
-            return x_adv
+            def towards(target: Tensor) -> PartSearch:
+                return lambda at: self._towards(model, natural[at], labels[at], target[at], threat, generator)
+
+            targets = likeliest_wrong_classes(model, natural, labels, self.targets).unbind(1)
+            return search_in_turn(natural, (towards(target) for target in targets for _ in range(self.restarts)))
 
         return attack_correctly_classified(model, x, y, threat, search)
 

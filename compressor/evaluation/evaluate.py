@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compressor.core.errors import UnreadableDataError
+from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
 from compressor.evaluation.decisions import eval_logits
 from compressor.evaluation.key import digest_of_model, evaluation_key
 from compressor.evaluation.report import Alarm, Mode, Report
 from compressor.evaluation.soundness import check_soundness
-from compressor.evaluation.stages import CLEAN, OnProgress, Stages, on_device
+from compressor.evaluation.stages import CLEAN, Stages, on_device
 from compressor.evaluation.store import EvaluationStore
 from compressor.evaluation.suites import Suite
 from compressor.frozen import FrozenPrecision, surrogate_of
@@ -144,9 +145,8 @@ def evaluate(
     alarms: tuple[Alarm, ...] = ()
     if process_group.is_main:
         alarms = check_soundness(
-            model, attacked(), pictures, targets, threat, suite, report,
-            seed=seed, device=device, batch_size=batch_size,
-        )  # fmt: skip
+            model, attacked(), pictures, targets, suite, report, device=device, batch_size=batch_size
+        )
     told = json.loads(process_group.from_main(json.dumps([asdict(alarm) for alarm in alarms])))
     progress(_ALARMS, 1, 1)
     return replace(report, alarms=tuple(Alarm(**alarm) for alarm in told))

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compressor.core.registry import ALARMS
-from compressor.core.types import Threat
 from compressor.evaluation.alarms._contract import AlarmCheck, ExaminedEvaluation
 from compressor.evaluation.report import Alarm, Report
 from compressor.evaluation.suites import Suite
@@ -32,11 +31,9 @@ def check_soundness(
     attacked: nn.Module,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    threat: Threat,
     suite: Suite,
     report: Report,
     *,
-    seed: int,
     device: torch.device | str,
     batch_size: int,
 ) -> tuple[Alarm, ...]:
@@ -47,22 +44,22 @@ def check_soundness(
         attacked: what the attacks differentiated: the model, or a ``Surrogate`` of it.
         images: uint8 ``[N, C, H, W]``, perhaps memory-mapped: those of the report.
         labels: int64 ``[N]``.
-        threat: the ball.
         suite: the attacks that were run.
-        report: what they found.
-        seed: fixes the sample, and every random choice of a check.
+        report: what they found; its seed fixes the sample, and every random choice of a check.
         device: where to compute.
         batch_size: the most images at once.
 
     Returns:
         The alarms that were raised, by name; empty where none was.
     """
-    index = balanced_indices(labels, SAMPLE, derive_seed(seed, "alarms"))
+    index = balanced_indices(labels, SAMPLE, derive_seed(report.seed, "alarms"))
     x = floats_on_host(images[index]).to(device)
     y = torch.from_numpy(labels[index].astype(np.int64)).to(device)
     found = []
     with module_mode(model, training=False), module_mode(attacked, training=False):
-        examined = ExaminedEvaluation(model, attacked, x, y, index, threat, suite, report, seed, batch_size)
+        examined = ExaminedEvaluation(
+            model, attacked, x, y, index, report.threat, suite, report, report.seed, batch_size
+        )
         for name in ALARMS.members():
             check: AlarmCheck = ALARMS.get(name)
             detail = check(examined)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compressor.core.contracts import Attack, Ensemble
+from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
 from compressor.evaluation.decisions import judge
 from compressor.evaluation.report import Bits, Classes
@@ -20,10 +21,6 @@ from compressor.frozen import chunk_of
 from compressor.numerics.augment import floats_on_host
 from compressor.numerics.randomness import make_generator
 from compressor.system.process_group import ProcessGroup
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with what is being run, images done, and images in all: ``clean``, a column's name, or ``AA: square`` for one
-of its stages."""
 
 CLEAN = "clean"
 """The column of the natural images."""
@@ -76,7 +73,8 @@ class Stages:
         device: where to compute.
         store: the batches done so far, and where the next are kept.
         process_group: the processes that take turns.
-        progress: told before the first batch of a stage and after each.
+        progress: told, before the first batch of a stage and after each, ``clean``, a column's name, or ``AA: square``
+            for one of its stages, and the images done and in all.
     """
 
     model: nn.Module

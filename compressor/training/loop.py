@@ -150,23 +150,19 @@ class Trainer:
     def snapshot(self) -> dict[str, Any]:
         """Tensors and numbers that a resumed run needs, beside ``State``."""
         answers = self.batch_loader.soft_labels
-        return {
-            "student": self.student.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "label_view": None if answers is None else answers.state(),
-            "perturbations": None if self.perturbations is None else self.perturbations.state_dict(),
-        }
+        parts = {name: None if part is None else part.state_dict() for name, part in self._parts.items()}
+        return parts | {"label_view": None if answers is None else answers.state()}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Take over a snapshot; the label cache's view was taken when the feeder was made."""
-        self.student.load_state_dict(saved["student"])
-        self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
-        if self.perturbations is not None:
-            self.perturbations.load_state_dict(saved["perturbations"])
+        for name, part in self._parts.items():
+            if part is not None:
+                part.load_state_dict(saved[name])
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        """What has a state of its own, by its name in a snapshot."""
+        return {name: getattr(self, name) for name in ("student", "average", "optimizer", "scaler", "perturbations")}
 
     def _attack(self, share: Share, progress: Progress) -> Tensor:
         """The inner maximisation, on the twin, or on the student in the mode that the method wants."""

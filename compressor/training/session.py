@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import platform
 import time
@@ -27,9 +26,9 @@ from compressor.training.configuration import RunConfig
 from compressor.training.loop import State, Trainer
 from compressor.training.parallel import Parallel
 from compressor.training.preparation import Prepared, prepare
-from compressor.training.profile import profile
 from compressor.training.setup import assemble
 from compressor.training.teaching.teacher import teacher_warnings
+from compressor.training.timing import profile
 from compressor.version import __version__
 
 _CHECK_IMAGES = 200
@@ -107,7 +106,7 @@ class _Session:
         folder.write_records(folder.timings, state.timings)
         if trainer.watch.profile:
             write_json(folder.profile, profile(state.timings, trainer.watch.read()))
-        folder.save_state({"state": _state_dict(state), **trainer.snapshot()})
+        folder.save_state({"state": dict(vars(state)), **trainer.snapshot()})
 
     def _end_epoch(self, state: State, validation: QuickAccuracy) -> None:
         trainer, folder, recipe = self.trainer, self.prepared.config.folder, self.trainer.recipe
@@ -212,10 +211,6 @@ def _look_at_teacher(prepared: Prepared, trainer: Trainer, reporter: Reporter) -
     )
     for warning in teacher_warnings(found, len(prepared.config.dataset.class_names)):
         reporter.warn(warning)
-
-
-def _state_dict(state: State) -> dict[str, Any]:
-    return {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
 
 
 def _restore_state(saved: dict[str, Any]) -> State:

@@ -1,10 +1,11 @@
-"""Where a step's time goes: seconds by part, measured by the clock."""
+"""Where a step's time goes: seconds by part, measured by the clock, and ``profile.json``."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -58,3 +59,20 @@ class Stopwatch:
         if self.is_exact and self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
+
+
+def profile(timings: Sequence[Mapping[str, Any]], unfinished: Mapping[str, float]) -> dict[str, Any]:
+    """Add up the parts' seconds over epochs, for ``profile.json``.
+
+    Args:
+        timings: the epochs' records, as in ``timings.jsonl``; those without ``parts`` are left out.
+        unfinished: seconds by part of the epoch that is not over; zeros where there is none.
+
+    Returns:
+        ``seconds`` and ``fractions`` by part, and ``epochs``, the records that have parts.
+    """
+    epochs = [dict(record) for record in timings if "parts" in record]
+    seconds = {part: sum(epoch["parts"][part] for epoch in epochs) + unfinished[part] for part in PARTS}
+    total = sum(seconds.values())
+    fractions = {part: value / total if total else 0.0 for part, value in seconds.items()}
+    return {"schema": "compress.profile/1", "seconds": seconds, "fractions": fractions, "epochs": epochs}

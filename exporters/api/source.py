@@ -10,6 +10,7 @@ from compressor.api.inputs import Inputs, open_checkpoint
 from compressor.core.contracts import Dataset
 from compressor.core.reporting import Reporter
 from compressor.models.classifier import Classifier
+from compressor.training.teacher_file import TeacherRequest
 from exporters.artifact.exportable import Exportable, ModuleInMemory
 
 
@@ -38,13 +39,7 @@ def open_source(
         CompressError: the source or the data cannot be used, or they do not fit each other.
     """
     loaded, dataset = open_checkpoint(
-        source,
-        inputs,
-        reporter,
-        model=model,
-        normalization=normalization,
-        activation=activation,
-        image_size=image_size,
+        TeacherRequest(source, model, normalization, activation), inputs, reporter, image_size=image_size
     )
     if isinstance(source, nn.Module):
         return ModuleInMemory(loaded.classifier, loaded.spec, is_plain=not isinstance(source, Classifier)), dataset

@@ -15,6 +15,7 @@ from compressor.core.errors import ClassMismatchError, UsageError
 from compressor.core.reporting import Reporter, SilentReporter
 from compressor.core.types import Normalization
 from compressor.system.files import canonical_json, sha256_bytes, sha256_file
+from compressor.training.teacher_file import TeacherRequest
 from exporters.claim.claim import ClaimMismatchError, read_claim
 from exporters.differentiable import FileModel, open_attackable, open_graph
 from exporters.model_file.preprocessing import Preprocessing
@@ -57,8 +58,8 @@ def open_target_by_suffix(
         if outside is not None:
             raise UsageError("--mean and --std are of ONNX files.", "Name it with --normalization.")
         return open_attack_target(
-            path, inputs, reporter, device=device,
-            image_size=image_size, model=model, normalization=normalization, activation=activation,
+            TeacherRequest(path, model, normalization, activation), inputs, reporter,
+            device=device, image_size=image_size,
         )  # fmt: skip
     given = {"--model": model, "--normalization": normalization, "--activation": activation}
     if useless := sorted(name for name, value in given.items() if value is not None):

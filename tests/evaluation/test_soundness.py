@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,10 @@ def check(
     report: Report | None = None, seed: int = 0, batch_size: int = 128,
 ) -> list[str]:  # fmt: skip
     images, labels = digits[0][1000:1300], digits[1][1000:1300]
+    examined = replace(report or attacked(model, images, labels, suite, threat), threat=threat, seed=seed)
     found = check_soundness(
-        model, surrogate or model, images, labels, threat, suite,
-        report or attacked(model, images, labels, suite, threat), seed=seed, device="cpu", batch_size=batch_size,
-    )  # fmt: skip
+        model, surrogate or model, images, labels, suite, examined, device="cpu", batch_size=batch_size
+    )
     assert all(alarm.detail and alarm.meaning.endswith(".") for alarm in found)
     return [alarm.name for alarm in found]
 
@@ -143,7 +144,7 @@ def test_equal_arguments_give_equal_findings_and_draw_no_global_number(robust: n
     report = attacked(model, images, labels, QUICK)
     state = torch.get_rng_state()
     first, second = (
-        check_soundness(model, model, images, labels, THREAT, QUICK, report, seed=1, device="cpu", batch_size=32)
+        check_soundness(model, model, images, labels, QUICK, replace(report, seed=1), device="cpu", batch_size=32)
         for _ in range(2)
     )
     assert first == second != ()
@@ -156,8 +157,8 @@ def test_a_mapped_file_and_few_images_will_do(robust: nn.Module, digits: Any, tm
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     for count in (1, 5):
         report = attacked(robust, images[:count], labels[:count], QUICK)
-        arguments = (labels[:count], THREAT, QUICK, report)
-        found = check_soundness(robust, robust, mapped[:count], *arguments, seed=0, device="cpu", batch_size=2)
+        arguments = (labels[:count], QUICK, report)
+        found = check_soundness(robust, robust, mapped[:count], *arguments, device="cpu", batch_size=2)
         assert found == ()
 
 

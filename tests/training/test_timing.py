@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from compressor.training import timing as stopwatch
-from compressor.training.profile import profile
-from compressor.training.timing import PARTS, Stopwatch
+from compressor.training.timing import PARTS, Stopwatch, profile
 
 CPU = torch.device("cpu")
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compressor.core.types import Threat
-from compressor.evaluation.alarms._answers import logits_differ
 from compressor.evaluation.report import Bits, Report
 from compressor.evaluation.suites import Suite
-from compressor.numerics.losses import is_wrong
+from compressor.numerics.losses import cw_margin, is_wrong
+
+_OF_THE_RANGE = 1e-4
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,3 +96,24 @@ class AlarmCheck:
     def __call__(self, examined: ExaminedEvaluation) -> str | None:
         """What was found, with its counts; ``None`` where there is nothing to find."""
         return self.find(examined)
+
+
+def logits_differ(first: Tensor, second: Tensor) -> Tensor:
+    """Which images got two answers, bool ``[B]``.
+
+    A logit may differ by 1e-4 of its image's range of logits and 1e-5 of its own size: kernels for other batch sizes
+    add in another order. The decision may differ only where the lead is within that rounding; a logit that is not
+    finite must be so both times.
+
+    Args:
+        first: logits ``[B, K]``.
+        second: logits ``[B, K]`` of the same images.
+    """
+    first, second = first.double(), second.double()
+    finite = first.isfinite().all(1)
+    spread = first.amax(1) - first.amin(1)
+    rounding = _ROUNDING * first.abs().amax(1)
+    off = (first - second).abs().amax(1) > _OF_THE_RANGE * spread + rounding
+    decided = first.argmax(1)
+    turned = (second.argmax(1) != decided) & (-cw_margin(first, decided) > rounding)
+    return torch.where(finite, off | turned | ~second.isfinite().all(1), second.isfinite().all(1))

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from compressor.evaluation.alarms._answers import logits_differ
-from compressor.evaluation.alarms._contract import AlarmCheck, ExaminedEvaluation
+from compressor.evaluation.alarms._contract import AlarmCheck, ExaminedEvaluation, logits_differ
 from compressor.numerics.randomness import derive_seed
 from compressor.numerics.sampling import random_order
 

@@ -1,8 +1,11 @@
-"""The numbers in a model's name: ``resnet18-0.5``, ``wideresnet-34-10``."""
+"""What tells a member of a family: the numbers in its name, such as ``wideresnet-34-10``, and sizes in a state dict."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
 
 from compressor.core.errors import UsageError
 
@@ -62,3 +65,19 @@ def scaled_channels(channels: int, multiplier: float) -> int:
     exact = channels * multiplier
     rounded = max(8, int(exact + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * exact else rounded
+
+
+def rows(state: Mapping[str, Tensor], key: str, dimensions: int) -> int:
+    """The size of the first axis of ``state[key]``: the output channels of a layer.
+
+    Returns:
+        0 where the key is absent or its tensor has not ``dimensions`` axes.
+    """
+    tensor = state.get(key)
+    return tensor.shape[0] if tensor is not None and tensor.dim() == dimensions else 0
+
+
+def block_count(keys: Iterable[str], prefix: str) -> int:
+    """How many different numbers follow ``prefix``: with ``layer1.`` the blocks of ``layer1.0.conv1.weight``, ..."""
+    heads = {key[len(prefix) :].partition(".")[0] for key in keys if key.startswith(prefix)}
+    return sum(head.isascii() and head.isdigit() for head in heads)

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from compressor.core.contracts import ModelFamily, Recognition
 from compressor.core.types import ModelSpec
-from compressor.models.families._keys import block_count, rows
 from compressor.models.families._layers import conv3x3, pooled, require_relu
-from compressor.models.families._names import scaled_channels, width_multiplier, with_width
+from compressor.models.families._names import block_count, rows, scaled_channels, width_multiplier, with_width
 
 NAME = "resnet18"
 

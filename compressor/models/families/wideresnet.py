@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from compressor.core.contracts import ModelFamily, Recognition
 from compressor.core.types import ModelSpec
-from compressor.models.families._keys import block_count, rows
 from compressor.models.families._layers import conv3x3, pooled, require_relu
-from compressor.models.families._names import depth_and_width
+from compressor.models.families._names import block_count, depth_and_width, rows
 
 NAME = "wideresnet"
 
