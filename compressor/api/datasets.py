@@ -77,13 +77,7 @@ def as_dataset(
     class_names: Sequence[str] | None = None,
     name: str = "arrays",
 ) -> Dataset:
-    """Make a dataset of arrays; a dataset comes back as it is.
-
-    Args:
-        data: a dataset, a pair of images and labels, or pairs by the names of splits.
-        pair_is: the split that a pair is.
-        class_names: as for ``open_dataset``.
-        name: as for ``open_dataset``.
+    """Make a dataset of arrays, as ``open_dataset`` does; a pair is ``pair_is``, and a dataset stays as it is.
 
     Raises:
         UnreadableDataError: the arrays have other shapes or values. UsageError: it is none of these.

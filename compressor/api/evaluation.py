@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -75,11 +75,9 @@ def parse_checkpoint_choice(text: str) -> CheckpointChoice:
     Raises:
         UsageError: neither ``best`` nor ``both``.
     """
-    for known in get_args(CheckpointChoice):
-        if text == known:
-            found: CheckpointChoice = known
-            return found
-    raise UsageError(f"--evaluate is {text!r}.", "Use best or both.")
+    if text not in get_args(CheckpointChoice):
+        raise UsageError(f"--evaluate is {text!r}.", "Use best or both.")
+    return cast(CheckpointChoice, text)
 
 
 def checkpoints_of(choice: CheckpointChoice) -> tuple[CheckpointName, ...]:

@@ -35,12 +35,7 @@ class ConfusionMatrix:
 
 
 def class_outcomes(report: Report, names: Sequence[str]) -> tuple[ClassOutcome, ...]:
-    """Every class's accuracies, in the order of the labels.
-
-    Args:
-        report: with labels.
-        names: of all K classes.
-    """
+    """Every class's accuracies, in the order of the labels."""
     robust = report.robust
     return tuple(
         ClassOutcome(name, int(of_class.sum()), int((report.clean & of_class).sum()), int((robust & of_class).sum()))

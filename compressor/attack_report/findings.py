@@ -109,7 +109,11 @@ class ReportFindings:
         return {
             "schema": SCHEMA,
             "version": __version__,
-            "about": {**vars(self.about), "class_names": list(self.about.class_names), "image_shape": self._shape},
+            "about": {
+                **vars(self.about),
+                "class_names": list(self.about.class_names),
+                "image_shape": list(self.about.image_shape),
+            },
             "evaluation": self.report.to_json(),
             "columns": [_with_interval(column) for column in self.columns],
             "classes": [_class(outcome) for outcome in self.classes],
@@ -130,10 +134,6 @@ class ReportFindings:
             },
             "gallery": {"drawn": self.drawn, "shown": [_example(example) for example in self.examples]},
         }
-
-    @property
-    def _shape(self) -> list[int]:
-        return list(self.about.image_shape)
 
 
 def _with_interval(column: ColumnOutcome) -> dict[str, Any]:

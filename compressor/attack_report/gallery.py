@@ -57,10 +57,6 @@ def choose_examples(report: Report, most: int = MAX_EXAMPLES) -> list[tuple[int,
     They are drawn by seed, evenly over the classes, from the images that the model gets right unattacked and wrong in
     the worst case: nobody chose them for what they look like.
 
-    Args:
-        report: with labels.
-        most: how many.
-
     Returns:
         Positions, ascending, with column names.
     """

@@ -43,12 +43,7 @@ class MinimalNorms:
 
 
 def minimal_norms(subject: AttackedSample, norm: Norm) -> MinimalNorms:
-    """Ask FAB for the closest error of each image, towards its likeliest wrong classes.
-
-    Args:
-        subject: the model and the sample.
-        norm: to measure in.
-    """
+    """Ask FAB for the closest error of each image, towards its likeliest wrong classes."""
     fab: Any = SuiteColumn(
         "norms", "fab-t", {"steps": FAB_STEPS, "targets": min(FAB_TARGETS, subject.classes - 1)}
     ).build()

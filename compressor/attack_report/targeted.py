@@ -45,12 +45,7 @@ class Targeted:
 
 
 def targeted_successes(subject: AttackedSample, threat: Threat) -> Targeted:
-    """Attack towards targets by 20 PGD steps on the target's cross-entropy.
-
-    Args:
-        subject: the model and the sample.
-        threat: the ball.
-    """
+    """Attack towards targets by 20 PGD steps on the target's cross-entropy."""
     labels = subject.y.cpu().numpy()
     key = derive_seed(subject.seed, "attack report", "pairs")
     images, targets = choose_attempts(labels, subject.classes, LARGEST_ATTEMPTS, key)

@@ -30,16 +30,7 @@ _SHORTEST = 1e-8
 def search_ball(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, steps: int, targets: int) -> Tensor:
     """Look for an error within the ball; an image leaves the batch as soon as it has one.
 
-    Args:
-        model: logits ``[B, K]`` from images, in eval mode; of a surrogate, its model decides.
-        x: images ``[B, C, H, W]`` in [0, 1] that the model gets right.
-        y: labels ``[B]``.
-        threat: the ball.
-        steps: towards each class.
-        targets: how many wrong classes, the likeliest first; at most one less than there are classes.
-
-    Returns:
-        The errors, ``[B, C, H, W]``; ``x`` where none was found.
+    The model, in eval mode, gets the images ``[B, C, H, W]`` right. Returns the errors, ``x`` where none was found.
     """
     nearest = _Nearest(model, x, y, threat.norm, x.clone(), x.new_full((len(x),), threat.radius))
     robust_so_far = torch.arange(len(x), device=x.device)

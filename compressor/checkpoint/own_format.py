@@ -52,10 +52,6 @@ def save_checkpoint(path: Path, classifier: Classifier, metadata: Mapping[str, A
 def parse_own(path: Path, header: Mapping[str, str]) -> tuple[ModelSpec, dict[str, Any]] | None:
     """The spec and the metadata that ``save_checkpoint`` wrote, or ``None`` where the file is not ours.
 
-    Args:
-        path: the file, for messages.
-        header: the text metadata of a safetensors file.
-
     Raises:
         UnreadableCheckpointError: it is ours and damaged, or of a schema that this version does not know.
     """

@@ -66,12 +66,6 @@ def differences(
 ) -> dict[str, Mapping[str, Difference]]:
     """Every other row against the baseline, in every column; Holm's correction is over the rows of a column.
 
-    Args:
-        rows: of the table, the baseline among them.
-        baseline: what the others are compared with.
-        which: the checkpoints.
-        columns: of the table.
-
     Returns:
         Row name to column name to difference; a row without measurements is left out.
     """

@@ -7,14 +7,7 @@ from html import escape
 
 
 def html_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], notes: Iterable[str] = ()) -> str:
-    """Return a table as HTML.
-
-    Args:
-        title: the caption.
-        columns: the headings.
-        rows: one cell for each heading; shown as text.
-        notes: a paragraph each, below the table.
-    """
+    """Return a table as HTML."""
     head = "".join(f"<th>{_text(column)}</th>" for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     below = "".join(f"<p>{_text(note)}</p>" for note in notes)

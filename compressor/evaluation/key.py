@@ -6,13 +6,13 @@ import hashlib
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from compressor.core.types import Threat
 from compressor.evaluation.suites import Suite, describe_suite
 from compressor.models.classifier import Classifier
+from compressor.models.in_memory import digest_tensors
 from compressor.system.files import canonical_json, sha256_bytes
 
 # What is computed has changed since version 1, where attacks differentiated the model itself, and since version 2,
@@ -65,8 +65,4 @@ def digest_of_model(model: nn.Module) -> str:
     if not tensors:
         raise ValueError("a model without tensors needs model_digest, or its state could pass for another's")
     specs = [module.spec for module in model.modules() if isinstance(module, Classifier)]
-    digest = hashlib.sha256(f"{model}\x1f{specs}".encode())
-    for name, tensor in tensors.items():
-        digest.update(f"\x1f{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return digest_tensors(f"{model}\x1f{specs}", tensors.items())

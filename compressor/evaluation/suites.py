@@ -61,10 +61,6 @@ class Suite:
         """Column names with their attacks, in order."""
         return tuple((column.name, column.build()) for column in self.columns)
 
-    def uses(self, attack: str) -> bool:
-        """Whether the member ``attack`` of the attacks room is in it."""
-        return any(column.attack == attack for column in self.columns)
-
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
 

@@ -121,11 +121,6 @@ def count_parameters(module: nn.Module) -> int:
 def check_classes(spec: ModelSpec, class_count: int, dataset: str) -> None:
     """Refuse a model and a dataset that disagree about how many classes there are.
 
-    Args:
-        spec: the model's.
-        class_count: the dataset's.
-        dataset: the dataset's name, for the message.
-
     Raises:
         ClassMismatchError: the counts differ.
     """

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from compressor.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from compressor.core.contracts import ModelFamily
     from compressor.core.types import ModelSpec
@@ -51,10 +52,15 @@ def provide_module(name: str, module: nn.Module) -> None:
 
 def digest_of_module(module: nn.Module) -> str:
     """Return the SHA-256 of a module's printed structure, its parameters and its buffers, as hexadecimal digits."""
+    return digest_tensors(str(module), [*module.named_parameters(), *module.named_buffers()])
+
+
+def digest_tensors(about: str, tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Return the SHA-256 of a text and of tensors with their names, types and shapes, as hexadecimal digits."""
     import torch
 
-    digest = hashlib.sha256(str(module).encode())
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+    digest = hashlib.sha256(about.encode())
+    for name, tensor in tensors:
         digest.update(f"\x1f{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -68,10 +68,6 @@ def refuse_idle_flags(weight_average: str, given: Collection[str]) -> None:
 
     A recipe file may hold such numbers beside a flag that makes them idle; a flag itself is always meant.
 
-    Args:
-        weight_average: the recipe's, once file and flags are put together.
-        given: names of the recipe's fields that flags set.
-
     Raises:
         UsageError: a flag has no effect.
     """

@@ -18,11 +18,6 @@ def bytes_on_disk(
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A uint8 array of a shape on a temporary file, whose space comes back when the last array on it goes.
 
-    Args:
-        folder: where the file is.
-        shape: of the array.
-        blocks: its contents, contiguous, in order.
-
     Raises:
         WriteError: the file system refused.
     """

@@ -38,11 +38,6 @@ def count_extra(fraction: float, size: int) -> int:
 def check_mixture(recipe: Recipe, shares: int, *, has_data: bool) -> None:
     """Refuse a fraction without data, data without a fraction, and shares too small to hold both kinds.
 
-    Args:
-        recipe: batch size and fraction.
-        shares: into how many a batch is parted.
-        has_data: whether there is a file of generated images.
-
     Raises:
         UsageError: one of these.
     """
@@ -75,19 +70,10 @@ def describe_mixture(recipe: Recipe, processes: int, data: ExtraData) -> str:
 
 
 class Mixture:
-    """Draws generated images, the same ones for any order of asking.
-
-    Args:
-        recipe: seed, fraction, augmentation.
-        data: where they are drawn from.
-    """
+    """Draws generated images, the same ones for any order of asking."""
 
     def __init__(self, recipe: Recipe, data: ExtraData) -> None:
         self._recipe, self._data = recipe, data
-
-    def count(self, size: int) -> int:
-        """How many of a share's ``size`` images are generated."""
-        return count_extra(self._recipe.extra_fraction, size)
 
     def draw(self, epoch: int, step: int, first: int, count: int) -> GeneratedImages:
         """The generated images ``first`` to ``first + count - 1`` of a step, a function of (seed, epoch, step)."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,20 +12,10 @@ from compressor.numerics.sampling import Indices
 _SHARE_OF_MEMORY = 0.25
 
 
-class Pictures(Protocol):
-    """Where a batch's pixels come from, in two moves: one beside the computation, one in its order."""
-
-    def fetch(self, index: Indices) -> Tensor:
-        """Get ready what ``bring`` needs for the images at ``index`` ``[b]``; no arithmetic, from any thread."""
-        ...
-
-    def bring(self, fetched: Tensor) -> Tensor:
-        """Their pixels on the device, uint8 ``[b, C, H, W]``, without waiting for it."""
-        ...
-
-
 class HostPictures:
     """Pixels in the host's memory or in a mapped file: each batch's travel to the device.
+
+    A batch comes in two moves: ``fetch`` beside the computation, ``bring`` in its order.
 
     Args:
         images: uint8 ``[N, C, H, W]``.
@@ -38,15 +26,15 @@ class HostPictures:
         self._images, self._device = images, device
 
     def fetch(self, index: Indices) -> Tensor:
-        """The pixels, in memory that the device can read while the CPU goes on."""
+        """Get ready what ``bring`` needs for the images at ``index`` ``[b]``; no arithmetic, from any thread."""
         return ready_to_travel(self._images[index], self._device)
 
     def bring(self, fetched: Tensor) -> Tensor:
-        """The pixels on the device, uint8 ``[b, C, H, W]``."""
+        """Their pixels on the device, uint8 ``[b, C, H, W]``, without waiting for it."""
         return fetched.to(self._device, non_blocking=True)
 
 
-class ResidentPictures:
+class ResidentPictures(HostPictures):
     """Pixels that lie in the device's memory: only positions travel.
 
     Args:
@@ -58,15 +46,15 @@ class ResidentPictures:
         self._pixels = torch.from_numpy(np.array(images)).to(device)  # a copy: a mapped file can't be written to
 
     def fetch(self, index: Indices) -> Tensor:
-        """The positions."""
+        """Get the positions ready."""
         return ready_to_travel(index, self._pixels.device)
 
     def bring(self, fetched: Tensor) -> Tensor:
-        """The pixels on the device, uint8 ``[b, C, H, W]``."""
+        """Their pixels, from the device's own memory."""
         return self._pixels[fetched.to(self._pixels.device, non_blocking=True)]
 
 
-def pictures_for(training: Split, device: torch.device) -> Pictures:
+def pictures_for(training: Split, device: torch.device) -> HostPictures:
     """Keep the images in a GPU's memory where they take at most a quarter of what is free there."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)

@@ -46,12 +46,6 @@ def train(
 
     Under a launcher every process calls this; process 0 alone writes.
 
-    Args:
-        config: the run.
-        teacher: settled; None where there is none.
-        reporter: told of progress.
-        stop: asked after every step.
-
     Raises:
         CompressError: see ``prepare`` and ``Trainer.fit``. Interrupted: a signal came; the state is saved.
     """

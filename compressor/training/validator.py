@@ -18,12 +18,6 @@ class Validator:
     """Measures the model that a run would save.
 
     The twin that its attack differentiates is folded once, and brought up to date when the model has moved.
-
-    Args:
-        recipe: threat, PGD steps and seed.
-        validation: images that were held out.
-        device: where to compute.
-        process_group: the processes that share the images out among them.
     """
 
     def __init__(self, recipe: Recipe, validation: Split, device: torch.device, process_group: ProcessGroup) -> None:

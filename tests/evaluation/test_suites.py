@@ -85,7 +85,10 @@ def test_another_setting_gives_another_description() -> None:
 
 
 def test_it_is_known_which_suites_cost_an_autoattack() -> None:
-    assert {suite.name for suite in SUITES if suite.uses("autoattack")} == {"paper", "standard"}
+    assert {suite.name for suite in SUITES if any(c.attack == "autoattack" for c in suite.columns)} == {
+        "paper",
+        "standard",
+    }
 
 
 def test_listing_imports_no_torch() -> None:

@@ -78,13 +78,7 @@ def to_png(paint: Callable[[Figure], None], width: float, height: float) -> byte
 
 
 def panels_to_png(paint: Callable[[Axes, Panel], None], panels: Sequence[Panel], label: str) -> bytes:
-    """Draw one panel for each value side by side, all from 0 to 100 % of what the label names, with one legend.
-
-    Args:
-        paint: draws a value on its axes.
-        panels: the values.
-        label: of the vertical axis.
-    """
+    """Draw one panel for each value side by side, all from 0 to 100 % of what the label names, with one legend."""
 
     def paint_all(figure: Figure) -> None:
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]

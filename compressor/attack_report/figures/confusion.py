@@ -25,13 +25,7 @@ _WHITE_ABOVE = 0.35
 
 
 def draw_confusion(found: ConfusionMatrix, names: Sequence[str], threat: Threat) -> bytes:
-    """A PNG with rows of right classes and columns of answers; colours are fractions of a row, numbers are images.
-
-    Args:
-        found: the counts.
-        names: of the classes.
-        threat: of the evaluation.
-    """
+    """A PNG with rows of right classes and columns of answers; colours are fractions of a row, numbers are images."""
     classes = len(names)
     fractions = found.counts / np.maximum(1, found.counts.sum(axis=1, keepdims=True))
 

@@ -22,13 +22,7 @@ _MID_GREY = 0.5
 
 
 def draw_gallery(examples: tuple[Example, ...], names: Sequence[str], threat: Threat) -> bytes:
-    """A PNG of a row for each example; all perturbations are scaled alike, around mid-grey.
-
-    Args:
-        examples: at least one.
-        names: of the classes.
-        threat: of the evaluation.
-    """
+    """A PNG of a row for each example; all perturbations are scaled alike, around mid-grey."""
     scale = _MID_GREY / (largest_change(examples) or 1.0)
 
     widths = [_TEXT_INCHES, *[_IMAGE_INCHES] * 3, _TEXT_INCHES]

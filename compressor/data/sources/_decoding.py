@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from compressor.data.sources._pictures import Pixels, fit, read_picture, to_pixels
+from compressor.system.threads import available_threads
 
 OnProgress = Callable[[int, int], None]
 
@@ -59,7 +59,7 @@ def resize_arrays(images: Pixels, size: int) -> Iterator[Pixels]:
 
 def _blocks(picture: Callable[[int], Pixels], total: int, size: int) -> Iterator[Pixels]:
     per_block = max(_PIECE, _BLOCK_BYTES // (3 * size * size) // _PIECE * _PIECE)
-    with ThreadPoolExecutor(_thread_count(), thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(min(available_threads(), _MAX_THREADS), thread_name_prefix="decode") as pool:
         for start in range(0, total, per_block):
             stop = min(start + per_block, total)
             block = np.empty((stop - start, 3, size, size), dtype=np.uint8)
@@ -76,8 +76,3 @@ def _blocks(picture: Callable[[int], Pixels], total: int, size: int) -> Iterator
 def _fill(block: Pixels, picture: Callable[[int], Pixels], start: int, stop: int, first: int) -> None:
     for index in range(first, min(first + _PIECE, stop)):
         block[index - start] = picture(index)
-
-
-def _thread_count() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, _MAX_THREADS)

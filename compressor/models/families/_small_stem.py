@@ -20,10 +20,6 @@ def with_small_stem(network: nn.Module, name: str) -> nn.Module:
     At 224 pixels a stem reduces the picture fourfold, before anything is recognised; of 32 pixels that leaves 8. The
     kernel stays as it is, so the library's state dicts fit with either stem.
 
-    Args:
-        network: changed in place; on any device.
-        name: for messages.
-
     Raises:
         UsageError: the first layer is no convolution of stride 2.
     """

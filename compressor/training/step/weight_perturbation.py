@@ -15,11 +15,7 @@ from torch.func import functional_call
 
 
 class FixedBatchStatistics(nn.Module):
-    """A student whose forwards leave its BatchNorm statistics alone: they move copies.
-
-    Args:
-        student: whose parameters and mode are used as they are.
-    """
+    """A student whose forwards leave its BatchNorm statistics alone: they move copies."""
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
