@@ -16,8 +16,8 @@ from compressor.core.contracts import Dataset, SplitName
 from compressor.core.errors import UsageError
 from compressor.core.reporting import Reporter
 from compressor.core.types import DatasetSpec
-from compressor.runs.recipe import Recipe, foreign_settings, read_recipe_file, resolve
-from compressor.runs.recipe_files import resolve_recipe_file
+from compressor.runs.recipe import Recipe, foreign_settings, resolve
+from compressor.runs.recipe_files import read_recipe_file, resolve_recipe_file
 from compressor.runs.run import Run
 from compressor.runs.run_folder import RunFolder, default_run_path
 from compressor.system import launch

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from compressor.core.contracts import Method
-from compressor.core.errors import MissingInputError, UsageError
+from compressor.core.errors import UsageError
 from compressor.core.registry import METHODS, unknown_name
 from compressor.core.types import Norm, Threat
 from compressor.numerics.ascent import Start
-from compressor.runs.conflicts import refuse_contradictions, refuse_idle_flags
+from compressor.runs.recipe_files import read_recipe_file
 
 Augmentation = Literal["crop-flip", "crop", "none"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -142,16 +140,7 @@ class Recipe:
         if list(self.milestones) != sorted(self.milestones):
             raise UsageError(f"milestones {list(self.milestones)} are not in rising order.", "Sort them.")
         _ = self.threat
-        refuse_contradictions(
-            self.method,
-            self.build_method(),
-            awp_gamma=self.awp_gamma,
-            attack_warm_start=self.attack_warm_start,
-            nesterov=self.nesterov,
-            momentum=self.momentum,
-            extra_fraction=self.extra_fraction,
-            label_smoothing=self.label_smoothing,
-        )
+        _refuse_contradictions(self, self.build_method())
 
     @property
     def threat(self) -> Threat:
@@ -228,7 +217,7 @@ def resolve(
     layers = ({"method": method, "model": model}, defaults, implied or {}, from_file, given)
     values = {name: value for layer in layers for name, value in layer.items()} | {"method_settings": settings}
     recipe = Recipe.from_dict(values, source=str(file.name) if file else "the command line")
-    refuse_idle_flags(recipe.weight_average, given)
+    _refuse_idle_flags(recipe.weight_average, given)
     return recipe
 
 
@@ -243,33 +232,43 @@ def foreign_settings(file: Path | None, recipe: Recipe) -> str | None:
     )
 
 
-def read_recipe_file(path: Path) -> dict[str, Any]:
-    """Read a TOML recipe; one setting a line, the method's own under ``[method_settings]``."""
-    if not path.is_file():
-        raise MissingInputError(
-            f"the recipe {path} is not a file.", "`compress list recipes` shows those that come along."
+def _refuse_contradictions(recipe: Recipe, method: Method) -> None:
+    """Refuse add-ons that the method has no use for, or that exclude each other."""
+    if method.attack_mode == "none":
+        if recipe.awp_gamma > 0:
+            raise UsageError(
+                f"AWP perturbs weights against an attack, and the method {recipe.method} makes none.",
+                "Leave --awp out, or choose an adversarial --method.",
+            )
+        if recipe.attack_warm_start:
+            raise UsageError(
+                f"there is no attack to start warm: the method {recipe.method} makes none.",
+                "Leave --warm-start out, or choose an adversarial --method.",
+            )
+    if recipe.nesterov and recipe.momentum == 0:
+        raise UsageError("nesterov looks ahead along the momentum, and momentum is 0.", "Set one of the two.")
+    if recipe.attack_warm_start and recipe.extra_fraction > 0:
+        raise UsageError(
+            "a warm start keeps a perturbation for each image, and extra data is drawn anew each time.",
+            "Leave --warm-start or --extra-fraction out.",
         )
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"the recipe {path} is not valid TOML: {error}.", "Compare it with recipes/*.toml.") from None
-    # A run's own recipe.toml is a recipe too; its inputs are what it was run on, not what is asked for.
-    return {name: value for name, value in values.items() if name != "inputs"}
+    if recipe.label_smoothing > 0 and method.labels_in != "loss":
+        raise UsageError(
+            f"there is nothing to smooth: no term of the method {recipe.method} is a cross-entropy with labels.",
+            "Leave --label-smoothing out.",
+        )
 
 
-def to_toml(values: Mapping[str, Any]) -> str:
-    """Plain values as TOML: scalars and lists first, then tables; ``None`` is left out."""
-    tables = {k: v for k, v in values.items() if isinstance(v, Mapping)}
-    lines = [f"{k} = {_toml_value(v)}" for k, v in values.items() if k not in tables and v is not None]
-    for name, table in tables.items():
-        rows = (f"{_toml_value(k)} = {_toml_value(v)}" for k, v in table.items() if v is not None)
-        lines += ["", f"[{name}]", *rows]
-    return "\n".join(lines) + "\n"
+def _refuse_idle_flags(weight_average: str, given: Collection[str]) -> None:
+    """Refuse what was asked for and would do nothing.
 
+    A recipe file may hold such numbers beside a flag that makes them idle; a flag itself is always meant.
 
-def _toml_value(value: Any) -> str:
-    """JSON's spelling, which is TOML's too but for DEL and for surrogate pairs (so nothing beyond ASCII is escaped)."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    Raises:
+        UsageError: a flag has no effect.
+    """
+    if "ema_decay" in given and weight_average != "ema":
+        raise UsageError(f"--ema-decay has no effect: weight_average is {weight_average}.", "Add --weight-average ema.")
 
 
 def _coerce(name: str, value: Any, hint: Any) -> Any:

@@ -16,7 +16,7 @@ import torch
 
 from compressor.core.errors import RecipeChangedError, RunExistsError, UsageError, WriteError
 from compressor.evaluation.record import CheckpointName
-from compressor.runs.recipe import to_toml
+from compressor.runs.recipe_files import to_toml
 from compressor.system.files import write_bytes, write_json, write_text
 
 _LOCK = ".lock"

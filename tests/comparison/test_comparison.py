@@ -19,7 +19,8 @@ from compressor.core.types import Threat
 from compressor.evaluation.record import CheckpointName, EvaluationRecord, MeasuredCheckpoint
 from compressor.evaluation.report import Alarm, Report
 from compressor.numerics.statistics import holm, mcnemar, paired_t_interval, welch_t_interval
-from compressor.runs.recipe import Recipe, to_toml
+from compressor.runs.recipe import Recipe
+from compressor.runs.recipe_files import to_toml
 from compressor.runs.run_folder import RunFolder
 from compressor.system.files import write_json, write_text
 

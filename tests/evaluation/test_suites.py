@@ -85,7 +85,8 @@ def test_another_setting_gives_another_description() -> None:
 
 
 def test_it_is_known_which_suites_cost_an_autoattack() -> None:
-    assert {suite.name for suite in SUITES if any(c.attack == "autoattack" for c in suite.columns)} == {
+    with_autoattack = {suite.name for suite in SUITES for column in suite.columns if column.attack == "autoattack"}
+    assert with_autoattack == {
         "paper",
         "standard",
     }

@@ -111,6 +111,12 @@ class Worked:
         names = {"natural": self.x, "adversarial": self.x_adv}
         return [next((n for n, x in names.items() if torch.equal(x, seen)), "other") for seen in self.student.seen]
 
+    def check_objective(self, method: Any, p: Array, q: Array) -> None:
+        """The inner objective is ``KL(p || q)`` of each image, and its gradient ``q - p`` through the weights."""
+        values, gradient = self.objective(method)
+        np.testing.assert_allclose(values, self.kl(p, q), rtol=1e-12)
+        np.testing.assert_allclose(gradient, (q - p) @ self.weight, rtol=1e-12)
+
     def objective(self, method: Any) -> tuple[Array, Array]:
         """The inner objective's values on ``x_adv`` ``[2]`` and their gradients ``[2, 2]``."""
         found = method.inner(self.student, self.teacher, self.batch)

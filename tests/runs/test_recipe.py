@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from compressor.core.errors import MissingInputError, UnknownNameError, UsageError
 from compressor.core.registry import METHODS
 from compressor.methods._terms import reduce_kl
-from compressor.runs.recipe import Recipe, foreign_settings, read_recipe_file, resolve, to_toml
+from compressor.runs.recipe import Recipe, foreign_settings, resolve
+from compressor.runs.recipe_files import read_recipe_file, to_toml
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
