@@ -112,7 +112,11 @@ def evaluate(
             model_digest or digest_of_model(model), pictures, targets, threat, suite,
             seed=seed, batch_size=batch_size, mode=mode, proposals=proposals,
         )  # fmt: skip
-    store = _enter(state, key, columns, pictures, process_group, replace=replace_state)
+    with process_group.main_first():
+        store = EvaluationStore.enter(
+            state, key, columns=columns, samples=len(pictures), image_shape=pictures.shape[1:], replace=replace_state
+        )
+    process_group.wait()  # nobody writes a batch before what does not belong there is gone
     progress = on_progress or (lambda name, done, total: None)
 
     @cache
@@ -179,24 +183,6 @@ def estimate_autoattack_seconds(
     begin = time.perf_counter()
     eval_logits(model, x).cpu()
     return (time.perf_counter() - begin) / len(pictures) * AUTOATTACK_FORWARDS * robust_so_far
-
-
-def _enter(
-    state: Path | None,
-    key: str,
-    columns: list[str],
-    pictures: NDArray[np.uint8],
-    process_group: ProcessGroup,
-    *,
-    replace: bool,
-) -> EvaluationStore:
-    """Open the state in every process; nobody writes a batch before what does not belong there is gone."""
-    with process_group.main_first():
-        store = EvaluationStore.enter(
-            state, key, columns=columns, samples=len(pictures), image_shape=pictures.shape[1:], replace=replace
-        )
-    process_group.wait()
-    return store
 
 
 def _checked(

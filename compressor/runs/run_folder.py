@@ -17,7 +17,7 @@ import torch
 from compressor.core.errors import RecipeChangedError, RunExistsError, UsageError, WriteError
 from compressor.evaluation.record import CheckpointName
 from compressor.runs.recipe_files import to_toml
-from compressor.system.files import write_bytes, write_json, write_text
+from compressor.system.files import write_bytes, write_text
 
 _LOCK = ".lock"
 
@@ -165,10 +165,6 @@ class RunFolder:
     def write_records(self, path: Path, records: list[dict[str, Any]]) -> None:
         """Write one JSON object a line, the whole file at once, so that resuming never leaves a line twice."""
         write_text(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
-
-    def write_environment(self, facts: Mapping[str, Any]) -> None:
-        """Record versions and device: what a person needs to judge the numbers, nothing that names the machine."""
-        write_json(self.environment, dict(facts))
 
 
 def default_run_path(method: str, model: str, dataset: str, seed: int) -> Path:

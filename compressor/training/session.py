@@ -27,7 +27,7 @@ from compressor.training.loop import State, Trainer
 from compressor.training.parallel import Parallel
 from compressor.training.preparation import Prepared, prepare
 from compressor.training.setup import assemble
-from compressor.training.teaching.teacher import teacher_warnings
+from compressor.training.teaching.teacher import FrozenTeacher, teacher_warnings
 from compressor.training.timing import profile
 from compressor.version import __version__
 
@@ -127,9 +127,9 @@ def _resume(prepared: Prepared, parallel: Parallel, saved: dict[str, Any] | None
     )
     trainer, choices = assemble(prepared, parallel, saved, reporter)
     if trainer.process_group.is_main:
-        config.folder.write_environment(_environment(trainer.device, trainer.process_group.size))
+        write_json(config.folder.environment, _environment(trainer.device, trainer.process_group.size))
     if trainer.teacher is not None and not saved:
-        _look_at_teacher(prepared, trainer, reporter)
+        _look_at_teacher(trainer.teacher, prepared, trainer, reporter)
     if saved:
         trainer.restore(saved)
     return _Session(prepared, trainer, choices, reporter)
@@ -182,14 +182,12 @@ def _environment(device: torch.device, processes: int) -> dict[str, Any]:
     }
 
 
-def _look_at_teacher(prepared: Prepared, trainer: Trainer, reporter: Reporter) -> None:
-    if trainer.teacher is None:
-        return
+def _look_at_teacher(teacher: FrozenTeacher, prepared: Prepared, trainer: Trainer, reporter: Reporter) -> None:
     reporter.phase("Looking at the teacher")
     sample = take_balanced(prepared.validation, min(_CHECK_IMAGES, len(prepared.validation)), seed=0)
     started = time.monotonic()
     found = measure(
-        trainer.teacher.classifier,
+        teacher.classifier,
         torch.from_numpy(sample.images),
         torch.from_numpy(sample.labels),
         trainer.recipe.threat,
