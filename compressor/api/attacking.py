@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,7 +30,7 @@ REFERENCE_SUITE = "reference"
 
 
 def attack(
-    target: AnyPath | Run | nn.Module | AttackTarget,
+    target: str | os.PathLike[str] | Run | nn.Module | AttackTarget,
     *,
     suite: str = "quick",
     eval_samples: int | None = None,
@@ -37,16 +38,16 @@ def attack(
     norm: Literal["Linf", "L2"] | None = None,
     batch_size: int | None = None,
     data: Data | None = None,
-    data_dir: AnyPath | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
     image_size: int | None = None,
     model: str | nn.Module | None = None,
     normalization: str | None = None,
     activation: str | None = None,
     seed: int = 0,
-    state: AnyPath | None = None,
+    state: str | os.PathLike[str] | None = None,
     proposals: FrozenPrecision = "fp32",
-    report: AnyPath | None = None,
+    report: str | os.PathLike[str] | None = None,
     curve: str | None = None,
     device: str = "auto",
     threads: int | None = None,

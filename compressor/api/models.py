@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from torch import nn
 
 from compressor.api.datasets import Data
-from compressor.api.inputs import AnyPath, Inputs, allow_model, as_path, default_data, model_source
+from compressor.api.inputs import Inputs, allow_model, as_path, default_data, model_source
 from compressor.core.reporting import EventReporter, OnEvent
 from compressor.models.classifier import Classifier
 from compressor.runs.run import Run
@@ -13,14 +15,14 @@ from compressor.training.teacher_file import TeacherRequest, read_teacher, settl
 
 
 def load_model(
-    path: AnyPath | Run,
+    path: str | os.PathLike[str] | Run,
     *,
     model: str | nn.Module | None = None,
     normalization: str | None = None,
     activation: str | None = None,
     image_size: int | None = None,
     data: Data | None = None,
-    data_dir: AnyPath | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
     on_progress: OnEvent | None = None,
 ) -> Classifier:

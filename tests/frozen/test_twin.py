@@ -168,19 +168,14 @@ class Baked(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 3, 1)
-        self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("scale", torch.tensor(1.5))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) * self.scale.item()
 
 
-class Derived(nn.Module):
+class Derived(Baked):
     """A constant that is computed from a buffer while tracing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 1)
-        self.register_buffer("scale", torch.tensor(1.5))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) * (1 / self.scale)

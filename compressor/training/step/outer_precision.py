@@ -14,7 +14,11 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class FloatLogits(nn.Module):
-    """A student whose logits come in float32: a softmax, a KL or a difference of logits in bf16 is off by percents."""
+    """A student whose logits come in float32: a softmax, a KL or a difference of logits in bf16 is off by percents.
+
+    Args:
+        student: called as it is.
+    """
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
