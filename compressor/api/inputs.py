@@ -153,7 +153,7 @@ def decoding_shown(reporter: Reporter, stop: StopRequest) -> AbstractContextMana
     return watch_decoding(partial(progress_shown(reporter, stop), "decoding pictures"))
 
 
-def as_path(value: AnyPath | None) -> Path | None:
+def path_or_none(value: AnyPath | None) -> Path | None:
     """A path that was given in any form, or none."""
     return None if value is None else Path(value)
 

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 from torch import nn
 
 from compressor.api.datasets import Data
-from compressor.api.inputs import AnyPath, Inputs, allow_model, as_path, model_source
+from compressor.api.inputs import AnyPath, Inputs, allow_model, model_source, path_or_none
 from compressor.api.planning import (
     TrainingRequest,
     open_inputs,
@@ -220,17 +220,17 @@ def make_request(
     return TrainingRequest(
         inputs=Inputs(
             given.get("data"),
-            as_path(given.get("data_dir")),
+            path_or_none(given.get("data_dir")),
             given.get("download", False),
             given.get("device", "auto"),
             given.get("threads"),
-            as_path(given.get("extra_data")),
+            path_or_none(given.get("extra_data")),
         ),
         settings={**(recipe if isinstance(recipe, Mapping) else {})}
         | {name: value for name, value in fields.items() if value is not None},
-        recipe_file=None if isinstance(recipe, Mapping) else as_path(recipe),
+        recipe_file=None if isinstance(recipe, Mapping) else path_or_none(recipe),
         teacher=teacher,
-        run=as_path(given.get("run")),
+        run=path_or_none(given.get("run")),
         resume=given.get("resume", False),
         label_cache_limit=parse_size(given.get("label_cache_limit", "8GB")),
         profile=given.get("profile", False),

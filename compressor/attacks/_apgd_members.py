@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import Literal
 
 from torch import Generator, Tensor, nn
 
 from compressor.attacks._apgd import Loss, random_start, run_apgd
-from compressor.attacks._search import PartSearch, attack_correctly_classified, likeliest_wrong_classes, search_in_turn
+from compressor.attacks._search import attack_correctly_classified, likeliest_wrong_classes, search_in_turn
 from compressor.core.contracts import AttackResult
 from compressor.core.errors import UsageError
 from compressor.core.types import Threat
@@ -90,16 +91,17 @@ def _run_in_turn(
 ) -> Tensor:
     """Images ``[B, C, H, W]`` after each run on those that are robust so far."""
 
-    def searching(loss: Loss) -> PartSearch:
-        def search(at: Tensor) -> tuple[Tensor, Tensor]:
-            # Drawn for those robust so far, as in the released code: the same seed gives the same noise here and there.
-            start = random_start(x[at], threat, generator)
-            there: Loss = lambda logits, index: loss(logits, at[index])  # noqa: E731 - typed
-            return run_apgd(model, x[at], y[at], threat, there, start, steps=steps)
+    def search(loss: Loss, at: Tensor) -> tuple[Tensor, Tensor]:
+        # Drawn for those robust so far, as in the released code: the same seed gives the same noise here and there.
+        start = random_start(x[at], threat, generator)
+        return run_apgd(model, x[at], y[at], threat, _at(loss, at), start, steps=steps)
 
-        return search
+    return search_in_turn(x, (partial(search, loss) for loss in runs))
 
-    return search_in_turn(x, map(searching, runs))
+
+def _at(loss: Loss, places: Tensor) -> Loss:
+    """The same loss for the images at some places of its batch."""
+    return lambda logits, index: loss(logits, places[index])
 
 
 def _check_counts(steps: int, restarts: int, targets: int = 1) -> None:
