@@ -62,8 +62,10 @@ COMMANDS = {
 def load_command(name: str) -> Any:
     """Import the command ``name`` and return it as Typer's command."""
     from cli.options.command import Command
+    from cli.options.shared_options import OutputOptions, with_options
 
     function = getattr(importlib.import_module(f"cli.commands.{name}"), COMMANDS[name].function)
+    function = with_options(OutputOptions, "printing")(function)
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
     single.command(name, cls=Command)(function)
     return typer.main.get_command(single)

@@ -9,7 +9,7 @@ import typer
 
 from cli.options import common as options
 from cli.options.declaring import option, switch
-from cli.output.console import Output
+from cli.options.shared_options import OutputOptions
 from compressor.core.errors import UsageError
 from compressor.system import launch
 
@@ -18,19 +18,15 @@ if TYPE_CHECKING:
 
 
 def attack(
+    printing: OutputOptions,
     target: Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint or an ONNX file.")],
-    suite: Annotated[str, option("--suite", "NAME", "Attack suite; `compress list suites` shows them.")] = "quick",
+    suite: Annotated[str, option("NAME", "Attack suite; `compress list suites` shows them.")] = "quick",
     eval_samples: options.EvalSamples = None,
     eps: options.Eps = None,
     norm: options.Norm = None,
     batch_size: Annotated[
         int | None,
-        option(
-            "--batch-size",
-            "N",
-            "Images per batch. Default: 128; with AutoAttack on a CPU 32, or 64 for bf16 proposals.",
-            min=1,
-        ),
+        option("N", "Images per batch. Default: 128; with AutoAttack on a CPU 32, or 64 for bf16 proposals.", min=1),
     ] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
@@ -42,16 +38,10 @@ def attack(
     normalization: options.Normalization = None,
     activation: options.Activation = None,
     seed: options.Seed = None,
-    state: Annotated[
-        Path | None, option("--state", "DIR", "Keep finished batches in DIR, and continue from them.")
-    ] = None,
+    state: Annotated[Path | None, option("DIR", "Keep finished batches in DIR, and continue from them.")] = None,
     proposals: Annotated[
         str,
-        option(
-            "--proposals",
-            "fp32|bf16",
-            "Precision of the attacks' search: fp32 or bf16. The model itself always decides in fp32.",
-        ),
+        option("fp32|bf16", "Precision of the attacks' search: fp32 or bf16. The model itself always decides in fp32."),
     ] = "fp32",
     reference: Annotated[
         bool, switch("--reference", "Also run the authors' AutoAttack, and count the images on which the two disagree.")
@@ -59,20 +49,15 @@ def attack(
     report_to: Annotated[
         Path | None,
         option(
-            "--report",
             "DIR",
             "Write a folder for a reviewer: curves over eps, smallest perturbations, classes, a gallery.",
+            names=("--report",),
         ),
     ] = None,
-    curve: Annotated[
-        str | None, option("--curve", "EPS,...", "Radii of the report's curve. Default: 0 to 4 times eps.")
-    ] = None,
+    curve: Annotated[str | None, option("EPS,...", "Radii of the report's curve. Default: 0 to 4 times eps.")] = None,
     device: options.Device = "auto",
     provider: options.Provider = "cpu",
     threads: options.Threads = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> int:
     """Attack a checkpoint or an ONNX file and print one table, each accuracy with its 95 % interval."""
     from cli.output.tables import show_report
@@ -89,7 +74,7 @@ def attack(
     column = autoattack_column(chosen) if reference else ""
     precision = parse_proposals(proposals)
     inputs = Inputs(data, data_dir, download, device, threads)
-    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
+    with printing.open() as output, stop_on_signals() as stop:
         where = inputs.device()
         opened = open_target_by_suffix(
             target, inputs, output, device=where, provider=provider, image_size=image_size,

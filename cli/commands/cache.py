@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from cli.options import common as options
 from cli.options.declaring import option, switch
+from cli.options.shared_options import OutputOptions
 from cli.output.console import Output
 from compressor.core.errors import DONE, FAILED, UsageError
 from compressor.core.notebook import percent
@@ -26,22 +26,19 @@ _PRUNING = "Pruning"
 
 
 def cache(
+    printing: OutputOptions,
     action: Annotated[str, typer.Argument(metavar="ACTION", help=f"One of: {', '.join(_ACTIONS)}.")] = "list",
     kind: Annotated[
-        str | None, option("--kind", "KIND", "labels (teachers' logits) or decoded (pictures). Default: both.")
+        str | None, option("KIND", "labels (teachers' logits) or decoded (pictures). Default: both.")
     ] = None,
     older_than: Annotated[
-        int | None, option("--older-than", "DAYS", "Remove files that were not used for DAYS days.", _PRUNING, min=0)
+        int | None, option("DAYS", "Remove files that were not used for DAYS days.", _PRUNING, min=0)
     ] = None,
     to_size: Annotated[
-        str | None,
-        option("--to-size", "SIZE", "Remove the least recently used files until SIZE is left, such as 8GB.", _PRUNING),
+        str | None, option("SIZE", "Remove the least recently used files until SIZE is left, such as 8GB.", _PRUNING)
     ] = None,
     everything: Annotated[bool, switch("--all", "Remove all files.", _PRUNING)] = False,
     dry_run: Annotated[bool, switch("--dry-run", "Show what would be removed, and remove nothing.", _PRUNING)] = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> int:
     """List, verify or prune what is kept between runs: teachers' answers and decoded pictures."""
     if action not in _ACTIONS:
@@ -54,7 +51,7 @@ def cache(
 
     from compressor.training.teaching import caches  # NumPy is not for --help
 
-    with Output(as_json=as_json, quiet=quiet) as output:
+    with printing.open() as output:
         found = caches.list_entries(kind=cast("Kind | None", kind))
         if action == "verify":
             return _verify(found, output)

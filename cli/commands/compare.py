@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,75 +10,60 @@ import typer
 
 from cli.options import common as options
 from cli.options.declaring import option
-from cli.output.console import Output
+from cli.options.shared_options import OutputOptions
 from compressor.core.errors import UsageError
 
 _MEASURE = "Measuring what is missing: with --evaluate"
 
 
 def compare(
+    printing: OutputOptions,
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
     evaluate: Annotated[
         str | None,
-        option(
-            "--evaluate",
-            "WHICH",
-            "Attack the checkpoints that were not measured yet: best, or both (best and last).",
-            _MEASURE,
-        ),
+        option("WHICH", "Attack the checkpoints that were not measured yet: best, or both (best and last).", _MEASURE),
     ] = None,
     suite: Annotated[
         str | None,
-        option(
-            "--suite", "NAME", "Attack suite. Default: what the first run was measured with, else default.", _MEASURE
-        ),
+        option("NAME", "Attack suite. Default: what the first run was measured with, else default.", _MEASURE),
     ] = None,
     eval_samples: Annotated[
         int | None,
         option(
-            "--eval-samples",
             "N",
             "Number of test images. Default: as many as for the first run, else 1,000.",
             _MEASURE,
-            also="--samples",
+            names=("--eval-samples", "--samples"),
             min=1,
         ),
     ] = None,
     eps: Annotated[
         str | None,
-        option(
-            "--eps", "EPS", "Perturbation size, such as 8/255. Default: what each run was trained against.", _MEASURE
-        ),
+        option("EPS", "Perturbation size, such as 8/255. Default: what each run was trained against.", _MEASURE),
     ] = None,
     model: Annotated[
         list[str] | None,
         option(
-            "--model",
-            "NAME",
-            "Your own code that defines a run's network: python:package.module:factory. Repeatable.",
-            _MEASURE,
+            "NAME", "Your own code that defines a run's network: python:package.module:factory. Repeatable.", _MEASURE
         ),
     ] = None,
-    against: Annotated[
-        Path | None, option("--against", "RUN", "Run to compare the others with. Default: the first.")
-    ] = None,
+    against: Annotated[Path | None, option("RUN", "Run to compare the others with. Default: the first.")] = None,
     layout: Annotated[
         str | None,
         option(
-            "--format", "NAME", "Format: table, markdown, csv or json. Default: by the suffix of --output, else table."
+            "NAME",
+            "Format: table, markdown, csv or json. Default: by the suffix of --output, else table.",
+            names=("--format",),
         ),
     ] = None,
     to: Annotated[
-        Path | None, option("--output", "FILE", "Write the comparison to FILE instead of printing it.", also="-o")
+        Path | None, option("FILE", "Write the comparison to FILE instead of printing it.", names=("--output", "-o"))
     ] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> int:
     """Lay finished runs side by side: best and last checkpoint, every attack, over seeds, with tests."""
     from cli.output.comparison_formats import SCHEMA, format_by, show_comparison, to_text
@@ -89,11 +75,11 @@ def compare(
     from compressor.system.interruption import stop_on_signals
 
     chosen = format_by(layout, to.suffix if to else None)
-    as_json = as_json or (chosen == "json" and to is None)
+    printing = replace(printing, as_json=printing.as_json or (chosen == "json" and to is None))
     _check_measuring(evaluate, {"--suite": suite, "--eval-samples": eval_samples, "--eps": eps, "--model": model})
     for name in model or ():
         allow_user_code(name)
-    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
+    with printing.open() as output, stop_on_signals() as stop:
         opened = [open_run(path) for path in runs]
         baseline = open_run(against) if against else None
         if evaluate is not None:
@@ -108,7 +94,7 @@ def compare(
             output.note(f"written: {to}")
         elif chosen == "table":
             show_comparison(comparison, output)
-        elif not as_json:
+        elif not printing.as_json:
             output.text(to_text(comparison, chosen))
         output.json(SCHEMA, comparison.to_json())
     return 0

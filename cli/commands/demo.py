@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cli.options import common as options
 from cli.options.declaring import option
+from cli.options.shared_options import OutputOptions
 from cli.output.console import Output
 from compressor.core.notebook import percent
 
@@ -43,12 +44,10 @@ _TWIN = _Part("natural", STUDENT, _COMMON | {"epochs": 7, "learning_rate": 0.05}
 
 
 def demo(
-    run: Annotated[Path, option("--run", "DIR", "Folder of the demo's runs.")] = Path("runs/demo"),
+    printing: OutputOptions,
+    run: Annotated[Path, option("DIR", "Folder of the demo's runs.")] = Path("runs/demo"),
     device: options.Device = "auto",
     threads: options.Threads = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> int:
     """Train a teacher on digits, distil it, and verify the exported file; started again, it goes on."""
     from cli.stages.whole_way import steps_of
@@ -57,7 +56,7 @@ def demo(
     from exporters.pipeline import AfterTraining, distill_and_verify
 
     settings: dict[str, Any] = {"data": "digits", "device": device, "threads": threads, "resume": True}
-    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
+    with printing.open() as output, stop_on_signals() as stop:
         output.note(
             f"handwritten digits, attacked by up to {EPS} of the pixel range: at 8/255 even a natural model holds"
         )

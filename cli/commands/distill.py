@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cli.options import common as options
 from cli.options.declaring import option
-from cli.options.shared_options import TrainingOptions, with_options
+from cli.options.shared_options import OutputOptions, TrainingOptions, with_options
 from cli.output.console import Output
 
 if TYPE_CHECKING:
@@ -19,23 +19,22 @@ if TYPE_CHECKING:
 
 @with_options(TrainingOptions)
 def distill(
+    printing: OutputOptions,
     shared: TrainingOptions,
-    teacher: Annotated[Path, option("--teacher", "FILE", "Checkpoint of the robust teacher.")],
+    teacher: Annotated[Path, option("FILE", "Checkpoint of the robust teacher.")],
     student: Annotated[
         str | None,
         option(
-            "--student",
             "NAME",
             "Student model; `compress list models` shows them. Default: mobilenetv2.",
             callback=options.allow_code,
         ),
     ] = None,
     method: Annotated[
-        str | None,
-        option("--method", "NAME[,...]", "One or more methods; see `compress list methods`. Default: rslad."),
+        str | None, option("NAME[,...]", "One or more methods; see `compress list methods`. Default: rslad.")
     ] = None,
     seeds: Annotated[
-        str | None, option("--seeds", "N[,...]", "Train once for each seed and method; --run DIR holds all runs.")
+        str | None, option("N[,...]", "Train once for each seed and method; --run DIR holds all runs.")
     ] = None,
     teacher_model: options.TeacherModel = None,
     teacher_normalization: options.TeacherNormalization = None,
@@ -63,7 +62,7 @@ def distill(
         evaluate=parse_checkpoint_choice(shared.evaluate),
         evidence_samples=evidence_samples,
     )
-    with Output(as_json=shared.as_json, quiet=shared.quiet) as output, stop_on_signals() as stop:
+    with printing.open() as output, stop_on_signals() as stop:
         if seeds is None and len(methods) == 1:
             return _one(request, after, output, stop)
         return _grid(request, methods, all_seeds, after, output, stop)

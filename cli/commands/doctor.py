@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
 
-from cli.options import common as options
-from cli.output.console import Output
+from cli.options.shared_options import OutputOptions
 from compressor.core.errors import DONE, FAILED
 from compressor.version import __version__
 
@@ -33,9 +32,7 @@ class DoctorFinding:
 
 
 def doctor(
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    printing: OutputOptions,
 ) -> int:
     """Show versions, devices and providers, and what is missing."""
     findings = [
@@ -47,7 +44,7 @@ def doctor(
         *_devices(),
     ]
     bad = [finding for finding in findings if finding.status in ("missing", "problem")]
-    with Output(as_json=as_json, quiet=quiet) as output:
+    with printing.open() as output:
         rows = [(finding.name, finding.status, finding.detail) for finding in findings]
         output.table("compress doctor", ["what", "status", "detail"], rows, figures=False)
         output.line("Everything needed is here." if not bad else f"{len(bad)} thing(s) need attention.")

@@ -10,43 +10,34 @@ import typer
 
 from cli.options import common as options
 from cli.options.declaring import option, switch
-from cli.output.console import Output
+from cli.options.shared_options import OutputOptions
 
 
 def export(
+    printing: OutputOptions,
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, our own or a third-party one.")
     ],
     to: Annotated[
         Path | None,
-        option("--output", "FILE|DIR", "File or folder. Default: model.onnx beside the checkpoint.", also="-o"),
+        option("FILE|DIR", "File or folder. Default: model.onnx beside the checkpoint.", names=("--output", "-o")),
     ] = None,
     precision: Annotated[
-        list[str] | None,
-        option("--precision", "P", "Precision: fp32 (default), fp16 or int8. Repeatable; each is a file."),
+        list[str] | None, option("P", "Precision: fp32 (default), fp16 or int8. Repeatable; each is a file.")
     ] = None,
     opset: Annotated[
-        int | None,
-        option("--opset", "N", "ONNX operator set, 13 to 21, for runtimes that know no newer one. Default: 20."),
+        int | None, option("N", "ONNX operator set, 13 to 21, for runtimes that know no newer one. Default: 20.")
     ] = None,
     fixed_batch: Annotated[
-        int | None,
-        option("--fixed-batch", "N", "Fix the batch size to N, as phones' compilers need. Default: dynamic."),
+        int | None, option("N", "Fix the batch size to N, as phones' compilers need. Default: dynamic.")
     ] = None,
-    evidence_file: Annotated[
-        Path | None, option("--evidence-file", "FILE", "Evidence file. Default: beside the model.")
-    ] = None,
+    evidence_file: Annotated[Path | None, option("FILE", "Evidence file. Default: beside the model.")] = None,
     evidence: Annotated[
-        str,
-        option(
-            "--evidence",
-            "MODE",
-            "Evidence: images; digests (the verifier needs the dataset); none (no attack, no claim).",
-        ),
+        str, option("MODE", "Evidence: images; digests (the verifier needs the dataset); none (no attack, no claim).")
     ] = "images",
     evidence_samples: options.EvidenceSamples = 256,
     sign_key: Annotated[
-        Path | None, option("--sign-key", "FILE", "Sign model and evidence with this elliptic-curve key (PEM).")
+        Path | None, option("FILE", "Sign model and evidence with this elliptic-curve key (PEM).")
     ] = None,
     force: Annotated[bool, switch("--force", "Replace existing files.")] = False,
     data: options.Data = None,
@@ -61,9 +52,6 @@ def export(
     suite: options.Suite = None,
     seed: options.Seed = None,
     threads: options.Threads = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> int:
     """Write verified ONNX files: parity with the checkpoint, attacks on each file itself, claim and evidence."""
     from cli.output.tables import show_artifact, show_exports, show_verdict
@@ -94,7 +82,7 @@ def export(
         seed=seed,
     )
     plan = plan_export(request)
-    with Output(as_json=as_json, quiet=quiet) as output, stop_on_signals() as stop:
+    with printing.open() as output, stop_on_signals() as stop:
         exporter = plan.open(output)
         if evidence == "none":
             output.json("compress.export/1", {"exports": export_bare(exporter, plan.paths, output)})

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import common as options
-from cli.output.console import Output
+from cli.options.shared_options import OutputOptions
 from compressor.core.registry import ALARMS, ATTACKS, DATASETS, METHODS, MODELS, Room, unknown_name
 from compressor.evaluation.suites import SUITES
 from compressor.runs.recipe_files import recipe_files, recipe_summary
@@ -23,15 +22,13 @@ _KINDS = (*_ROOMS, "recipes", "suites")
 
 
 def list_members(
+    printing: OutputOptions,
     kind: Annotated[str | None, typer.Argument(metavar="KIND", help=f"One of: {', '.join(_KINDS)}.")] = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> int:
     """Show the methods, models, attacks, datasets, alarms, recipes and suites."""
     if kind is not None and kind not in _KINDS:
         raise unknown_name("kind of thing to list", kind, list(_KINDS))
-    with Output(as_json=as_json, quiet=quiet) as output:
+    with printing.open() as output:
         items = []
         for name in [kind] if kind else _KINDS:
             found = _items(name)

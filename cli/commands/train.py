@@ -8,26 +8,21 @@ from typing import Annotated
 
 from cli.options import common as options
 from cli.options.declaring import option
-from cli.options.shared_options import TrainingOptions, with_options
-from cli.output.console import Output
+from cli.options.shared_options import OutputOptions, TrainingOptions, with_options
 from compressor.models.user_code import is_user_code
 
 
 @with_options(TrainingOptions)
 def train(
+    printing: OutputOptions,
     shared: TrainingOptions,
     model: Annotated[
         str | None,
         option(
-            "--model",
-            "NAME",
-            "Model to train; `compress list models` shows them. Default: resnet18.",
-            callback=options.allow_code,
+            "NAME", "Model to train; `compress list models` shows them. Default: resnet18.", callback=options.allow_code
         ),
     ] = None,
-    method: Annotated[
-        str | None, option("--method", "NAME", "Method; see `compress list methods`. Default: sat.")
-    ] = None,
+    method: Annotated[str | None, option("NAME", "Method; see `compress list methods`. Default: sat.")] = None,
 ) -> int:
     """Train a model without a teacher: sat, trades, mart or natural."""
     from cli.output.tables import show_record
@@ -46,7 +41,7 @@ def train(
             f"--method {method!r} is a list, and `train` takes one name.", "`compress distill` takes several."
         )
     request = make_request(model=model, method=method, teacher=None, **shared.settings())
-    with Output(as_json=shared.as_json, quiet=shared.quiet) as output, stop_on_signals() as stop:
+    with printing.open() as output, stop_on_signals() as stop:
         get_suite(suite)
         config = plan_training(request, output, splits=("train", "test"))
         run = train_run(config, None, reporter=output, stop=stop)

@@ -7,24 +7,27 @@ from typing import Any
 import typer
 
 
-def option(
-    name: str, metavar: str, text: str, panel: str | None = None, *, also: str | None = None, **more: Any
-) -> Any:
-    """An option that takes a value, for ``Annotated``.
+def option(metavar: str, text: str, panel: str | None = None, *, names: tuple[str, ...] = (), **more: Any) -> Any:
+    """An option that takes a value, for ``Annotated``; its name is that of the parameter.
 
     Args:
-        name: such as ``--data``.
         metavar: what the help shows for the value.
         text: the help.
         panel: of the help.
-        also: another name.
+        names: such as ``--output`` and ``-o``, where the parameter has another name or the option has several.
         **more: as for ``typer.Option``, such as ``min`` and ``callback``.
     """
-    names = (name,) if also is None else (name, also)
     return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, **more)
 
 
 def switch(name: str, text: str, panel: str | None = None, *, also: str | None = None) -> Any:
-    """An option that takes no value; otherwise as ``option``."""
+    """An option that takes no value.
+
+    Args:
+        name: such as ``--force``; without it, Typer would add ``--no-force``.
+        text: the help.
+        panel: of the help.
+        also: another name.
+    """
     names = (name,) if also is None else (name, also)
     return typer.Option(*names, help=text, rich_help_panel=panel)
