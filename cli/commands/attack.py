@@ -68,7 +68,7 @@ def attack(
     from compressor.evaluation.suites import get_suite
     from compressor.system.interruption import stop_on_signals
     from exporters.model_file.preprocessing import parse_normalization
-    from exporters.pipeline import open_target_by_suffix
+    from exporters.pipeline.targets import open_target_by_suffix
 
     chosen = get_suite(suite)
     column = autoattack_column(chosen) if reference else ""

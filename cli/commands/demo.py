@@ -53,7 +53,7 @@ def demo(
     from cli.stages.whole_way import steps_of
     from compressor.system.interruption import stop_on_signals
     from compressor.training.teacher_file import TeacherRequest
-    from exporters.pipeline import AfterTraining, distill_and_verify
+    from exporters.pipeline.distillation import AfterTraining, distill_and_verify
 
     settings: dict[str, Any] = {"data": "digits", "device": device, "threads": threads, "resume": True}
     with printing.open() as output, stop_on_signals() as stop:

@@ -14,7 +14,7 @@ from cli.output.console import Output
 if TYPE_CHECKING:
     from compressor.api.planning import TrainingRequest
     from compressor.system.interruption import StopRequest
-    from exporters.pipeline import AfterTraining
+    from exporters.pipeline.distillation import AfterTraining
 
 
 @with_options(TrainingOptions)
@@ -47,7 +47,7 @@ def distill(
     from compressor.api.training import make_request
     from compressor.system.interruption import stop_on_signals
     from compressor.training.teacher_file import TeacherRequest
-    from exporters.pipeline import AfterTraining
+    from exporters.pipeline.distillation import AfterTraining
 
     methods, all_seeds = parse_methods(method), parse_seeds(seeds, shared.seed)
     request = make_request(
@@ -70,7 +70,7 @@ def distill(
 
 def _one(request: TrainingRequest, after: AfterTraining, output: Output, stop: StopRequest) -> int:
     from cli.stages.whole_way import steps_of
-    from exporters.pipeline import distill_and_verify
+    from exporters.pipeline.distillation import distill_and_verify
 
     done = distill_and_verify(request, after, steps_of(output, stop))
     if done is None:  # one of several processes, and not the first
@@ -91,7 +91,7 @@ def _grid(
     from cli.stages.grid import show_outcomes
     from cli.stages.whole_way import steps_of
     from compressor.system import launch
-    from exporters.pipeline import distill_grid, gravest_exit_code
+    from exporters.pipeline.grid import distill_grid, gravest_exit_code
 
     outcomes = distill_grid(request, methods, seeds, after, steps_of(output, stop))
     if launch.rank() != 0:

@@ -113,7 +113,7 @@ def verify(
         from compressor.system.interruption import stop_on_signals
         from exporters.api.verify import as_request
         from exporters.isolation import Listener, verify_isolated
-        from exporters.verification import Policies
+        from exporters.verification.policies import Policies
 
         asked = asdict(shared)
         reports.require(Policies.of(asked))

@@ -11,7 +11,7 @@ from compressor.core.notebook import percent
 from compressor.evaluation.tables import stage_counts
 from compressor.numerics.statistics import clopper_pearson, wilson_interval
 from compressor.system.sizes import format_size
-from exporters.reports import headline
+from exporters.reports.account import headline
 
 if TYPE_CHECKING:
     from compressor.evaluation.record import EvaluationRecord
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from exporters.artifact.latency import Latency
     from exporters.artifact.mobile import MobileUsability
     from exporters.differentiable.arithmetic import Arithmetic
-    from exporters.verification import Verdict
+    from exporters.verification.verdict import Verdict
 
 _LARGE_EVIDENCE = 100_000_000
 _MARKS = {"passed": "ok", "failed": "FAILED", "undecided": "UNDECIDED", "skipped": "-"}

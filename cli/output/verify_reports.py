@@ -16,10 +16,14 @@ from cli.output.console import Output
 from cli.output.failure import Failure, describe_error
 from compressor.core.errors import UNDECIDED, CompressError, UsageError, WriteError
 from compressor.system.files import write_text
-from exporters.reports import Account, ReportSubject, account_of_error, account_of_verdict, attestation, junit, markdown
+from exporters.reports.account import Account, ReportSubject, account_of_error, account_of_verdict
+from exporters.reports.attestation import attestation
+from exporters.reports.junit import junit
+from exporters.reports.markdown import markdown
 
 if TYPE_CHECKING:
-    from exporters.verification import Policies, Verdict
+    from exporters.verification.policies import Policies
+    from exporters.verification.verdict import Verdict
 
 JUNIT, SUMMARY, ATTESTATION = "--junit", "--summary", "--attestation"
 
@@ -148,7 +152,7 @@ def report_wrong_usage(arguments: Sequence[str], failure: Failure) -> None:
 
 def write_images(verdict: Verdict, folder: Path, reports: Reports, output: Output) -> None:
     """``--failures``: like the reports, it never changes the exit code."""
-    from exporters.verification import write_failures
+    from exporters.verification.failures import write_failures
 
     try:
         written = write_failures(verdict, folder)

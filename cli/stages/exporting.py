@@ -9,7 +9,7 @@ from typing import Any
 from cli.output.console import Output
 from cli.output.tables import show_mobile
 from compressor.system.sizes import format_size
-from exporters.api.exporting import make_file
+from exporters.api.exporting import Steps, make_file
 from exporters.artifact.artifact import Exporter
 from exporters.artifact.mobile import mobile_usability
 from exporters.differentiable.arithmetic import Arithmetic
@@ -24,7 +24,7 @@ def export_bare(exporter: Exporter, paths: Mapping[Arithmetic, Path], output: Ou
     fields: list[dict[str, Any]] = []
     usability = {}
     for precision, path in paths.items():
-        artifact = make_file(exporter, precision, path, bare=True, reporter=output)
+        artifact = make_file(exporter, precision, path, Steps(output), bare=True)
         usability[precision] = mobile_usability(path.read_bytes())
         for note in artifact.converted.notes:
             output.note(note)

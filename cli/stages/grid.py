@@ -10,7 +10,7 @@ from compressor.core.errors import UsageError
 from compressor.core.notebook import percent
 
 if TYPE_CHECKING:
-    from exporters.pipeline import RunOutcome
+    from exporters.pipeline.grid import RunOutcome
 
 
 def parse_methods(text: str | None) -> list[str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cli.output.console import Output
 from cli.output.tables import show_artifact, show_record, show_verdict
 from compressor.system.interruption import StopRequest
-from exporters.pipeline import Steps
+from exporters.api.exporting import Steps
 
 
 def steps_of(output: Output, stop: StopRequest) -> Steps:

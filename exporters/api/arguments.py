@@ -15,6 +15,9 @@ from exporters.verification.given_images import GivenImages
 AnyPath = str | os.PathLike[str]
 """Text, a path, or an object that has one, such as a run or an exported artifact."""
 
+BEST = "best.safetensors"
+"""The checkpoint that a run's folder stands for."""
+
 Pair = tuple[Any, Any]
 """Images ``[N, C, H, W]`` and labels ``[N]``, as arrays or tensors."""
 

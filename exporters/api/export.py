@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from compressor.core.reporting import EventReporter, OnEvent
-from compressor.core.types import DatasetSpec, Norm, eps_text
-from exporters.api.arguments import AnyData, AnyPath, as_path, file_of
+from compressor.core.types import Norm
+from exporters.api.arguments import AnyData, AnyPath
 
 if TYPE_CHECKING:
     from torch import nn
 
     from exporters.artifact.artifact import Artifact
     from exporters.differentiable.arithmetic import Arithmetic
-
-BEST = "best.safetensors"
 
 
 @overload
@@ -107,45 +104,19 @@ def export(  # type: ignore[misc] # the overloads differ in the precision alone,
         >>> artifact.evidence.name
         'small.evidence.npz'
     """
-    from torch import nn
-
-    from compressor.api.inputs import Inputs
-    from exporters.api.exporting import ExportRequest, make_file, plan_export
+    # The options are the fields of the request and its parts.
+    asked = {name: value for name, value in locals().items() if name not in ("source", "on_progress")}
+    from exporters.api.exporting import Steps, as_request, make_file, plan_export
 
     if isinstance(model, str):
         from compressor.models.user_code import allow_user_code
 
         allow_user_code(model)  # the caller wrote this name, so its code may run
-    wanted = (precision,) if isinstance(precision, str) else tuple(precision)
-    request = ExportRequest(
-        source if isinstance(source, nn.Module) else _checkpoint(source),
-        Inputs(str(data) if isinstance(data, DatasetSpec) else data, as_path(data_dir), download, "cpu", threads),
-        image_size=image_size,
-        output=as_path(output),
-        precision=wanted,
-        opset=opset,
-        fixed_batch=fixed_batch,
-        evidence_file=as_path(evidence_file),
-        evidence=evidence,
-        evidence_samples=evidence_samples,
-        sign_key=as_path(sign_key),
-        force=force,
-        model=model,
-        normalization=normalization,
-        activation=activation,
-        eps=None if eps is None else eps_text(eps),
-        norm=norm,
-        suite=suite,
-        seed=seed,
-    )
-    plan, reporter = plan_export(request), EventReporter(on_progress)
-    exporter = plan.open(reporter)
+    request = as_request(source, **asked)
+    plan, steps = plan_export(request), Steps(EventReporter(on_progress))
+    exporter = plan.open(steps.reporter)
     artifacts = tuple(
-        make_file(exporter, name, path, evidence=request.evidence_file, bare=evidence == "none", reporter=reporter)
+        make_file(exporter, name, path, steps, evidence=request.evidence_file, bare=evidence == "none")
         for name, path in plan.paths.items()
     )
     return artifacts[0] if isinstance(precision, str) else artifacts
-
-
-def _checkpoint(source: AnyPath) -> Path:
-    return file_of(source, BEST)

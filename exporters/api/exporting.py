@@ -4,82 +4,124 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from compressor.api.inputs import Inputs, default_threat
+from compressor.api.inputs import Inputs, default_threat, open_checkpoint
 from compressor.core.errors import CompressError, UsageError
-from compressor.core.reporting import Reporter
+from compressor.core.reporting import Reporter, SilentReporter
+from compressor.core.types import DatasetSpec
 from compressor.data.datasets import watch_decoding
+from compressor.models.classifier import Classifier
 from compressor.system.devices import set_threads
 from compressor.system.files import sha256_bytes
-from exporters.api.source import open_source
-from exporters.artifact.artifact import Artifact, Exporter, ExportSettings, describe_claim, describe_file
+from compressor.system.interruption import StopRequest
+from compressor.training.teacher_file import TeacherRequest
+from exporters.api.arguments import BEST, AnyPath, as_eps, as_path, file_of
+from exporters.artifact.artifact import Artifact, Exporter, describe_file
+from exporters.artifact.exportable import Exportable, ModuleInMemory
 from exporters.artifact.latency import Latency, measure_latency
 from exporters.artifact.mobile import MobileUsability, mobile_usability
+from exporters.artifact.sealing import ExportSettings
 from exporters.claim.claim import PRECISIONS, Claim, ClaimMismatchError, model_digest, read_claim
 from exporters.claim.evidence import Evidence, evidence_path, parse_evidence, read_evidence_bytes
 from exporters.claim.signing import signature_path
 from exporters.differentiable.arithmetic import Arithmetic
-from exporters.model_file.opset import OPSET, check_opset, opset_of
+from exporters.model_file.opset import OPSET, opset_of
 from exporters.model_file.structure import declared_layout_of, load_untrusted
-from exporters.verification import Request, Verdict, Watcher, examine
-from exporters.writing.fixed_batch import check_batch
+from exporters.verification.examination import examine
+from exporters.verification.request import Request, Watcher
+from exporters.verification.verdict import Verdict
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+    from compressor.evaluation.record import EvaluationRecord
+    from compressor.runs.run import Run
+
 EVIDENCE = ("images", "digests", "none")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """What is asked of an export; see :func:`exporters.api.export.export`.
+    """What is asked of an export.
 
-    Attributes:
-        source: a checkpoint, or a module in memory.
-        inputs: where the evidence's images, and those for calibration, come from.
-        image_size: side of the images in pixels; None for what the source records.
-        output: a folder, or a file for a single precision; None for the checkpoint's folder.
-        precision: the precisions, each a file of its own.
-        opset: of the files; None for the default.
-        fixed_batch: how many images the files take at once; None for any number.
-        evidence_file: where the evidence goes, if not beside the model.
-        evidence: ``images``, ``digests`` or ``none``.
-        evidence_samples: test images that go into the evidence.
-        sign_key: a PEM file that signs.
-        force: whether existing files are replaced.
-        model: the checkpoint's architecture.
-        normalization: the checkpoint's, by name.
-        activation: the checkpoint's.
-        eps: the radius; None for the recorded one.
-        norm: likewise.
-        suite: a stronger suite to seal with.
-        seed: of the attacks, of calibration and of the search.
+    ``source`` is the model with what its file may not tell, and ``inputs`` says where the images of the evidence and
+    those for calibration come from. Each other field is an argument of :func:`exporters.api.export.export`.
     """
 
-    source: Path | nn.Module
+    source: TeacherRequest
     inputs: Inputs
-    image_size: int | None = None
-    output: Path | None = None
-    precision: tuple[str, ...] = ("fp32",)
-    opset: int | None = None
-    fixed_batch: int | None = None
-    evidence_file: Path | None = None
-    evidence: str = "images"
-    evidence_samples: int = 256
-    sign_key: Path | None = None
-    force: bool = False
-    model: str | nn.Module | None = None
-    normalization: str | None = None
-    activation: str | None = None
-    eps: str | None = None
-    norm: str | None = None
-    suite: str | None = None
-    seed: int | None = None
+    image_size: int | None
+    output: Path | None
+    precision: tuple[str, ...]
+    opset: int | None
+    fixed_batch: int | None
+    evidence_file: Path | None
+    evidence: str
+    evidence_samples: int
+    sign_key: Path | None
+    force: bool
+    eps: str | None
+    norm: str | None
+    suite: str | None
+    seed: int | None
+
+
+def as_request(source: AnyPath | nn.Module, **options: Any) -> ExportRequest:
+    """One value of what was asked, in whatever form it was given.
+
+    Args:
+        source: see :func:`exporters.api.export.export`.
+        options: all its other arguments, by name.
+
+    Raises:
+        UsageError: a path or a radius that is none.
+    """
+    asked = {one.name: options[one.name] for one in fields(ExportRequest) if one.name not in ("source", "inputs")}
+    asked |= {name: as_path(options[name]) for name in ("output", "evidence_file", "sign_key")}
+    asked["eps"] = as_eps(options["eps"])
+    precision, data = options["precision"] or "fp32", options["data"]
+    asked["precision"] = (precision,) if isinstance(precision, str) else tuple(precision)
+    model = source if isinstance(source, nn.Module) else file_of(source, BEST)
+    return ExportRequest(
+        source=TeacherRequest(model, options["model"], options["normalization"], options["activation"]),
+        inputs=Inputs(
+            str(data) if isinstance(data, DatasetSpec) else data,
+            as_path(options["data_dir"]),
+            options["download"],
+            "cpu",
+            options["threads"],
+        ),
+        **asked,
+    )
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is told and asked along the way.
+
+    Attributes:
+        reporter: told of progress.
+        stop: asked after every step; what it raises ends the work.
+        on_record: called with each checkpoint's evaluation and its run as soon as it is there.
+        on_artifact: called with what was exported, before it is verified.
+        on_verdict: called with the verdict.
+    """
+
+    reporter: Reporter = SilentReporter()  # noqa: RUF009 - it has no state
+    stop: StopRequest = field(default_factory=StopRequest)
+    on_record: Callable[[Run, EvaluationRecord], None] = lambda run, record: None
+    on_artifact: Callable[[Artifact], None] = lambda artifact: None
+    on_verdict: Callable[[Verdict], None] = lambda verdict: None
+
+    def on_progress(self, attack: str, done: int, total: int) -> None:
+        """Tell of progress, and end the work where that is asked for."""
+        self.reporter.advance(done, total, attack)
+        self.stop.raise_if_set()
 
 
 @dataclass(frozen=True)
@@ -89,12 +131,12 @@ class ExportPlan:
     Attributes:
         request: what is asked.
         paths: precision to file.
-        key: signs; None leaves the files unsigned.
+        settings: what all files share.
     """
 
     request: ExportRequest
     paths: Mapping[Arithmetic, Path]
-    key: EllipticCurvePrivateKey | None
+    settings: ExportSettings
 
     def open(self, reporter: Reporter) -> Exporter:
         """Read the model and open its data.
@@ -102,29 +144,14 @@ class ExportPlan:
         Raises:
             CompressError: one of them cannot be used, or they do not fit each other.
         """
-        request = self.request
-        loaded, dataset = open_source(
-            request.source,
-            request.inputs,
-            reporter,
-            model=request.model,
-            normalization=request.normalization,
-            activation=request.activation,
-            image_size=request.image_size,
-        )
-        settings = ExportSettings(
-            samples=request.evidence_samples,
-            seed=request.seed or 0,
-            suite=request.suite,
-            threads=set_threads(request.inputs.threads),
-            with_images=request.evidence == "images",
-            key=self.key,
-            opset=OPSET if request.opset is None else request.opset,
-            fixed_batch=request.fixed_batch,
-        )
-        return Exporter(
-            loaded, dataset, default_threat(loaded.metadata.get("threat", {}), request.eps, request.norm), settings
-        )
+        request, source = self.request, self.request.source
+        loaded, dataset = open_checkpoint(source, request.inputs, reporter, image_size=request.image_size)
+        model: Exportable = loaded
+        if isinstance(source.source, nn.Module):
+            is_plain = not isinstance(source.source, Classifier)
+            model = ModuleInMemory(loaded.classifier, loaded.spec, is_plain)
+        threat = default_threat(model.metadata.get("threat", {}), request.eps, request.norm)
+        return Exporter(model, dataset, threat, replace(self.settings, threads=set_threads(request.inputs.threads)))
 
 
 def plan_export(request: ExportRequest) -> ExportPlan:
@@ -139,20 +166,24 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         raise UsageError(f"the evidence {request.evidence!r} is not known.", "Use images, digests or none.")
     if request.evidence == "none" and (request.sign_key or request.evidence_file):
         raise UsageError("without evidence there is nothing to sign and no evidence file.", "Use --evidence digests.")
-    if request.opset is not None:
-        check_opset(request.opset)
-    if request.fixed_batch is not None:
-        check_batch(request.fixed_batch)
-    key = _signing_key(request.sign_key)
+    settings = ExportSettings(
+        samples=request.evidence_samples,
+        seed=request.seed or 0,
+        suite=request.suite,
+        with_images=request.evidence == "images",
+        key=_signing_key(request.sign_key),
+        opset=OPSET if request.opset is None else request.opset,
+        fixed_batch=request.fixed_batch,
+    )
     if request.evidence_file is not None and len(paths) > 1:
         raise UsageError("--evidence-file names one file, and several are exported.", "Leave it out.")
     _refuse_to_replace(paths.values(), request.evidence_file, force=request.force)
-    return ExportPlan(request, paths, key)
+    return ExportPlan(request, paths, settings)
 
 
 def _paths_of(request: ExportRequest) -> Mapping[Arithmetic, Path]:
     """Where each precision goes: ``model.onnx``, ``model-fp16.onnx``, ``model-int8.onnx`` in a folder, or one file."""
-    wanted, output = tuple(dict.fromkeys(request.precision)), request.output
+    wanted, output, source = tuple(dict.fromkeys(request.precision)), request.output, request.source.source
     for name in wanted:
         if name not in PRECISIONS:
             raise UsageError(f"the precision {name!r} is not known.", f"Use one of {', '.join(PRECISIONS)}.")
@@ -165,8 +196,8 @@ def _paths_of(request: ExportRequest) -> Mapping[Arithmetic, Path]:
         return {names[0]: output}
     if output is not None:
         folder = output
-    elif isinstance(request.source, Path):
-        folder = request.source.parent
+    elif isinstance(source, Path):
+        folder = source.parent
     else:
         raise UsageError("a module in memory has no folder.", "Say with output where the file goes.")
     return {name: folder / ("model.onnx" if name == "fp32" else f"model-{name}.onnx") for name in names}
@@ -210,11 +241,10 @@ def make_file(
     exporter: Exporter,
     precision: Arithmetic,
     path: Path,
+    steps: Steps,
     *,
     evidence: Path | None = None,
     bare: bool = False,
-    reporter: Reporter,
-    check_stop: Callable[[], None] = lambda: None,
 ) -> Artifact:
     """Export, attack and seal one file; ``bare`` writes it without a claim, and attacks nothing.
 
@@ -222,57 +252,32 @@ def make_file(
         exporter: the model, its data and the settings.
         precision: of the file.
         path: the file to write.
+        steps: what is told and asked.
         evidence: where the evidence goes, if not beside the file.
         bare: whether the file makes no claim.
-        reporter: told of progress.
-        check_stop: called between batches; what it raises ends the work.
 
     Raises:
         CompressError: see :meth:`exporters.artifact.artifact.Exporter.make`.
     """
-    name = exporter.loaded.spec.name
+    name, reporter = exporter.loaded.spec.name, steps.reporter
     if bare:
         reporter.phase(f"Exporting {name} in {precision}, without claim or evidence")
         return exporter.write_bare(precision, path)
     reporter.phase(f"Exporting {name} in {precision} and attacking the file twice: {exporter.threat}")
-
-    def on_progress(attack: str, done: int, total: int) -> None:
-        reporter.advance(done, total, attack)
-        check_stop()
-
-    with watch_decoding(lambda done, total: on_progress("decoding pictures", done, total)):
+    with watch_decoding(lambda done, total: steps.on_progress("decoding pictures", done, total)):
         exporter.dataset.load("test")
-    return exporter.make(precision, path, evidence, on_progress)
+    return exporter.make(precision, path, evidence, steps.on_progress)
 
 
-def verify_file(
-    exporter: Exporter,
-    path: Path,
-    *,
-    evidence: Path | None = None,
-    reporter: Reporter,
-    check_stop: Callable[[], None] = lambda: None,
-) -> Verdict:
-    """Verify in this process a file that was just exported, as its recipient will.
-
-    Args:
-        exporter: what the file was made with.
-        path: the file.
-        evidence: the evidence, if not beside the file.
-        reporter: told of progress.
-        check_stop: called between batches.
-    """
-
-    def on_progress(attack: str, done: int, total: int) -> None:
-        reporter.advance(done, total, attack)
-        check_stop()
-
-    reporter.phase(f"Verifying {path} with fresh attacks")
+def _verify_file(exporter: Exporter, path: Path, steps: Steps, evidence: Path | None) -> Verdict:
+    """Verify in this process a file that was just exported, as its recipient will."""
+    steps.reporter.phase(f"Verifying {path} with fresh attacks")
     settings = exporter.settings
     # Evidence without images can be verified by those alone who hold the data.
     data = None if settings.with_images else exporter.dataset
-    request = Request(path, evidence_file=evidence, data=data, threads=settings.threads)
-    return examine(request, Watcher(on_progress))
+    return examine(
+        Request(path, evidence_file=evidence, data=data, threads=settings.threads), Watcher(steps.on_progress)
+    )
 
 
 def is_exported(path: Path, evidence: Path | None, precision: Arithmetic, exporter: Exporter) -> bool:
@@ -327,52 +332,32 @@ class ExportedFile:
 
     def to_json(self) -> dict[str, Any]:
         """One entry of ``exports`` in the JSON of ``export``."""
-        claim, artifact = self.verdict.claim or {}, self.artifact
-        search = artifact.converted.search if artifact else None
-        return (
-            describe_file(self.path, self.precision, self.settings)
-            | describe_claim(self.settings, claim)
-            | {
-                "signature": str(artifact.signature) if artifact and artifact.signature else None,
-                "verdict": self.verdict.answer,
-                "search": search.to_json() if search else None,
-            }
-        )
+        entry = describe_file(self.path, self.precision, self.settings, self.verdict.claim or {})
+        made = {} if self.artifact is None else self.artifact.describe_making()
+        return entry | made | {"verdict": self.verdict.answer}
 
 
 def export_and_verify(
     exporter: Exporter,
     precision: Arithmetic,
     path: Path,
+    steps: Steps,
     *,
     evidence: Path | None = None,
     force: bool = False,
-    reporter: Reporter,
-    check_stop: Callable[[], None] = lambda: None,
-    on_artifact: Callable[[Artifact], None] = lambda artifact: None,
-    on_verdict: Callable[[Verdict], None] = lambda verdict: None,
 ) -> ExportedFile:
-    """Make a file, unless it lies there undamaged, and verify it as its recipient will.
+    """Make a file as :func:`make_file` does, unless it lies there undamaged, and verify it as its recipient will.
 
-    Args:
-        exporter: the model, its data and the settings.
-        precision: of the file.
-        path: the file.
-        evidence: the evidence, if not beside the file.
-        force: make it anew in any case, as is done where it must be signed.
-        reporter: told of progress.
-        check_stop: called between batches; what it raises ends the work.
-        on_artifact: called with what was made, before it is verified.
-        on_verdict: called with the verdict.
+    With ``force`` it is made anew in any case, as is done where it must be signed.
     """
     artifact = None
     if not force and is_exported(path, evidence, precision, exporter):
-        reporter.note(f"exported already: {path}")
+        steps.reporter.note(f"exported already: {path}")
     else:
-        artifact = make_file(exporter, precision, path, evidence=evidence, reporter=reporter, check_stop=check_stop)
-        on_artifact(artifact)
-    verdict = verify_file(exporter, path, evidence=evidence, reporter=reporter, check_stop=check_stop)
-    on_verdict(verdict)
+        artifact = make_file(exporter, precision, path, steps, evidence=evidence)
+        steps.on_artifact(artifact)
+    verdict = _verify_file(exporter, path, steps, evidence)
+    steps.on_verdict(verdict)
     return ExportedFile(path, precision, exporter.settings, verdict, artifact)
 
 

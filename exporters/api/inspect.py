@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from compressor.core.notebook import html_table
 from compressor.system.files import sha256_file
-from exporters.api.arguments import AnyPath, file_of
+from exporters.api.arguments import BEST, AnyPath, file_of
 
 if TYPE_CHECKING:
     from compressor.core.types import ModelSpec
 
-_BEST = "best.safetensors"
 _NAMES_SHOWN = 10
 _OF_CLAIM = ("samples", "clean_correct", "robust", "norm", "eps", "suite")
 _OF_ONNX = ("input", "opset", "ir_version", "class_names", "preprocessing")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What a checkpoint or an ONNX file is, and what it says of itself.
+    """What a checkpoint or an ONNX file is, and what it says of itself; the fields are in the order of the JSON.
 
     Attributes:
         path: the file.
@@ -47,26 +46,27 @@ class Inspection:
     kind: Literal["checkpoint", "onnx"]
     family: str | None
     model: str | None
-    classes: int
-    normalization: str
-    sha256: str
     source_sha256: str | None = None
     parameters: int | None = None
+    classes: int
     image_size: int | None = None
     input: str | None = None
+    normalization: str
     opset: int | None = None
     ir_version: int | None = None
     class_names: tuple[str, ...] | None = None
     preprocessing: dict[str, Any] | None = None
     claim: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    sha256: str
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     def to_json(self) -> dict[str, Any]:
         """What ``compress inspect --json`` prints."""
-        values = {name: getattr(self, name) for name in _ORDER if self._has(name)}
+        names = [one.name for one in fields(self) if one.name != "path"]
+        values = {name: getattr(self, name) for name in names if self._has(name)}
         listed = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
         return values | listed
 
@@ -89,12 +89,6 @@ class Inspection:
         return html_table(str(self.path), ["field", "value"], self.rows(), self.notes)
 
 
-_ORDER = (
-    *("kind", "family", "model", "source_sha256", "parameters", "classes", "image_size", "input", "normalization"),
-    *("opset", "ir_version", "class_names", "preprocessing", "claim", "notes", "sha256"),
-)
-
-
 def inspect(file: AnyPath) -> Inspection:
     """Read what a checkpoint or an ONNX file is, and what it says of itself, without running it.
 
@@ -115,7 +109,7 @@ def inspect(file: AnyPath) -> Inspection:
         >>> found.kind, found.classes, found.claim["eps"]
         ('onnx', 10, '4/255')
     """
-    path = file_of(file, _BEST)
+    path = file_of(file, BEST)
     return _of_onnx(path) if path.suffix == ".onnx" else _of_checkpoint(path)
 
 

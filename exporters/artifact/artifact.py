@@ -26,62 +26,26 @@ from compressor.system.files import sha256_bytes, sha256_file, write_bytes
 from compressor.system.sizes import format_size
 from exporters.artifact.app_metadata import add_app_metadata
 from exporters.artifact.exportable import Exportable, normalization_of
-from exporters.artifact.sealing import SAMPLES, Provenance, Sealed, seal
+from exporters.artifact.sealing import ExportSettings, Provenance, Sealed, seal
 from exporters.claim.claim import PRECISIONS, Claim
 from exporters.claim.evidence import evidence_path
 from exporters.claim.signing import sign_files, signature_path
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.logit_agreement import compare_as
-from exporters.model_file.opset import OPSET, check_opset
 from exporters.model_file.runtime import open_session
-from exporters.precision import (
-    Int8Search,
-    calibration_images,
-    robust_under_attack,
-    search_images,
-    search_int8,
-    to_half,
-)
-from exporters.precision.calibration import CALIBRATION_IMAGES
-from exporters.writing.fixed_batch import check_batch, with_fixed_batch
+from exporters.precision.calibration import CALIBRATION_IMAGES, calibration_images, search_images
+from exporters.precision.half import to_half
+from exporters.precision.measuring import robust_under_attack
+from exporters.precision.search import Int8Search, search_int8
+from exporters.writing.fixed_batch import with_fixed_batch
 from exporters.writing.onnx import Parity, check_parity, export_onnx, serialise
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    pass
 
 _PARITY_IMAGES = 64
 _PARITY_STEPS = 10
 _SEARCH_IMAGES = 256
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """What all files of one export share.
-
-    Attributes:
-        samples: images in the evidence.
-        seed: of the attacks, of calibration and of the search.
-        suite: a stronger suite to seal with, besides the verifier's own.
-        threads: of onnxruntime.
-        with_images: False leaves digests in the evidence in the place of images.
-        key: signs model and evidence; None leaves them unsigned.
-        opset: of the files, one of :data:`exporters.model_file.opset.OPSETS`.
-        fixed_batch: how many images the files take at once; None for any number.
-    """
-
-    samples: int = SAMPLES
-    seed: int = 0
-    suite: str | None = None
-    threads: int | None = None
-    with_images: bool = True
-    key: EllipticCurvePrivateKey | None = None
-    opset: int = OPSET
-    fixed_batch: int | None = None
-
-    def __post_init__(self) -> None:
-        check_opset(self.opset)
-        if self.fixed_batch is not None:
-            check_batch(self.fixed_batch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +104,16 @@ class Artifact:
 
     def to_json(self) -> dict[str, Any]:
         """An entry of ``exports`` in what ``compress export --json`` prints; its ``verdict`` is not known yet."""
-        claim, search = self.claim, self.converted.search
-        entry = describe_file(self.path, self.precision, self.settings)
-        if claim is not None:
-            entry |= describe_claim(self.settings, claim.to_json())
-        entry["signature"] = None if self.signature is None else str(self.signature)
-        return entry | {"search": None if search is None else search.to_json()}
+        claim = None if self.claim is None else self.claim.to_json()
+        return describe_file(self.path, self.precision, self.settings, claim) | self.describe_making()
+
+    def describe_making(self) -> dict[str, Any]:
+        """The fields of :meth:`to_json` that the file does not tell."""
+        search = self.converted.search
+        return {
+            "signature": None if self.signature is None else str(self.signature),
+            "search": None if search is None else search.to_json(),
+        }
 
     def _repr_html_(self) -> str:
         """Return a table of the file, its size and its claim, for a notebook."""
@@ -168,8 +136,19 @@ class Artifact:
         return html_table(str(self.path), ["", ""], rows)
 
 
-def describe_file(path: Path, precision: Arithmetic, settings: ExportSettings) -> dict[str, Any]:
-    """What ``compress export --json`` says of a file of which nothing is claimed."""
+def describe_file(
+    path: Path, precision: Arithmetic, settings: ExportSettings, claim: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What ``compress export --json`` says of a file.
+
+    Args:
+        path: the file.
+        precision: of it.
+        settings: how it was made.
+        claim: its claim as JSON, empty where it could not be read; None where the file makes none.
+    """
+    counts = claim or {}
+    samples = counts.get("samples") or 0
     return {
         "path": str(path),
         "precision": precision,
@@ -177,24 +156,13 @@ def describe_file(path: Path, precision: Arithmetic, settings: ExportSettings) -
         "fixed_batch": settings.fixed_batch,
         "bytes": path.stat().st_size,
         "sha256": sha256_file(path),
-        "evidence": "none",
+        "evidence": "none" if claim is None else "images" if settings.with_images else "digests",
         "signature": None,
-        "clean_accuracy": None,
-        "robust_accuracy": None,
+        "clean_accuracy": counts["clean_correct"] / samples if samples else None,
+        "robust_accuracy": counts["robust"] / samples if samples else None,
         "verdict": None,
-        "alarms": [],
+        "alarms": list(counts.get("alarms", ())),
         "search": None,
-    }
-
-
-def describe_claim(settings: ExportSettings, claim: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``compress export --json`` says of a claim, which is empty where the file's could not be read."""
-    samples = claim.get("samples") or 0
-    return {
-        "evidence": "images" if settings.with_images else "digests",
-        "clean_accuracy": claim["clean_correct"] / samples if samples else None,
-        "robust_accuracy": claim["robust"] / samples if samples else None,
-        "alarms": list(claim.get("alarms", ())),
     }
 
 
@@ -234,22 +202,11 @@ class Exporter:
             UsageError: no such precision, no training images to calibrate with, or class names that are no plain text.
         """
         converted = self.convert(precision)
-        settings = self.settings
-        sealed = seal(
-            converted.model,
-            self.dataset,
-            self.threat,
-            samples=settings.samples,
-            suite=settings.suite,
-            with_images=settings.with_images,
-            seed=settings.seed,
-            provenance=_provenance(self.loaded, converted.description),
-            threads=settings.threads,
-            on_progress=on_progress,
-        )
+        provenance = _provenance(self.loaded, converted.description)
+        sealed = seal(converted.model, self.dataset, self.threat, self.settings, provenance, on_progress)
         beside = sealed.write(path, evidence)
         signature = self._sign(path, beside, sealed)
-        return Artifact(path, precision, beside, signature, settings, converted, sealed)
+        return Artifact(path, precision, beside, signature, self.settings, converted, sealed)
 
     def write_bare(self, precision: Arithmetic, path: Path) -> Artifact:
         """Export, convert, compare and write a model without claim or evidence: nothing is attacked.

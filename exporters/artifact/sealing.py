@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -45,12 +45,47 @@ from exporters.file_attacks.masked_gradients import AttackedImages, find_masked_
 from exporters.file_attacks.random_images import draw_in_ball
 from exporters.file_attacks.suite import VERIFY_SUITE
 from exporters.file_attacks.target import Target, open_file_target
-from exporters.model_file.runtime import Provider, Session, open_session
+from exporters.model_file.opset import OPSET, check_opset
+from exporters.model_file.runtime import Session, open_session
 from exporters.verification.verifier_data import SPLIT, EvidenceDraw, draw_images
+from exporters.writing.fixed_batch import check_batch
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 SAMPLES = 256
 RUNS = 2
 """Independent seeds under which an image must not be broken to be called robust."""
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What all files of one export share.
+
+    Attributes:
+        samples: n, images in the evidence; all of the test split where it has fewer.
+        seed: of the attacks, of calibration and of the search.
+        suite: a stronger suite to seal with, after the verifier's own.
+        threads: of onnxruntime.
+        with_images: False leaves digests in the evidence in the place of images, which the verifier must then have.
+        key: signs model and evidence; None leaves them unsigned.
+        opset: of the files, one of :data:`exporters.model_file.opset.OPSETS`.
+        fixed_batch: how many images the files take at once; None for any number.
+    """
+
+    samples: int = SAMPLES
+    seed: int = 0
+    suite: str | None = None
+    threads: int | None = None
+    with_images: bool = True
+    key: EllipticCurvePrivateKey | None = None
+    opset: int = OPSET
+    fixed_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        check_opset(self.opset)
+        if self.fixed_batch is not None:
+            check_batch(self.fixed_batch)
 
 
 @dataclass(frozen=True)
@@ -115,14 +150,8 @@ def seal(
     model: onnx.ModelProto,
     dataset: Dataset,
     threat: Threat,
-    *,
-    samples: int = SAMPLES,
-    suite: str | None = None,
-    with_images: bool = True,
-    seed: int = 0,
+    settings: ExportSettings | None = None,
     provenance: Provenance | None = None,
-    provider: Provider = "cpu",
-    threads: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Sealed:
     """Attack a model with the verifier's own suite, twice, and write down what is robust.
@@ -133,13 +162,8 @@ def seal(
         model: the exported classifier; not changed.
         dataset: its test split gives the images, a draw that its digest fixes.
         threat: the ball.
-        samples: n; all of the test split where it has fewer.
-        suite: a stronger suite, run after the verifier's own.
-        with_images: False leaves digests in the evidence in the place of images, which the verifier must then have.
-        seed: of the attacks; each run derives its own.
+        settings: see there; each run of the attacks derives a seed of its own.
         provenance: where the model comes from.
-        provider: what onnxruntime runs on.
-        threads: threads of onnxruntime.
         on_progress: told what is being done.
 
     Returns:
@@ -149,11 +173,13 @@ def seal(
         ExportError: the verifier could not have the gradients of this file.
         ClassMismatchError, UnreadableDataError, UsageError: the data do not fit the model, or there are none.
     """
+    settings = settings or ExportSettings()
+    samples, suite, seed = settings.samples, settings.suite, settings.seed
     if samples < 1:
         raise UsageError(f"a claim of {samples} images claims nothing.", "Ask for 1 or more evidence images.")
     if samples > MAX_SAMPLES:
         raise UsageError(f"{samples} images are more than the {MAX_SAMPLES} that a verifier reads.")
-    session = open_session(model_bytes(model), provider=provider, threads=threads)
+    session = open_session(model_bytes(model), threads=settings.threads)
     drawn = draw_images(dataset, samples)
     _check_fit(session, drawn)
     images = to_float_array(drawn.images)
@@ -185,7 +211,7 @@ def seal(
     last = AttackedImages(images, drawn.labels, robust_so_far, outcome, threat)
     findings = find_masked_gradients(target, gradients, last, derive_seed(seed, "seal", "alarms"))
     found = _evidence(target, threat, drawn, clean=clean, robust=robust, x_adv=x_adv)
-    evidence = found.to_bytes() if with_images else without_images(found).to_bytes()
+    evidence = found.to_bytes() if settings.with_images else without_images(found).to_bytes()
     if len(evidence) > MAX_BYTES:
         raise UsageError(
             f"the evidence would be {len(evidence)} bytes, more than the {MAX_BYTES} that a verifier reads."

@@ -10,7 +10,9 @@ import onnx
 from torch import Tensor, nn
 
 from exporters.claim.evidence import Floats
-from exporters.differentiable import FileGraph, FileModel, LogitAgreement, compare_with_onnxruntime, open_graph
+from exporters.differentiable.file_graph import FileGraph, open_graph
+from exporters.differentiable.file_model import FileModel
+from exporters.differentiable.logit_agreement import LogitAgreement, compare_with_onnxruntime
 from exporters.file_attacks.target import MARGIN, Target
 
 _TINY = float(np.finfo(np.float32).tiny)

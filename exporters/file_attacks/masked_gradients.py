@@ -9,7 +9,7 @@ from compressor.core.types import Threat
 from compressor.evaluation.chance import USELESS_GRADIENTS_ALLOWED
 from compressor.evaluation.report import Alarm
 from exporters.claim.evidence import Floats, Integers
-from exporters.differentiable import compare_with_onnxruntime
+from exporters.differentiable.logit_agreement import compare_with_onnxruntime
 from exporters.file_attacks.alarms import (
     count_robust_at_half_range,
     file_predicts_one_class,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from compressor.api.evaluation import CheckpointChoice, evaluate_run
@@ -16,37 +15,17 @@ from compressor.api.planning import (
     train_run,
 )
 from compressor.checkpoint import LoadedCheckpoint, load_checkpoint
-from compressor.core.reporting import Reporter, SilentReporter
-from compressor.evaluation.record import EvaluationRecord
+from compressor.core.reporting import Reporter
 from compressor.evaluation.report import Report
 from compressor.evaluation.suites import get_suite
 from compressor.runs.run import Run
 from compressor.system import launch
 from compressor.system.devices import set_threads
-from compressor.system.interruption import StopRequest
 from compressor.training.configuration import RunConfig
-from exporters.api.exporting import ExportedFile, export_and_verify
-from exporters.artifact.artifact import Artifact, Exporter, ExportSettings
-from exporters.verification import Verdict
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What is told and asked along the way.
-
-    Attributes:
-        reporter: told of progress.
-        stop: asked after every step.
-        on_record: called with each checkpoint's evaluation and its run as soon as it is there.
-        on_artifact: called with what was exported, before it is verified.
-        on_verdict: called with the verdict.
-    """
-
-    reporter: Reporter = SilentReporter()  # noqa: RUF009 - it has no state
-    stop: StopRequest = field(default_factory=StopRequest)
-    on_record: Callable[[Run, EvaluationRecord], None] = lambda run, record: None
-    on_artifact: Callable[[Artifact], None] = lambda artifact: None
-    on_verdict: Callable[[Verdict], None] = lambda verdict: None
+from exporters.api.exporting import ExportedFile, Steps, export_and_verify
+from exporters.artifact.artifact import Exporter
+from exporters.artifact.sealing import ExportSettings
+from exporters.verification.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +129,4 @@ def carry_out(
         return None
     settings = ExportSettings(samples=after.evidence_samples, seed=run.recipe.seed, threads=set_threads(threads))
     exporter = Exporter(load_checkpoint(run.best), run.dataset, run.recipe.threat, settings)
-    exported = export_and_verify(
-        exporter, "fp32", run.folder.onnx, reporter=steps.reporter, check_stop=steps.stop.raise_if_set,
-        on_artifact=steps.on_artifact, on_verdict=steps.on_verdict,
-    )  # fmt: skip
-    return Distilled(run, report, exported)
+    return Distilled(run, report, export_and_verify(exporter, "fp32", run.folder.onnx, steps))

@@ -10,13 +10,8 @@ from compressor.api.planning import TrainingRequest, open_inputs, settle_teacher
 from compressor.core.errors import CompressError
 from compressor.system import launch
 from compressor.training.configuration import RunConfig
-from exporters.pipeline.distillation import (
-    AfterTraining,
-    Distilled,
-    Steps,
-    carry_out,
-    plan_whole_way,
-)
+from exporters.api.exporting import Steps
+from exporters.pipeline.distillation import AfterTraining, Distilled, carry_out, plan_whole_way
 
 _GRAVEST_FIRST = (1, 3, 2)
 

@@ -17,7 +17,9 @@ from compressor.core.types import Normalization
 from compressor.system.files import canonical_json, sha256_bytes, sha256_file
 from compressor.training.teacher_file import TeacherRequest
 from exporters.claim.claim import ClaimMismatchError, read_claim
-from exporters.differentiable import FileModel, open_attackable, open_graph
+from exporters.differentiable.attackable import open_attackable
+from exporters.differentiable.file_graph import open_graph
+from exporters.differentiable.file_model import FileModel
 from exporters.model_file.preprocessing import Preprocessing
 from exporters.model_file.runtime import Provider, open_session
 from exporters.model_file.structure import load_untrusted

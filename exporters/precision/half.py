@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 from compressor.core.errors import UsageError
-from exporters.differentiable import import_graph
+from exporters.differentiable.graph import import_graph
 from exporters.model_file.runtime import Images
 from exporters.precision._checking import finished, library_call
 

@@ -12,7 +12,7 @@ import onnx
 import torch
 
 from exporters.claim.evidence import Bits
-from exporters.differentiable import import_graph
+from exporters.differentiable.graph import import_graph
 from exporters.model_file.runtime import Images
 from exporters.precision.integer import Int8Settings, to_int8
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compressor.core.contracts import Split
 from compressor.core.types import Threat
-from exporters.artifact.sealing import seal
+from exporters.artifact.sealing import ExportSettings, seal
 from exporters.claim.evidence import evidence_path
 from tests.support.patterns import TestImages
 
@@ -58,7 +58,7 @@ def classifier(patterns: Any, *, convolves: bool) -> onnx.ModelProto:
 def sealed_file(folder: Path, *, convolves: bool) -> Path:
     data: Any = Pictures()
     model = classifier(data.patterns, convolves=convolves)
-    sealed = seal(model, data, Threat("Linf", "0.02"), samples=64, threads=1)
+    sealed = seal(model, data, Threat("Linf", "0.02"), ExportSettings(samples=64, threads=1))
     path = folder / "model.onnx"
     path.write_bytes(sealed.model)
     evidence_path(path).write_bytes(sealed.evidence)

@@ -21,10 +21,12 @@ from compressor.numerics.augment import to_float_tensor
 from compressor.numerics.losses import cross_entropy
 from compressor.numerics.randomness import make_generator
 from exporters import verify
-from exporters.artifact.sealing import seal
+from exporters.artifact.sealing import ExportSettings, seal
 from exporters.claim.claim import model_bytes
 from exporters.claim.evidence import evidence_path
-from exporters.differentiable import compare_with_onnxruntime, open_attackable, open_graph
+from exporters.differentiable.attackable import open_attackable
+from exporters.differentiable.file_graph import open_graph
+from exporters.differentiable.logit_agreement import compare_with_onnxruntime
 from exporters.model_file.runtime import Provider, Session, SessionModule, open_session
 from exporters.writing.onnx import check_parity, export_onnx
 
@@ -124,7 +126,7 @@ def test_a_sealed_file_is_verified_on_the_device_as_on_the_cpu(
     proto: onnx.ModelProto, provider: Provider, stripes: Any, tmp_path: Path
 ) -> None:
     opened(proto, provider)
-    sealed = seal(proto, Held(stripes.load("test")), THREAT, samples=24, threads=1)
+    sealed = seal(proto, Held(stripes.load("test")), THREAT, ExportSettings(samples=24, threads=1))
     path = tmp_path / "model.onnx"
     path.write_bytes(sealed.model)
     evidence_path(path).write_bytes(sealed.evidence)

@@ -83,7 +83,8 @@ import torch
 from compressor.models.classifier import build_classifier
 from compressor.core.types import ModelSpec
 from exporters.writing.onnx import export_onnx, serialise
-from exporters.precision import Int8Settings, to_half, to_int8
+from exporters.precision.half import to_half
+from exporters.precision.integer import Int8Settings, to_int8
 from exporters.precision.search import fragile_operators
 
 torch.set_num_threads(1)

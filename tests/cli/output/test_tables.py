@@ -15,8 +15,8 @@ from cli.stages.grid import show_outcomes
 from compressor.core.types import Threat
 from compressor.evaluation.report import Alarm, Report
 from exporters.api.exporting import ExportedFile
-from exporters.artifact.artifact import ExportSettings
-from exporters.pipeline import RunOutcome
+from exporters.artifact.sealing import ExportSettings
+from exporters.pipeline.grid import RunOutcome
 from exporters.verification.verdict import Check, PolicyResult, PolicyStatus, Verdict
 
 ALARMS = (

@@ -129,8 +129,9 @@ def test_a_report_that_cannot_be_written_changes_no_code(here: Path, capsys: pyt
 
 def test_what_a_file_says_of_itself_cannot_forge_a_report() -> None:
     from cli.output.verify_reports import subject_of
-    from exporters.reports import account_of_error, junit
-    from exporters.reports import markdown as in_markdown
+    from exporters.reports.account import account_of_error
+    from exporters.reports.junit import junit
+    from exporters.reports.markdown import markdown as in_markdown
 
     nasty = "</testcase><testcase name='ok'/>\x00\x1b[31m | <script> `x`\n# heading"
     account = account_of_error(nasty, "", 3, subject_of(Path("m.onnx"), None))

@@ -17,7 +17,8 @@ from compressor.core.types import DatasetSpec, ModelSpec, Threat
 from compressor.data.datasets import open_dataset
 from compressor.models.classifier import build_classifier
 from exporters.artifact.app_metadata import read_app_metadata
-from exporters.artifact.artifact import Exporter, ExportSettings
+from exporters.artifact.artifact import Exporter
+from exporters.artifact.sealing import ExportSettings
 from exporters.model_file.structure import declared_layout_of
 
 verify = partial(exporters.verify, isolate=False)

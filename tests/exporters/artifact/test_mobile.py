@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from exporters.artifact.mobile import MobileUsability, mobile_usability
-from exporters.precision import to_int8
+from exporters.precision.integer import to_int8
 from exporters.writing.onnx import export_onnx, serialise
 
 SIZE = 8

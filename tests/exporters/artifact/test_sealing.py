@@ -15,7 +15,7 @@ from compressor.core.errors import ClassMismatchError, ExportError, UnreadableDa
 from compressor.core.types import Threat
 from compressor.numerics.ball import inside_ball
 from compressor.system.files import sha256_bytes
-from exporters.artifact.sealing import Provenance, Sealed, seal
+from exporters.artifact.sealing import ExportSettings, Provenance, Sealed, seal
 from exporters.claim.claim import read_claim
 from exporters.claim.evidence import evidence_path, parse_evidence, to_float_array
 from exporters.model_file.runtime import open_session
@@ -71,7 +71,7 @@ def worst_leads(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], eps:
 
 @pytest.fixture(scope="module")
 def sealed() -> Sealed:
-    return seal(make_model(), Blobs(), THREAT, samples=128, threads=1)
+    return seal(make_model(), Blobs(), THREAT, ExportSettings(samples=128, threads=1))
 
 
 def test_robust_images_are_those_that_no_attack_can_break(sealed: Sealed) -> None:
@@ -106,9 +106,9 @@ def test_the_claim_says_what_the_files_are(sealed: Sealed) -> None:
 
 
 def test_equal_work_gives_equal_bytes(sealed: Sealed) -> None:
-    again = seal(make_model(), Blobs(), THREAT, samples=128, threads=1)
+    again = seal(make_model(), Blobs(), THREAT, ExportSettings(samples=128, threads=1))
     assert (again.model, again.evidence) == (sealed.model, sealed.evidence)
-    other = seal(make_model(), Blobs(), THREAT, samples=128, threads=1, seed=1)
+    other = seal(make_model(), Blobs(), THREAT, ExportSettings(samples=128, threads=1, seed=1))
     assert other.claim.seeds != sealed.claim.seeds
 
 
@@ -120,7 +120,7 @@ def test_images_are_the_draw_of_the_dataset(sealed: Sealed) -> None:
 
 def test_l2_claims_hold_the_ball_too() -> None:
     threat = Threat("L2", "0.3")
-    sealed = seal(make_model(), Blobs(), threat, samples=64, threads=1)
+    sealed = seal(make_model(), Blobs(), threat, ExportSettings(samples=64, threads=1))
     evidence = parse_evidence(sealed.evidence)
     x_adv, index = evidence.adversarial()
     assert len(index) > 5
@@ -128,14 +128,14 @@ def test_l2_claims_hold_the_ball_too() -> None:
 
 
 def test_a_stronger_suite_runs_after_the_verifiers_own() -> None:
-    sealed = seal(make_model(), Blobs(), THREAT, samples=32, threads=1, suite="quick")
+    sealed = seal(make_model(), Blobs(), THREAT, ExportSettings(samples=32, threads=1, suite="quick"))
     assert sealed.claim.suite == "verify@1+quick@1"
     assert list(sealed.attacks)[-3:] == ["Square", "quick@1 FGSM", "quick@1 PGD-10"]
 
 
 def test_provenance_goes_into_the_claim() -> None:
     provenance = Provenance(recipe={"epochs": 3}, teacher="a" * 64, student="b" * 64, licences={"data": "MIT"})
-    claim = seal(make_model(), Blobs(), THREAT, samples=8, threads=1, provenance=provenance).claim
+    claim = seal(make_model(), Blobs(), THREAT, ExportSettings(samples=8, threads=1), provenance=provenance).claim
     assert (claim.recipe, claim.teacher, claim.student) == ({"epochs": 3}, "a" * 64, "b" * 64)
     assert claim.licences == {"data": "MIT"}
 
@@ -152,7 +152,7 @@ def test_a_model_that_blinds_the_attacks_confesses_it() -> None:
     model = make_model("out", helper.make_node("Sigmoid", ["logits"], ["out"]))
     for tensor, values in zip(model.graph.initializer, (WEIGHTS, BIAS - np.median((first + second) / 2)), strict=True):
         tensor.CopyFrom(numpy_helper.from_array((1e4 * values).astype(np.float32), tensor.name))
-    sealed = seal(model, Blobs(), THREAT, samples=64, threads=1)
+    sealed = seal(model, Blobs(), THREAT, ExportSettings(samples=64, threads=1))
     assert sealed.claim.robust > 10, "a proud claim, were it not for the alarms"
     claim = read_claim(onnx.ModelProto.FromString(sealed.model))
     assert claim is not None
@@ -170,23 +170,23 @@ def test_both_files_are_written(sealed: Sealed, tmp_path: Path) -> None:
 
 
 def test_fewer_images_than_asked_for_is_all_of_them() -> None:
-    assert seal(make_model(), Blobs(20), THREAT, samples=128, threads=1).claim.samples == 20
+    assert seal(make_model(), Blobs(20), THREAT, ExportSettings(samples=128, threads=1)).claim.samples == 20
 
 
 def test_data_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UsageError, match="0 images"):
-        seal(make_model(), Blobs(), THREAT, samples=0)
+        seal(make_model(), Blobs(), THREAT, ExportSettings(samples=0))
     with pytest.raises(UsageError, match="10001 images"):
-        seal(make_model(), Blobs(), THREAT, samples=10_001)
+        seal(make_model(), Blobs(), THREAT, ExportSettings(samples=10_001))
     with pytest.raises(UnreadableDataError, match="no test images"):
-        seal(make_model(), Blobs(0), THREAT, threads=1)
+        seal(make_model(), Blobs(0), THREAT, ExportSettings(threads=1))
     two = Blobs()
     two.class_names = ("a", "b")
     with pytest.raises(ClassMismatchError, match="3 classes"):
-        seal(make_model(), two, THREAT, threads=1)
+        seal(make_model(), two, THREAT, ExportSettings(threads=1))
 
 
 def test_a_file_without_gradients_is_not_sealed() -> None:
     model = make_model("out", helper.make_node("Sinh", ["logits"], ["out"]))
     with pytest.raises(ExportError, match="Sinh"):
-        seal(model, Blobs(), THREAT, samples=8, threads=1)
+        seal(model, Blobs(), THREAT, ExportSettings(samples=8, threads=1))

@@ -14,7 +14,7 @@ from compressor.core.types import Threat
 from compressor.frozen import confirm_misclassified
 from compressor.numerics.randomness import make_generator
 from exporters.claim.claim import model_bytes
-from exporters.differentiable import open_attackable
+from exporters.differentiable.attackable import open_attackable
 from exporters.model_file.runtime import Session, SessionModule, open_session
 from exporters.writing.onnx import export_onnx
 

@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.core.errors import UnreadableModelError, UnsupportedOperatorError
-from exporters.differentiable import import_graph
+from exporters.differentiable.graph import import_graph
 from exporters.differentiable.operators import _sizes
 from exporters.differentiable.registry import blocks_gradient, operators_with_gradients, saturates
 

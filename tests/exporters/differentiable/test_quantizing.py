@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.core.errors import UnreadableModelError, UnsupportedOperatorError
-from exporters.differentiable import GraphModule, import_graph
+from exporters.differentiable.graph import GraphModule, import_graph
 
 SHAPE = (4, 3, 8, 8)
 INT8, UINT8 = np.int8, np.uint8

@@ -25,8 +25,10 @@ from exporters.claim.claim import model_bytes, model_digest, read_claim, with_cl
 from exporters.claim.evidence import evidence_path
 from exporters.isolation import Listener, isolated, messages, verify_isolated
 from exporters.isolation.messages import MalformedMessageError
-from exporters.verification import BrokenImage, Verdict, Watcher, examination, examine
-from exporters.verification.request import Request
+from exporters.verification import examination
+from exporters.verification.examination import examine
+from exporters.verification.request import Request, Watcher
+from exporters.verification.verdict import BrokenImage, Verdict
 
 ROOT = Path(__file__).parents[3]
 GB = 10**9

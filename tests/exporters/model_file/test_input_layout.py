@@ -14,7 +14,9 @@ from torch import Tensor
 from compressor.core.errors import UnreadableModelError, UsageError
 from compressor.core.types import Normalization
 from exporters.claim.claim import model_bytes
-from exporters.differentiable import FileModel, compare_with_onnxruntime, open_graph
+from exporters.differentiable.file_graph import open_graph
+from exporters.differentiable.file_model import FileModel
+from exporters.differentiable.logit_agreement import compare_with_onnxruntime
 from exporters.model_file.input_layout import DeclaredLayout, InputLayout, read_declared_layout
 from exporters.model_file.preprocessing import Preprocessing, parse_normalization
 from exporters.model_file.runtime import Session, open_session

@@ -19,13 +19,14 @@ import exporters
 from compressor.core.errors import ExportError, UsageError
 from compressor.core.types import ModelSpec, Threat
 from compressor.models.classifier import build_classifier
-from exporters.artifact.sealing import Provenance, seal
-from exporters.differentiable import compare_logits, import_graph
-from exporters.differentiable.logit_agreement import HALF_LOGIT_TOLERANCE, compare_predictions
+from exporters.artifact.sealing import ExportSettings, Provenance, seal
+from exporters.differentiable.graph import import_graph
+from exporters.differentiable.logit_agreement import HALF_LOGIT_TOLERANCE, compare_logits, compare_predictions
 from exporters.model_file.opset import EXPORTERS_OPSETS, OPSET, OPSETS, lower, match_ir_version, opset_of
 from exporters.model_file.runtime import open_session
 from exporters.model_file.structure import Limits, check_structure
-from exporters.precision import to_half, to_int8
+from exporters.precision.half import to_half
+from exporters.precision.integer import to_int8
 from exporters.writing.onnx import check_parity, export_onnx, serialise
 
 verify = partial(exporters.verify, isolate=False)
@@ -219,8 +220,7 @@ def test_a_file_of_any_opset_and_precision_is_sealed_and_verified(
         model,
         noise(24, SIZE),
         Threat("Linf", "1/255"),
-        samples=24,
-        threads=1,
+        ExportSettings(samples=24, threads=1),
         provenance=Provenance(precision={"name": precision}),
     )
     path = tmp_path / "model.onnx"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.core.errors import CompressError, MissingInputError, UnreadableModelError
-from exporters.differentiable import import_graph
+from exporters.differentiable.graph import import_graph
 from exporters.model_file import structure
 from exporters.model_file.structure import Limits, load_untrusted
 

@@ -18,26 +18,21 @@ import exporters
 from compressor.core.contracts import Split
 from compressor.core.types import Threat
 from compressor.system.files import sha256_bytes
-from exporters.artifact.sealing import Provenance, Sealed, seal
+from exporters.artifact.sealing import ExportSettings, Provenance, Sealed, seal
 from exporters.claim.claim import model_bytes, model_digest, with_claim
 from exporters.claim.evidence import parse_evidence
-from exporters.differentiable import import_graph
 from exporters.differentiable.arithmetic import arithmetic_of, output_step
+from exporters.differentiable.graph import import_graph
 from exporters.differentiable.logit_agreement import compare_predictions
 from exporters.file_attacks.replay import find_nondeterministic
 from exporters.file_attacks.target import open_file_target
 from exporters.model_file.runtime import open_session
-from exporters.precision import (
-    Int8Settings,
-    calibration_images,
-    robust_under_attack,
-    search_images,
-    search_int8,
-    to_half,
-    to_int8,
-)
-from exporters.precision.search import fragile_operators
-from exporters.verification import Verdict
+from exporters.precision.calibration import calibration_images, search_images
+from exporters.precision.half import to_half
+from exporters.precision.integer import Int8Settings, to_int8
+from exporters.precision.measuring import robust_under_attack
+from exporters.precision.search import fragile_operators, search_int8
+from exporters.verification.verdict import Verdict
 from exporters.writing.onnx import export_onnx
 from tests.support.patterns import SIDE, draw_patterns, train_on_patterns
 
@@ -89,7 +84,9 @@ def natural(count: int = 128) -> tuple[np.ndarray, np.ndarray]:
 
 
 def seal_as(model: onnx.ModelProto, name: str) -> Sealed:
-    return seal(model, DATA, THREAT, samples=128, threads=1, provenance=Provenance(precision={"name": name}))
+    return seal(
+        model, DATA, THREAT, ExportSettings(samples=128, threads=1), provenance=Provenance(precision={"name": name})
+    )
 
 
 @pytest.fixture(scope="module")

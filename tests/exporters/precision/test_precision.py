@@ -13,11 +13,14 @@ from compressor.core.contracts import Split
 from compressor.core.errors import ExportError, UsageError
 from compressor.core.types import Threat
 from compressor.numerics.ball import inside_ball
-from exporters.differentiable import compare_logits, compare_with_onnxruntime, import_graph
+from exporters.differentiable.graph import import_graph
+from exporters.differentiable.logit_agreement import compare_logits, compare_with_onnxruntime
 from exporters.model_file.runtime import open_session
 from exporters.model_file.structure import Limits, check_structure, count_model_parameters
-from exporters.precision import HALF_LIMIT, calibration_images, to_half, to_int8
 from exporters.precision._checking import library_call
+from exporters.precision.calibration import calibration_images
+from exporters.precision.half import HALF_LIMIT, to_half
+from exporters.precision.integer import to_int8
 from exporters.writing.onnx import export_onnx, serialise, set_metadata
 
 SIZE = 16

@@ -20,7 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torchvision import models
 
-from exporters.differentiable import FileModel, compare_with_onnxruntime, import_graph, open_graph
+from exporters.differentiable.file_graph import open_graph
+from exporters.differentiable.file_model import FileModel
+from exporters.differentiable.graph import import_graph
+from exporters.differentiable.logit_agreement import compare_with_onnxruntime
 from exporters.model_file.runtime import open_session
 from exporters.precision._checking import finished
 

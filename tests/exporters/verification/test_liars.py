@@ -16,8 +16,9 @@ import exporters
 from compressor.system.files import sha256_bytes
 from exporters.claim.claim import Claim, model_bytes, model_digest, with_claim
 from exporters.claim.evidence import Evidence, evidence_path, to_float_array
-from exporters.differentiable import GraphModule
-from exporters.verification import Verdict, opening
+from exporters.differentiable.graph import GraphModule
+from exporters.verification import opening
+from exporters.verification.verdict import Verdict
 
 verify = partial(exporters.verify, isolate=False)
 

@@ -22,7 +22,7 @@ from exporters.claim.claim import model_bytes
 from exporters.claim.evidence import to_float_array
 from exporters.file_attacks.gradients import is_softmax
 from exporters.model_file.runtime import open_session
-from exporters.verification import Verdict
+from exporters.verification.verdict import Verdict
 
 from .test_liars import write
 

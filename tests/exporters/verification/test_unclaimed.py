@@ -20,12 +20,15 @@ from compressor.core.contracts import Split
 from compressor.core.errors import ClassMismatchError, UsageError
 from compressor.core.types import DatasetSpec, Normalization, Threat
 from compressor.data.datasets import draw
-from exporters.artifact.sealing import seal
+from exporters.artifact.sealing import ExportSettings, seal
 from exporters.claim.claim import model_bytes
-from exporters.reports import ReportSubject, account_of_verdict, attestation, junit, markdown
-from exporters.verification import Verdict
+from exporters.reports.account import ReportSubject, account_of_verdict
+from exporters.reports.attestation import attestation
+from exporters.reports.junit import junit
+from exporters.reports.markdown import markdown
 from exporters.verification.request import Request
 from exporters.verification.unclaimed import SAMPLES
+from exporters.verification.verdict import Verdict
 
 verify = partial(exporters.verify, isolate=False)
 
@@ -184,7 +187,7 @@ def test_nothing_is_answered_before_enough_was_said(tmp_path: Path) -> None:
 
 
 def test_a_claim_says_under_which_threat_it_was_made(tmp_path: Path) -> None:
-    sealed = seal(linear(), Patterns(), THREAT, samples=32, threads=1)
+    sealed = seal(linear(), Patterns(), THREAT, ExportSettings(samples=32, threads=1))
     with pytest.raises(UsageError, match="makes a claim"):
         check(onnx.ModelProto.FromString(sealed.model), tmp_path)
 

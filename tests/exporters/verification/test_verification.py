@@ -35,15 +35,18 @@ from compressor.core.types import Threat
 from compressor.data.datasets import draw
 from compressor.system.files import sha256_bytes
 from exporters import verification
-from exporters.artifact.sealing import Sealed, seal
+from exporters.artifact.sealing import ExportSettings, Sealed, seal
 from exporters.claim.claim import model_bytes, model_digest, read_claim, with_claim
 from exporters.claim.evidence import DigestEvidence, Evidence, evidence_path, parse_evidence
 from exporters.claim.signing import sign_files, signature_path
 from exporters.file_attacks.target import lead, open_file_target
 from exporters.model_file.runtime import open_session
-from exporters.verification import Policies, Verdict, opening, write_failures
+from exporters.verification import opening
 from exporters.verification.decision import is_refuted, robust_estimate
+from exporters.verification.failures import write_failures
 from exporters.verification.manifest import make_manifest, read_manifest
+from exporters.verification.policies import Policies
+from exporters.verification.verdict import Verdict
 from exporters.writing.onnx import export_onnx
 from tests.support.patterns import SIDE, TestImages, draw_patterns, train_on_patterns
 
@@ -107,7 +110,7 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def sealed(network: nn.Module) -> Sealed:
-    return seal(export_onnx(network, SIDE), Blobs(), THREAT, samples=128, threads=1)
+    return seal(export_onnx(network, SIDE), Blobs(), THREAT, ExportSettings(samples=128, threads=1))
 
 
 @pytest.fixture
@@ -581,7 +584,7 @@ def test_other_data_of_the_same_kind_confirm(files: Files) -> None:
 
 
 def test_a_claim_of_easy_images_is_refuted_by_other_data(network: nn.Module, tmp_path: Path) -> None:
-    sealed = seal(export_onnx(network, SIDE), Blobs("easy", ease=0.8), THREAT, samples=128, threads=1)
+    sealed = seal(export_onnx(network, SIDE), Blobs("easy", ease=0.8), THREAT, ExportSettings(samples=128, threads=1))
     sealed.write(tmp_path / "model.onnx")
     files = Files(tmp_path / "model.onnx")
     assert check(files).exit_code == 0
@@ -676,7 +679,7 @@ def test_a_damaged_manifest_is_the_callers_mistake(damage: Callable[[str], str],
 
 @pytest.fixture
 def bare(network: nn.Module, tmp_path: Path) -> Path:
-    sealed = seal(export_onnx(network, SIDE), Blobs(), THREAT, samples=64, threads=1, with_images=False)
+    sealed = seal(export_onnx(network, SIDE), Blobs(), THREAT, ExportSettings(samples=64, threads=1, with_images=False))
     sealed.write(tmp_path / "model.onnx")
     return tmp_path / "model.onnx"
 
@@ -843,7 +846,9 @@ def test_a_file_that_answers_everything_alike_hides_nothing(network: nn.Module, 
     with torch.no_grad():
         stubborn[1].weight.mul_(1e-3)
         stubborn[1].bias.copy_(torch.tensor([1.0, 0.0, 0.0]))
-    seal(export_onnx(stubborn, SIDE), Blobs(), THREAT, samples=64, threads=1).write(tmp_path / "model.onnx")
+    seal(export_onnx(stubborn, SIDE), Blobs(), THREAT, ExportSettings(samples=64, threads=1)).write(
+        tmp_path / "model.onnx"
+    )
     verdict = check(Files(tmp_path / "model.onnx"))
     assert verdict.exit_code == 0
     assert "same class" in verdict.checks[-1].detail
@@ -930,7 +935,7 @@ def test_huge_logits_buy_no_wider_margin(files: Files) -> None:
 
 def test_the_kernel_of_trust_needs_no_training_code() -> None:
     code = (
-        "import sys; from exporters.verification import examine;"
+        "import sys; from exporters.verification.examination import examine;"
         "rooms = 'compressor.training', 'compressor.methods', 'compressor.models.families';"
         "print([name for name in sys.modules if name.startswith(rooms)])"
     )

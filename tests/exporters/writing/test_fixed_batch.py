@@ -20,10 +20,11 @@ from compressor.core.errors import ExportError, UsageError
 from compressor.core.types import Threat
 from exporters.artifact.latency import measure_latency
 from exporters.artifact.mobile import mobile_usability
-from exporters.artifact.sealing import Provenance, seal
+from exporters.artifact.sealing import ExportSettings, Provenance, seal
 from exporters.model_file.runtime import open_session
 from exporters.model_file.structure import Limits, check_structure, declared_layout_of
-from exporters.precision import to_half, to_int8
+from exporters.precision.half import to_half
+from exporters.precision.integer import to_int8
 from exporters.writing.fixed_batch import LARGEST_BATCH, computed_shapes, with_fixed_batch
 from exporters.writing.onnx import export_onnx, serialise
 
@@ -137,7 +138,13 @@ def test_it_is_sealed_and_verified_like_any_other(
     claims = []
     for model in (CONVERSIONS[precision](fp32), with_fixed_batch(CONVERSIONS[precision](fp32), 4)):
         provenance = Provenance(precision={"name": precision})
-        sealed = seal(model, noise(21, SIZE), Threat("Linf", "1/255"), samples=21, threads=1, provenance=provenance)
+        sealed = seal(
+            model,
+            noise(21, SIZE),
+            Threat("Linf", "1/255"),
+            ExportSettings(samples=21, threads=1),
+            provenance=provenance,
+        )
         sealed.write(path)
         claims.append(sealed.claim)
     verdict = verify(path, seed=1, threads=1)

@@ -10,7 +10,8 @@ from compressor.core.types import ModelSpec, Normalization, Threat
 from compressor.frozen import FrozenTwin, surrogate_of
 from compressor.models.classifier import build_classifier
 from compressor.numerics.losses import cross_entropy
-from exporters.differentiable import FileModel, import_graph
+from exporters.differentiable.file_model import FileModel
+from exporters.differentiable.graph import import_graph
 from exporters.differentiable.logit_agreement import compare_with_onnxruntime
 from exporters.model_file.runtime import open_session
 from exporters.model_file.structure import Limits, check_structure
