@@ -4,42 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from exporters.reports.plain import one_line
-
-if TYPE_CHECKING:
-    from exporters.verification.verdict import Verdict
+from exporters.verification.verdict import OF_POLICY, Check, Status, Verdict
 
 CaseKind = Literal["check", "policy"]
-CaseStatus = Literal["passed", "failed", "undecided", "skipped"]
 
 RUN = "verification"
 """The one check of a run that ended in an error."""
 
 _NOT_REACHED = "the verification ended before there was a figure to hold it against"
-_OF_POLICY: Mapping[str, CaseStatus] = {"met": "passed", "unmet": "failed", "undecided": "undecided"}
 
 
 @dataclass(frozen=True)
-class Case:
-    """One check or policy, as a test case.
+class Case(Check):
+    """A check, or a policy in the form of one, as a test case; the name is unique within its kind."""
 
-    Attributes:
-        kind: ``check`` for a step of the protocol, ``policy`` for a requirement of the caller's.
-        name: unique within its kind.
-        status: ``failed`` for a violation or an unmet policy, ``undecided`` for what could not be decided.
-        detail: what was found.
-        cause: what most likely lies behind it.
-    """
-
-    kind: CaseKind
-    name: str
-    status: CaseStatus
-    detail: str
-    cause: str = ""
+    kind: CaseKind = "check"
 
 
 @dataclass(frozen=True)
@@ -94,7 +78,7 @@ class Account:
         """The answer, and that a policy keeps it from being a green one where that is so."""
         return headline(self.answer, self.exit_code, unmet=self.count("failed") > 0)
 
-    def count(self, status: CaseStatus) -> int:
+    def count(self, status: Status) -> int:
         """How many cases have this status."""
         return sum(case.status == status for case in self.cases)
 
@@ -122,10 +106,10 @@ def account_of_verdict(verdict: Verdict, subject: ReportSubject) -> Account:
         verdict: the answer.
         subject: what was asked for.
     """
-    checks = [Case("check", check.name, check.status, check.detail, check.cause) for check in verdict.checks]
-    judged = [Case("policy", result.name, _OF_POLICY[result.status], result.detail) for result in verdict.policy]
-    missing = [*subject.policies.keys() - {case.name for case in judged}]
-    unjudged = [Case("policy", name, "undecided", _NOT_REACHED) for name in subject.policies if name in missing]
+    checks = [Case(**vars(check)) for check in verdict.checks]
+    judged = [Case(result.name, OF_POLICY[result.status], result.detail, kind="policy") for result in verdict.policy]
+    missing = subject.policies.keys() - {case.name for case in judged}
+    unjudged = [case for case in _unjudged(subject) if case.name in missing]
     return Account(
         subject=subject,
         exit_code=verdict.exit_code,
@@ -146,9 +130,12 @@ def account_of_error(message: str, hint: str, exit_code: int, subject: ReportSub
         exit_code: of the command.
         subject: what was asked for.
     """
-    policies = [Case("policy", name, "undecided", _NOT_REACHED) for name in subject.policies]
-    cases = (Case("check", RUN, "undecided", message, hint), *policies)
+    cases = (Case(RUN, "undecided", message, hint), *_unjudged(subject))
     return Account(subject, exit_code, "error", message, cases)
+
+
+def _unjudged(subject: ReportSubject) -> list[Case]:
+    return [Case(name, "undecided", _NOT_REACHED, kind="policy") for name in subject.policies]
 
 
 def _distinct(cases: Iterable[Case]) -> Iterable[Case]:
@@ -157,4 +144,4 @@ def _distinct(cases: Iterable[Case]) -> Iterable[Case]:
     for case in cases:
         seen[case.name] += 1
         number = seen[case.name]
-        yield case if number == 1 else Case(case.kind, f"{case.name} ({number})", case.status, case.detail, case.cause)
+        yield case if number == 1 else replace(case, name=f"{case.name} ({number})")

@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 _ASSURANCES: tuple[Assurance, ...] = ("self-consistent", "dataset-bound", "signed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Policies:
     """Requirements of the caller's; None requires nothing.
 
@@ -39,14 +39,14 @@ class Policies:
     min_samples: int | None = None
     require_assurance: Assurance | None = None
 
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Policies:
+    @staticmethod
+    def of(options: Mapping[str, Any]) -> Policies:
         """Those of the options of a verification that require something.
 
         Raises:
             UsageError: one makes no sense.
         """
-        return cls(**{one.name: options[one.name] for one in fields(cls)})
+        return Policies(**{one.name: options[one.name] for one in fields(Policies)})
 
     def __post_init__(self) -> None:
         for accuracy in (self.min_robust_accuracy, self.min_clean_accuracy):
@@ -63,7 +63,7 @@ class Policies:
 
     def required(self) -> dict[str, str]:
         """What is required, by the names of the results of :func:`apply_policies`, as text."""
-        given = ((field.name.replace("_", "-"), getattr(self, field.name)) for field in fields(self))
+        given = ((field.name.replace("_", "-"), getattr(self, field.name)) for field in fields(Policies))
         return {name: str(value) for name, value in given if value is not None}
 
 

@@ -179,7 +179,7 @@ class Record:
         policy: tuple[PolicyResult, ...] = ()
         if threat is not None and samples > 0:
             policy = apply_policies(
-                self.request.policies, threat, reached=self.reached, samples=samples, clean=clean, attacked=measured
+                self.request, threat, reached=self.reached, samples=samples, clean=clean, attacked=measured
             )
         if claim is None and answer == "holds":
             answer = _meets(policy)

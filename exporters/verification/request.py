@@ -19,7 +19,6 @@ from exporters.file_attacks.suite import REPLAY_SUITE, VERIFY_SUITE
 from exporters.model_file.preprocessing import Preprocessing, parse_normalization
 from exporters.verification.given_images import GivenImages
 from exporters.verification.policies import Policies
-from exporters.verification.verdict import Assurance
 
 if TYPE_CHECKING:
     from exporters.verification.verdict import Verdict
@@ -34,41 +33,12 @@ def fresh_seed() -> int:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the caller chose. Each field is an option of ``compress verify`` and an argument of ``exporters.verify``.
+class Request(Policies):
+    """What the caller chose, and what is required besides that the claim holds.
 
-    The order of the fields is that of the words in :meth:`command`. Fields marked with ``repeat=False`` change how long
-    a verification may take and how much memory, and not what it finds.
-
-    Attributes:
-        model: the model file.
-        seed: of the fresh attacks.
-        data: images that the caller holds: a dataset by name, an opened one, or arrays.
-        evidence_file: the evidence, where it does not lie beside the model.
-        data_dir: where a dataset's archives are looked for.
-        manifest: digests of the claim's test split, in place of the data.
-        public_key: a PEM file: its owner must have signed the model.
-        signature_file: the signature, where it does not lie beside the model.
-        suite: ``replay`` for digests and replay only, or one to run after the verifier's own.
-        samples: attack a random part of this size of the images that are robust by the evidence.
-        provider: what onnxruntime runs on.
-        min_robust_accuracy: see :class:`exporters.verification.policies.Policies`, also for the next five.
-        min_clean_accuracy: see there.
-        require_eps: see there.
-        require_norm: see there.
-        min_samples: see there.
-        require_assurance: see there.
-        eps: the radius in which a file without a claim is attacked, such as ``8/255``.
-        norm: of that radius; Linf where it is None.
-        mean: what is subtracted from images in [0, 1] before such a file sees them; a number for each channel or one.
-        std: what they are divided by after that.
-        image_size: height and width in pixels, where such a file leaves them open.
-        latest: run the newest version of the verifier's suite rather than the claim's.
-        accept_black_box: accept a claim even if the file's gradients cannot be computed.
-        download: whether an absent dataset may be fetched.
-        threads: of onnxruntime; all where it is None.
-        time_limit: seconds after which no further step or batch is begun.
-        memory_limit: bytes for a process of its own, besides its libraries; 0 for no limit, None for the default.
+    Each field is an option of ``compress verify`` and an argument of :func:`exporters.api.verify.verify`, which says
+    what it means. The order of the fields is that of the words in :meth:`command`. Fields marked with ``repeat=False``
+    change how long a verification may take and how much memory, and not what it finds.
     """
 
     model: Path
@@ -82,12 +52,6 @@ class Request:
     suite: str | None = None
     samples: int | None = None
     provider: Literal["cpu", "cuda"] = "cpu"
-    min_robust_accuracy: float | None = None
-    min_clean_accuracy: float | None = None
-    require_eps: str | None = None
-    require_norm: Norm | None = None
-    min_samples: int | None = None
-    require_assurance: Assurance | None = None
     eps: str | None = None
     norm: Norm | None = None
     mean: tuple[float, ...] | None = None
@@ -99,11 +63,6 @@ class Request:
     threads: int | None = field(default=None, metadata=_LEFT_OUT)
     time_limit: float | None = field(default=None, metadata=_LEFT_OUT)
     memory_limit: int | None = field(default=None, metadata=_LEFT_OUT)
-
-    @property
-    def policies(self) -> Policies:
-        """What is required besides that the claim holds."""
-        return Policies.of(vars(self))
 
     @property
     def threat(self) -> Threat | None:
@@ -171,7 +130,7 @@ def refuse_invalid_request(request: Request) -> None:
         MissingInputError: there is no evidence or signature file of the name that was given.
     """
     samples, seed, time_limit = request.samples, request.seed, request.time_limit
-    _ = request.policies, request.threat  # they refuse nonsense themselves
+    _ = request.threat  # it refuses nonsense itself
     if request.eps is None and (request.norm is not None or request.preprocessing != Preprocessing()):
         raise UsageError("--norm, --mean, --std and --image-size are for files without a claim.", "Add --eps EPS.")
     if samples is not None and samples < 1:

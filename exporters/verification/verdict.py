@@ -20,6 +20,9 @@ Assurance = Literal["self-consistent", "dataset-bound", "signed"]
 Status = Literal["passed", "failed", "undecided", "skipped"]
 PolicyStatus = Literal["met", "unmet", "undecided"]
 
+OF_POLICY: dict[PolicyStatus, Status] = {"met": "passed", "unmet": "failed", "undecided": "undecided"}
+"""What a policy's status is as that of a check."""
+
 NOT_DECIDED = "It could not be decided whether the claim holds."
 MORE_MEMORY = "The file asks for more memory than this process may have: allow more with --memory-limit SIZE."
 
@@ -141,8 +144,7 @@ class Verdict:
     @property
     def first_problem(self) -> Check | None:
         """What first failed or, where nothing did, what first could not be decided: a check, else a policy."""
-        of_policy: dict[PolicyStatus, Status] = {"met": "passed", "unmet": "failed", "undecided": "undecided"}
-        policies = [Check(f"policy {one.name}", of_policy[one.status], one.detail) for one in self.policy]
+        policies = [Check(f"policy {one.name}", OF_POLICY[one.status], one.detail) for one in self.policy]
         for cases in (self.checks, policies):
             for status in ("failed", "undecided"):
                 for check in cases:
