@@ -17,7 +17,7 @@ from compressor.core import errors
 from compressor.core.registry import ALARMS, ATTACKS, DATASETS, METHODS, MODELS
 from compressor.evaluation.suites import SUITES
 from exporters.claim.claim import FIELDS, KEY, SCHEMA_NAME, SCHEMA_VERSION, Claim
-from exporters.differentiable.registry import operators_with_gradients
+from exporters.differentiable.graph import operators_with_gradients
 
 TARGET = Path(__file__).parent / "reference.md"
 SCHEMA = Path(__file__).parent / "claim.schema.json"

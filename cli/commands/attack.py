@@ -67,7 +67,8 @@ def attack(
     from compressor.api.reviewing import plan_report, write_report
     from compressor.evaluation.suites import get_suite
     from compressor.system.interruption import stop_on_signals
-    from exporters.model_file.preprocessing import parse_normalization
+    from compressor.training.teacher_file import TeacherRequest
+    from exporters.model_file.preprocessing import Preprocessing, parse_normalization
     from exporters.pipeline.targets import open_target_by_suffix
 
     chosen = get_suite(suite)
@@ -76,10 +77,11 @@ def attack(
     inputs = Inputs(data, data_dir, download, device, threads)
     with printing.open() as output, stop_on_signals() as stop:
         where = inputs.device()
+        asked = TeacherRequest(target, model, normalization, activation)
+        preprocessing = Preprocessing(parse_normalization(mean, std), image_size)
         opened = open_target_by_suffix(
-            target, inputs, output, device=where, provider=provider, image_size=image_size,
-            outside=parse_normalization(mean, std), model=model, normalization=normalization, activation=activation,
-        )  # fmt: skip
+            asked, inputs, output, device=where, provider=provider, preprocessing=preprocessing
+        )
         job = AttackJob.open(opened, eval_samples, eps, norm, seed or 0, where, output, stop, batch_size, precision)
         plan = plan_report(report_to, curve, job.threat, job.images, reporter=output)
         report = job.run(suite, state, output, stop)

@@ -18,9 +18,7 @@ from compressor.core.notebook import html_table, percent
 from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
 from compressor.models.modes import module_mode
-from compressor.numerics.ascent import ascend
 from compressor.numerics.augment import to_float_tensor
-from compressor.numerics.losses import cross_entropy
 from compressor.numerics.randomness import derive_seed, make_generator
 from compressor.system.files import sha256_bytes, sha256_file, write_bytes
 from compressor.system.sizes import format_size
@@ -33,7 +31,7 @@ from exporters.claim.signing import sign_files, signature_path
 from exporters.differentiable.arithmetic import Arithmetic
 from exporters.differentiable.logit_agreement import compare_as
 from exporters.model_file.runtime import open_session
-from exporters.precision.calibration import CALIBRATION_IMAGES, calibration_images, search_images
+from exporters.precision.calibration import CALIBRATION_IMAGES, attack_network, calibration_images, search_images
 from exporters.precision.half import to_half
 from exporters.precision.measuring import robust_under_attack
 from exporters.precision.search import Int8Search, search_int8
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     pass
 
 _PARITY_IMAGES = 64
-_PARITY_STEPS = 10
 _SEARCH_IMAGES = 256
 
 
@@ -346,16 +343,7 @@ def _parity_images(loaded: Exportable, dataset: Dataset, threat: Threat) -> torc
     x = to_float_tensor(torch.from_numpy(np.ascontiguousarray(test.images[:_PARITY_IMAGES])))
     y = torch.from_numpy(test.labels[:_PARITY_IMAGES])
     with module_mode(classifier, training=False):
-        x_adv = ascend(
-            lambda candidate, index: cross_entropy(classifier(candidate), y[index]),
-            x,
-            threat,
-            make_generator("parity"),
-            steps=_PARITY_STEPS,
-            step_size=threat.radius / 4,
-            early_exit=False,
-        )
-    return torch.cat([x, x_adv])
+        return torch.cat([x, attack_network(classifier, x, y, threat, make_generator("parity"))])
 
 
 def _provenance(loaded: Exportable, precision: dict[str, Any]) -> Provenance:

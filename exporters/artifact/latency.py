@@ -9,7 +9,7 @@ from time import perf_counter
 
 import numpy as np
 
-from exporters.model_file.runtime import Provider, open_session
+from exporters.model_file.runtime import open_session
 
 BATCH_SIZES = (1, 64)
 
@@ -33,22 +33,19 @@ class Latency:
     threads: int
 
 
-def measure_latency(
-    models: Mapping[str, bytes], *, provider: Provider = "cpu", threads: int | None = None
-) -> dict[str, dict[int, Latency]]:
+def measure_latency(models: Mapping[str, bytes], *, threads: int | None = None) -> dict[str, dict[int, Latency]]:
     """Time models at batch 1 and 64, in turns, so that other load on the machine affects all of them alike.
 
     Sessions are those of the verifier: threads fixed, deterministic kernels, threads that do not spin between runs.
 
     Args:
         models: name to the bytes of an ONNX file; all take images of one size.
-        provider: what onnxruntime runs on.
         threads: of onnxruntime; all that this process may use, where it is ``None``.
 
     Returns:
         Name to batch size to time; a file of a fixed batch is timed at that batch alone.
     """
-    sessions = {name: open_session(data, provider=provider, threads=threads) for name, data in models.items()}
+    sessions = {name: open_session(data, threads=threads) for name, data in models.items()}
     found: dict[str, dict[int, Latency]] = {name: {} for name in models}
     random = np.random.default_rng(0)
     batches = {name: session.input_layout.batch for name, session in sessions.items()}

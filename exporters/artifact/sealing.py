@@ -39,9 +39,9 @@ from exporters.claim.evidence import (
     to_float_array,
     without_images,
 )
-from exporters.file_attacks.attacks import build_attempts, run_attempts
+from exporters.file_attacks.attacks import AttackedImages, build_attempts, run_attempts
 from exporters.file_attacks.gradients import Gradients, open_gradients
-from exporters.file_attacks.masked_gradients import AttackedImages, find_masked_gradients
+from exporters.file_attacks.masked_gradients import find_masked_gradients
 from exporters.file_attacks.random_images import draw_in_ball
 from exporters.file_attacks.suite import VERIFY_SUITE
 from exporters.file_attacks.target import Target, open_file_target
@@ -101,12 +101,12 @@ class Provenance:
         precision: ``name`` (``fp32``, ``fp16`` or ``int8``), and how the file was made from the fp32 one.
     """
 
-    recipe: Mapping[str, Any] | None = None
+    recipe: dict[str, Any] | None = None
     teacher: str | None = None
     student: str | None = None
-    licences: Mapping[str, Any] | None = None
-    preprocessing: Mapping[str, Any] | None = None
-    precision: Mapping[str, Any] = field(default_factory=lambda: {"name": "fp32"})
+    licences: dict[str, Any] | None = None
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    precision: dict[str, Any] = field(default_factory=lambda: {"name": "fp32"})
 
 
 @dataclass(frozen=True)
@@ -225,16 +225,21 @@ def seal(
         eps=threat.eps,
         suite=suite,
         seeds=seeds,
-        versions={"compress": __version__, "numpy": np.__version__, "onnx": onnx.__version__, "torch": _torch()},
+        versions={
+            "compress": __version__,
+            "numpy": np.__version__,
+            "onnx": onnx.__version__,
+            "torch": str(torch.__version__),
+        },
         runtime=session.describe(),
         class_names=drawn.class_names,
         preprocessing={
-            **(provenance.preprocessing or {}),
+            **provenance.preprocessing,
             "channels": session.image_shape[0],
             "image_size": session.image_shape[1],
             "range": "[0, 1]",
         },
-        precision=dict(provenance.precision),
+        precision=provenance.precision,
         dataset={
             "name": drawn.name,
             "split": SPLIT,
@@ -242,10 +247,10 @@ def seal(
             "total": drawn.total,
             "draw": drawn.rule,
         },
-        recipe=_plain(provenance.recipe),
+        recipe=provenance.recipe,
         teacher=provenance.teacher,
         student=provenance.student,
-        licences=_plain(provenance.licences),
+        licences=provenance.licences,
         evidence=sha256_bytes(evidence),
         model=model_digest(model),
         alarms=findings.names,
@@ -318,11 +323,3 @@ def _round_inside(x_adv: Floats, images: Bytes, threat: Threat) -> Bytes:
         values = to_float_array(rounded.astype(np.uint8))
         rounded += (values < natural - eps).astype(np.int64) - (values > natural + eps).astype(np.int64)
     return np.asarray(rounded, dtype=np.uint8)
-
-
-def _plain(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if value is None else dict(value)
-
-
-def _torch() -> str:
-    return str(torch.__version__)

@@ -21,9 +21,6 @@ MAX_BYTES = 512 << 20
 MAX_SAMPLES = 10_000
 """The most images that evidence may hold."""
 
-LARGE_BYTES = 100 << 20
-"""Above this size, the writer is warned."""
-
 _LENGTHS_DIFFER = "the arrays of the evidence do not belong together: their lengths differ."
 _FIRST_DATE = (1980, 1, 1, 0, 0, 0)
 

@@ -32,7 +32,7 @@ from compressor.core.errors import UnreadableModelError, UnsupportedOperatorErro
 from compressor.system.memory import is_out_of_memory
 from exporters.differentiable.arithmetic import Arithmetic, arithmetic_of
 from exporters.differentiable.constants import to_tensor
-from exporters.differentiable.registry import Node, Operation, blocks_gradient, build, describe_node, saturates
+from exporters.differentiable.registry import ENTRIES, Node, Operation, blocks_gradient, build, describe_node, saturates
 from exporters.model_file.opset import opset_of
 
 MAX_CONSTANT_BYTES = 1 << 31
@@ -164,6 +164,33 @@ def import_graph(model: onnx.ModelProto, *, straight_through: bool = False, quan
         raise UnreadableModelError(f"nothing computes the model's output {output[:60]!r}.")
     saturating = any(saturates(proto.op_type) for proto in nodes)
     return GraphModule(tuple(steps), constants, image, output, arithmetic_of(model), saturates=saturating)
+
+
+def known_operators() -> list[str]:
+    """The names of the operators that can be imported, sorted."""
+    return sorted(ENTRIES)
+
+
+@dataclass(frozen=True)
+class KnownOperator:
+    """What documentation says of an operator that can be imported.
+
+    Attributes:
+        name: of the operator.
+        versions: the opsets in which the meanings of it began that can be imported, sorted.
+        summary: one line.
+    """
+
+    name: str
+    versions: tuple[int, ...]
+    summary: str
+
+
+def operators_with_gradients() -> list[KnownOperator]:
+    """All operators that can be imported, sorted by name."""
+    return [
+        KnownOperator(name, tuple(sorted(entry.versions)), entry.summary) for name, entry in sorted(ENTRIES.items())
+    ]
 
 
 def _opset(model: onnx.ModelProto) -> int:

@@ -114,16 +114,23 @@ _HINT = "Those that it has are listed in docs/reference.md; verify with --accept
 class _Entry:
     versions: frozenset[int]
     builder: Builder
+    summary: str
     several_outputs: bool
     saturates: bool
     blocks_gradient: bool
 
 
-_ENTRIES: dict[str, _Entry] = {}
+ENTRIES: dict[str, _Entry] = {}
+"""The operators by name. They are all here once :mod:`exporters.differentiable.graph` is imported."""
 
 
 def operator(
-    name: str, *versions: int, several_outputs: bool = False, saturates: bool = False, blocks_gradient: bool = False
+    name: str,
+    *versions: int,
+    several_outputs: bool = False,
+    saturates: bool = False,
+    blocks_gradient: bool = False,
+    summary: str = "",
 ) -> Callable[[Builder], Builder]:
     """Register the builder of an operator of the default domain, for the versions of it that it implements.
 
@@ -133,38 +140,30 @@ def operator(
         several_outputs: whether its operation gives a tuple; all other outputs but the first are refused elsewhere.
         saturates: whether ``straight_through`` changes its gradient.
         blocks_gradient: whether its output has no gradient: a shape, a position, a truth value.
+        summary: what it computes, for the list of operators; else the first line of the builder's docstring says so.
 
     Raises:
         ValueError: the operator is registered already.
     """
 
     def register(builder: Builder) -> Builder:
-        if name in _ENTRIES:
+        if name in ENTRIES:
             raise ValueError(f"the operator {name!r} is registered twice")
-        _ENTRIES[name] = _Entry(frozenset(versions), builder, several_outputs, saturates, blocks_gradient)
+        told = summary or (inspect.getdoc(builder) or "").partition("\n")[0]
+        ENTRIES[name] = _Entry(frozenset(versions), builder, told, several_outputs, saturates, blocks_gradient)
         return builder
 
     return register
 
 
-def function_operator(
-    name: str, summary: str, function: Operation, *versions: int, blocks_gradient: bool = False
-) -> None:
-    """Register an operator without attributes that is one function of its inputs.
+def built_operator(name: str, summary: str, builder: Builder, *versions: int, **properties: bool) -> None:
+    """Register an operator that a builder of several makes, in one line: see :func:`operator`."""
+    operator(name, *versions, summary=summary, **properties)(builder)
 
-    Args:
-        name: of the operator.
-        summary: what it computes, for the list of operators.
-        function: its input values to its output.
-        versions: as in ``operator``.
-        blocks_gradient: as in ``operator``.
-    """
 
-    def builder(node: Node) -> Operation:
-        return function
-
-    builder.__doc__ = summary
-    operator(name, *versions, blocks_gradient=blocks_gradient)(builder)
+def function_operator(name: str, summary: str, function: Operation, *versions: int, **properties: bool) -> None:
+    """Register an operator without attributes that is one function of its inputs: see :func:`operator`."""
+    built_operator(name, summary, lambda node: function, *versions, **properties)
 
 
 def build(
@@ -183,13 +182,13 @@ def build(
         UnreadableModelError: the node does not fit its operator's definition.
     """
     unknown = UnsupportedOperatorError(f"the importer has no operator {describe_node(proto, opset)}.", _HINT)
-    if proto.domain not in ("", "ai.onnx") or proto.op_type not in _ENTRIES:
+    if proto.domain not in ("", "ai.onnx") or proto.op_type not in ENTRIES:
         raise unknown
     try:
         schema = onnx.defs.get_schema(proto.op_type, opset, "")
     except onnx.defs.SchemaError:
         raise unknown from None
-    entry = _ENTRIES[proto.op_type]
+    entry = ENTRIES[proto.op_type]
     if schema.since_version not in entry.versions:
         raise unknown
     node = Node(proto, opset, schema.since_version, straight_through, rounds, quantises, depends_on_input)
@@ -204,42 +203,14 @@ def build(
     return operation
 
 
-def known_operators() -> list[str]:
-    """The names of the operators that can be imported, sorted."""
-    return sorted(_ENTRIES)
-
-
-@dataclass(frozen=True)
-class KnownOperator:
-    """What documentation says of an operator that can be imported.
-
-    Attributes:
-        name: of the operator.
-        versions: the opsets in which the meanings of it began that can be imported, sorted.
-        summary: one line.
-    """
-
-    name: str
-    versions: tuple[int, ...]
-    summary: str
-
-
-def operators_with_gradients() -> list[KnownOperator]:
-    """All operators that can be imported, sorted by name."""
-    return [
-        KnownOperator(name, tuple(sorted(entry.versions)), (inspect.getdoc(entry.builder) or "").partition("\n")[0])
-        for name, entry in sorted(_ENTRIES.items())
-    ]
-
-
 def saturates(name: str) -> bool:
     """Whether an operator that can be imported has another gradient where straight-through is asked."""
-    return _ENTRIES[name].saturates
+    return ENTRIES[name].saturates
 
 
 def blocks_gradient(name: str) -> bool:
     """Whether no gradient passes through an operator that can be imported."""
-    return _ENTRIES[name].blocks_gradient
+    return ENTRIES[name].blocks_gradient
 
 
 def describe_node(proto: onnx.NodeProto, opset: int) -> str:

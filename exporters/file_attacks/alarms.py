@@ -13,7 +13,7 @@ from compressor.numerics.losses import cw_margin
 from compressor.numerics.randomness import derive_seed, make_generator
 from compressor.numerics.sampling import random_order
 from exporters.claim.evidence import Floats, Integers
-from exporters.file_attacks.attacks import FGSM, SQUARE, AttackOutcome, Attempt, run_attempts
+from exporters.file_attacks.attacks import FGSM, SQUARE, AttackedImages, AttackOutcome, Attempt, run_attempts
 from exporters.file_attacks.gradients import Gradients
 from exporters.file_attacks.random_images import draw_in_ball
 from exporters.file_attacks.target import Margins, Target
@@ -74,9 +74,7 @@ def tie_signs(outcome: AttackOutcome, by_format: float = 0.0) -> list[str]:
     ]
 
 
-def file_predicts_one_class(
-    target: Target, images: Floats, labels: Integers, x_adv: Floats, threat: Threat, seed: int
-) -> bool:
+def file_predicts_one_class(target: Target, attacked: AttackedImages, seed: int) -> bool:
     """Whether the file gives everything the same class, beyond doubt: nothing can break such a classifier.
 
     Asked for the images, random and extreme changes of them inside the ball, what the attacks made, and noise. Where
@@ -84,18 +82,16 @@ def file_predicts_one_class(
 
     Args:
         target: what is asked.
-        images: float32 ``[n, C, H, W]``.
-        labels: int64 ``[n]``.
-        x_adv: float32 ``[m, C, H, W]``: what the attacks made.
-        threat: the ball.
+        attacked: the images, and what the attacks made of them.
         seed: of the changes and the noise.
     """
+    images, labels, threat = attacked.images, attacked.labels, attacked.threat
     common = int(target.session(images[:1]).argmax())
     if 2 * int((labels == common).sum()) > len(labels):
         return False
     noise = torch.rand((_BATCH, *images.shape[1:]), generator=make_generator(seed, "noise")).numpy()
     corners = draw_corners(torch.from_numpy(images), threat, make_generator(seed, "signs")).numpy()
-    asked = np.concatenate([images, draw_in_ball(images, threat, seed), corners, x_adv, noise])
+    asked = np.concatenate([images, draw_in_ball(images, threat, seed), corners, attacked.outcome.x_adv, noise])
     leads, ties = target.judge(asked, np.full(len(asked), common))
     return bool((leads > ties).all())
 

@@ -68,6 +68,30 @@ class AttackOutcome:
     finished: bool = True
 
 
+@dataclass(frozen=True, eq=False)
+class AttackedImages:
+    """Images, and what the attacks made of some of them.
+
+    Attributes:
+        images: float32 ``[n, C, H, W]``: all of them, unattacked.
+        labels: int64 ``[n]``.
+        chosen: int64 ``[m]``: which of them were attacked.
+        outcome: of the attacks on those.
+        threat: the ball.
+    """
+
+    images: Floats
+    labels: Integers
+    chosen: Integers
+    outcome: AttackOutcome
+    threat: Threat
+
+    @property
+    def robust_so_far(self) -> Integers:
+        """int64 ``[r]``: positions of the images that were attacked and that no attack broke."""
+        return self.chosen[~self.outcome.broken]
+
+
 def resolve_suite(requested: str | None, claimed: str, *, latest: bool = False) -> str:
     """Which suites a verification runs: the verifier's own, and after it what its caller asks for.
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from compressor.core.types import Threat
 from compressor.evaluation.chance import USELESS_GRADIENTS_ALLOWED
 from compressor.evaluation.report import Alarm
-from exporters.claim.evidence import Floats, Integers
 from exporters.differentiable.logit_agreement import compare_with_onnxruntime
 from exporters.file_attacks.alarms import (
     count_robust_at_half_range,
@@ -17,7 +15,7 @@ from exporters.file_attacks.alarms import (
     tie_signs,
     weaker_attack_alarms,
 )
-from exporters.file_attacks.attacks import AttackOutcome
+from exporters.file_attacks.attacks import AttackedImages
 from exporters.file_attacks.gradients import Gradients
 from exporters.file_attacks.path_integrals import completeness_alarms
 from exporters.file_attacks.replay import find_nondeterministic_leads
@@ -42,25 +40,6 @@ class MaskingFindings:
         return tuple(sorted({alarm.name for alarm in self.alarms}))
 
 
-@dataclass(frozen=True, eq=False)
-class AttackedImages:
-    """Images, and what the attacks made of some of them.
-
-    Attributes:
-        images: float32 ``[n, C, H, W]``: all of them, unattacked.
-        labels: int64 ``[n]``.
-        chosen: int64 ``[m]``: which of them were attacked.
-        outcome: of the attacks on those.
-        threat: the ball.
-    """
-
-    images: Floats
-    labels: Integers
-    chosen: Integers
-    outcome: AttackOutcome
-    threat: Threat
-
-
 def find_masked_gradients(
     target: Target, gradients: Gradients | None, attacked: AttackedImages, seed: int
 ) -> MaskingFindings:
@@ -76,16 +55,11 @@ def find_masked_gradients(
     if gradients is None:
         return MaskingFindings(tuple(found))
     found += _of_the_attacks(target, gradients, attacked)
-    robust_so_far = attacked.chosen[~attacked.outcome.broken]
-    found += completeness_alarms(
-        target, gradients, attacked.images, attacked.labels, robust_so_far, attacked.threat, seed
-    )
+    found += completeness_alarms(target, gradients, attacked, seed)
     weak: list[Alarm] = []
     for alarm, waivable in _of_the_gradients(target, gradients, attacked, seed):
         (weak if waivable else found).append(alarm)
-    one_class = bool(weak) and file_predicts_one_class(
-        target, attacked.images, attacked.labels, attacked.outcome.x_adv, attacked.threat, seed
-    )
+    one_class = bool(weak) and file_predicts_one_class(target, attacked, seed)
     return MaskingFindings(tuple(found if one_class else found + weak), one_class)
 
 
@@ -115,7 +89,7 @@ def _of_the_gradients(
 ) -> Iterator[tuple[Alarm, bool]]:
     """Alarms, and whether a file that gives everything one class is excused from them."""
     outcome = attacked.outcome
-    robust_so_far = attacked.chosen[~outcome.broken]
+    robust_so_far = attacked.robust_so_far
     natural, labels = attacked.images[robust_so_far], attacked.labels[robust_so_far]
     for name, images, right in (
         ("images", attacked.images, attacked.labels),

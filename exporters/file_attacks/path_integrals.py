@@ -16,6 +16,7 @@ from compressor.numerics.randomness import derive_seed, make_generator
 from compressor.numerics.sampling import random_order
 from compressor.numerics.statistics import clopper_pearson
 from exporters.claim.evidence import Bits, Floats, Integers
+from exporters.file_attacks.attacks import AttackedImages
 from exporters.file_attacks.gradients import Gradients
 from exporters.file_attacks.target import Target
 
@@ -78,15 +79,7 @@ class ClassLeads:
         return np.asarray(~explained.numpy())
 
 
-def completeness_alarms(
-    target: Target,
-    gradients: Gradients,
-    natural: Floats,
-    labels: Integers,
-    robust_so_far: Integers,
-    threat: Threat,
-    seed: int,
-) -> list[Alarm]:
+def completeness_alarms(target: Target, gradients: Gradients, attacked: AttackedImages, seed: int) -> list[Alarm]:
     """Alarms where the gradients that the attacks followed are not those of the answers.
 
     So it is where an answer hangs on a comparison, a position or a table, where it jumps within a hair's breadth, where
@@ -99,13 +92,11 @@ def completeness_alarms(
     Args:
         target: decides.
         gradients: what the attacks followed.
-        natural: float32 ``[n, C, H, W]``: all images.
-        labels: int64 ``[n]``.
-        robust_so_far: int64 ``[m]``: positions of those that no attack broke.
-        threat: the ball.
+        attacked: the images, of which those are examined that no attack broke.
         seed: of the choices and of the points on the ways.
     """
-    chosen, ends, answers = _pairs(target, natural, labels, robust_so_far, seed)
+    natural, labels, threat = attacked.images, attacked.labels, attacked.threat
+    chosen, ends, answers = _pairs(target, attacked, seed)
     if len(chosen) == 0:
         return []  # the same answer everywhere: there is no way to another
     right = labels[chosen]
@@ -136,10 +127,9 @@ def completeness_alarms(
     return found
 
 
-def _pairs(
-    target: Target, natural: Floats, labels: Integers, robust_so_far: Integers, seed: int
-) -> tuple[Integers, Floats, Integers]:
+def _pairs(target: Target, attacked: AttackedImages, seed: int) -> tuple[Integers, Floats, Integers]:
     """Some images robust so far, for each a picture that is answered otherwise, and how: an image, else a negative."""
+    natural, labels, robust_so_far = attacked.images, attacked.labels, attacked.robust_so_far
     pictures = np.concatenate([natural, 1 - natural])
     answers = target.session(pictures).argmax(axis=1)
     order = random_order(derive_seed(seed, "destinations"), len(natural))

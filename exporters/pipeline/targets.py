@@ -13,7 +13,6 @@ from compressor.api.inputs import Inputs, dataset_by_record
 from compressor.api.targets import AttackTarget, open_attack_target
 from compressor.core.errors import ClassMismatchError, UsageError
 from compressor.core.reporting import Reporter, SilentReporter
-from compressor.core.types import Normalization
 from compressor.system.files import canonical_json, sha256_bytes, sha256_file
 from compressor.training.teacher_file import TeacherRequest
 from exporters.claim.claim import ClaimMismatchError, read_claim
@@ -26,52 +25,43 @@ from exporters.model_file.structure import load_untrusted
 
 
 def open_target_by_suffix(
-    path: Path,
+    asked: TeacherRequest,
     inputs: Inputs,
     reporter: Reporter,
     *,
     device: torch.device,
     provider: str,
-    image_size: int | None,
-    outside: Normalization | None = None,
-    model: str | None,
-    normalization: str | None,
-    activation: str | None,
+    preprocessing: Preprocessing,
 ) -> AttackTarget:
     """Open a file by its suffix.
 
     Args:
-        path: ``.onnx``, or a checkpoint.
+        asked: the path of an ``.onnx`` file, or of a checkpoint with what it may not tell.
         inputs: device and data.
         reporter: told what is open.
         device: where to compute.
         provider: what onnxruntime runs on.
-        image_size: of a checkpoint that does not record it, or an ONNX file that leaves it open.
-        outside: normalisation of an ONNX file that leaves it to others; the rest is of checkpoints.
-        model: the architecture.
-        normalization: by name or numbers.
-        activation: where keys cannot tell.
+        preprocessing: what an ONNX file leaves to others; of a checkpoint the image size, where it does not record it.
 
     Raises:
         UsageError: an option that says nothing about this kind of file.
         ClassMismatchError: an ONNX file and data of unlike classes.
     """
+    path = asked.source
+    assert isinstance(path, Path)  # a module has no suffix
     if path.suffix != ".onnx":
-        if outside is not None:
+        if preprocessing.normalization is not None:
             raise UsageError("--mean and --std are of ONNX files.", "Name it with --normalization.")
         return open_attack_target(
-            TeacherRequest(path, model, normalization, activation), inputs, reporter,
-            device=device, image_size=image_size,
+            asked, inputs, reporter, device=device, image_size=preprocessing.image_size,
         )  # fmt: skip
-    given = {"--model": model, "--normalization": normalization, "--activation": activation}
+    given = {"--model": asked.model, "--normalization": asked.normalization, "--activation": asked.activation}
     if useless := sorted(name for name, value in given.items() if value is not None):
         raise UsageError(
             f"{useless[0]} says nothing about an ONNX file, which knows its own.",
             "Leave it out, or name a checkpoint.",
         )
-    return open_onnx_target(
-        path, inputs, reporter, provider=provider, device=device, preprocessing=Preprocessing(outside, image_size)
-    )
+    return open_onnx_target(path, inputs, reporter, provider=provider, device=device, preprocessing=preprocessing)
 
 
 def open_onnx_target(

@@ -51,7 +51,7 @@ def calibration_images(
     generator = make_generator(seed, "calibration", "attack")
     with module_mode(classifier, training=False):
         attacked = [
-            _attack(classifier, x[i : i + _BATCH], y[i : i + _BATCH], threat, generator)
+            attack_network(classifier, x[i : i + _BATCH], y[i : i + _BATCH], threat, generator)
             for i in range(0, len(x), _BATCH)
         ]
     return np.ascontiguousarray(torch.cat([x, *attacked]).numpy())
@@ -80,9 +80,10 @@ def _drawn(dataset: Dataset, seed: int, skip: int, count: int) -> LabelledImages
     return x.numpy(), np.asarray(train.labels[chosen])
 
 
-def _attack(
+def attack_network(
     classifier: nn.Module, x: torch.Tensor, y: torch.Tensor, threat: Threat, generator: torch.Generator
 ) -> torch.Tensor:
+    """What ten steps of PGD on cross-entropy make of ``x`` float32 ``[B, C, H, W]`` with labels ``y`` ``[B]``."""
     return ascend(
         lambda candidate, index: cross_entropy(classifier(candidate), y[index]),
         x,

@@ -12,8 +12,7 @@ from compressor.numerics.randomness import derive_seed
 from compressor.system.devices import full_float32
 from compressor.system.memory import is_out_of_memory
 from exporters.claim.claim import Claim
-from exporters.claim.evidence import DigestEvidence, to_float_array
-from exporters.file_attacks.attacks import build_attempts, run_attempts
+from exporters.claim.evidence import DigestEvidence
 from exporters.file_attacks.replay import replay
 from exporters.file_attacks.suite import REPLAY_SUITE
 from exporters.file_attacks.time_limit import Deadline
@@ -37,7 +36,6 @@ from exporters.verification.results import (
     Classified,
     EvidenceRead,
     ExaminedImages,
-    GradientsOpened,
     Opened,
     Result,
 )
@@ -69,7 +67,7 @@ def examine(request: Request, watcher: Watcher) -> Verdict:
         Exception: what the watcher's ``on_progress`` raises ends the verification.
     """
     refuse_invalid_request(request)
-    trust = read_trust(request.manifest, request.public_key, request.signature_file)
+    trust = read_trust(request)
     record = Record(request, Deadline(request.time_limit), trust, _as_callers(watcher))
     for step in STEPS:
         record = _take(step, record)
@@ -141,16 +139,7 @@ def _try_new_images(record: Record) -> Result:
     drawn = as_caller_input(lambda: draw_images(dataset, count))
     if (reason := why_not_of_model(drawn, target.session.image_shape)) is not None:
         return record.end("undecided", *reason)
-    outcome = run_attempts(
-        build_attempts(record.suite, target.session, record.of(GradientsOpened).gradients),
-        target,
-        to_float_array(drawn.images),
-        drawn.labels,
-        claim.threat,
-        seed=derive_seed(request.seed, NEW_IMAGES),
-        on_progress=record.watcher.on_progress,
-        deadline=record.deadline,
-    )
+    outcome = trials.attack_afresh(record, drawn.images, drawn.labels, derive_seed(request.seed, NEW_IMAGES))
     robust, total = int((~outcome.broken).sum()), len(drawn.labels)
     detail = f"{robust} of {total} new images are robust, claimed {claim.robust} of {claim.samples}"
     if is_refuted_by_other_images(robust, total, claim.robust, claim.samples):

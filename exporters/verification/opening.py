@@ -21,7 +21,7 @@ from exporters.claim.evidence import (
     parse_evidence,
     read_evidence_bytes,
 )
-from exporters.differentiable.registry import known_operators
+from exporters.differentiable.graph import known_operators
 from exporters.file_attacks.attacks import resolve_suite
 from exporters.model_file.preprocessing import Preprocessing
 from exporters.model_file.runtime import Session, open_session
@@ -62,7 +62,7 @@ def check_signer(record: Record) -> Result:
 
     key = record.trust.key
     assert key is not None  # the step is done where there is one
-    path = record.trust.signature or signing.signature_path(record.request.model)
+    path = record.request.signature_file or signing.signature_path(record.request.model)
     with _callers_errors():
         try:
             signed = signing.check_signature(signing.read_signature(path), key)

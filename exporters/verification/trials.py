@@ -7,10 +7,10 @@ import numpy as np
 from compressor.core.errors import UnreadableModelError, UnsupportedOperatorError
 from compressor.numerics.randomness import derive_seed
 from compressor.numerics.sampling import random_order
-from exporters.claim.evidence import Integers, to_float_array
-from exporters.file_attacks.attacks import AttackOutcome, build_attempts, run_attempts
+from exporters.claim.evidence import Bytes, Integers, to_float_array
+from exporters.file_attacks.attacks import AttackedImages, AttackOutcome, build_attempts, run_attempts
 from exporters.file_attacks.gradients import open_gradients
-from exporters.file_attacks.masked_gradients import AttackedImages, find_masked_gradients
+from exporters.file_attacks.masked_gradients import find_masked_gradients
 from exporters.file_attacks.random_images import draw_in_ball
 from exporters.file_attacks.replay import find_nondeterministic
 from exporters.verification.decision import is_refuted
@@ -78,16 +78,7 @@ def run_fresh_attacks(record: Record) -> FreshAttacks:
     if request.samples is not None and request.samples < len(positions):
         order = random_order(derive_seed(request.seed, "samples"), len(positions))
         positions = np.sort(positions[order[: request.samples]])
-    outcome = run_attempts(
-        build_attempts(record.suite, examined.target.session, record.of(GradientsOpened).gradients),
-        examined.target,
-        to_float_array(examined.images[positions]),
-        examined.labels[positions],
-        examined.threat,
-        seed=request.seed,
-        on_progress=record.watcher.on_progress,
-        deadline=record.deadline,
-    )
+    outcome = attack_afresh(record, examined.images[positions], examined.labels[positions], request.seed)
     broken = int(outcome.broken.sum())
     counts = ", ".join(f"{name} {count}" for name, count in outcome.counts.items())
     detail = f"{record.suite} broke {broken} of {len(positions)} images robust so far ({counts})"
@@ -99,6 +90,21 @@ def run_fresh_attacks(record: Record) -> FreshAttacks:
         ends = not is_refuted(broken, len(positions))
     failures = _broken(examined, outcome, positions)
     return FreshAttacks(checks=checks, ends=ends, outcome=outcome, positions=positions, failures=failures)
+
+
+def attack_afresh(record: Record, images: Bytes, labels: Integers, seed: int) -> AttackOutcome:
+    """Run the suite on uint8 images ``[m, C, H, W]`` with labels ``[m]``, under the threat that is examined."""
+    examined = record.of(ExaminedImages)
+    return run_attempts(
+        build_attempts(record.suite, examined.target.session, record.of(GradientsOpened).gradients),
+        examined.target,
+        to_float_array(images),
+        labels,
+        examined.threat,
+        seed=seed,
+        on_progress=record.watcher.on_progress,
+        deadline=record.deadline,
+    )
 
 
 def decide_refutation(record: Record) -> Result:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from exporters.differentiable.operators._straight_through import past_constants, straight_through
 from exporters.differentiable.operators._types import alike
-from exporters.differentiable.registry import Node, Operation, function_operator, operator
+from exporters.differentiable.registry import Node, Operation, built_operator, function_operator, operator
 
 
 @operator("Div", 7, 13, 14)
@@ -36,29 +36,11 @@ def mod(node: Node) -> Operation:
     return _all(torch.fmod if as_in_c else torch.remainder)
 
 
-@operator("Pow", 7, 12, 13, 15)
-def pow_(node: Node) -> Operation:
-    """``a ** b`` in the type of a."""
-    return lambda a, b: torch.pow(a, b.to(a.dtype))
-
-
 @operator("Mean", 8, 13)
 def mean(node: Node) -> Operation:
     """The mean of all operands."""
     total = _all(torch.add)
     return lambda *operands: torch.div(total(*operands), len(operands))
-
-
-@operator("Max", 8, 12, 13, saturates=True)
-def maximum(node: Node) -> Operation:
-    """The largest of all operands; one bounded by constants saturates as Clip does."""
-    return _extreme(node, torch.maximum)
-
-
-@operator("Min", 8, 12, 13, saturates=True)
-def minimum(node: Node) -> Operation:
-    """The smallest of all operands; one bounded by constants saturates as Clip does."""
-    return _extreme(node, torch.minimum)
 
 
 def _extreme(node: Node, function: Callable[[Tensor, Tensor], Tensor]) -> Operation:
@@ -79,3 +61,18 @@ function_operator("Add", "``a + b``.", _all(torch.add), 7, 13, 14)
 function_operator("Sub", "``a - b``.", _all(torch.sub), 7, 13, 14)
 function_operator("Mul", "``a * b``.", _all(torch.mul), 7, 13, 14)
 function_operator("Sum", "The sum of all operands.", _all(torch.add), 8, 13)
+function_operator("Pow", "``a ** b`` in the type of a.", lambda a, b: torch.pow(a, b.to(a.dtype)), 7, 12, 13, 15)
+built_operator(
+    "Max",
+    "The largest of all operands; one bounded by constants saturates as Clip does.",
+    lambda node: _extreme(node, torch.maximum),
+    *(8, 12, 13),
+    saturates=True,
+)
+built_operator(
+    "Min",
+    "The smallest of all operands; one bounded by constants saturates as Clip does.",
+    lambda node: _extreme(node, torch.minimum),
+    *(8, 12, 13),
+    saturates=True,
+)

@@ -9,19 +9,7 @@ from torch import Tensor
 
 from exporters.differentiable.operators._straight_through import past_constants
 from exporters.differentiable.operators._types import alike
-from exporters.differentiable.registry import Node, Operation, function_operator, operator
-
-
-@operator("ArgMax", 11, 12, 13, blocks_gradient=True)
-def arg_max(node: Node) -> Operation:
-    """The first position of the largest value along one axis."""
-    return _position(node, torch.argmax)
-
-
-@operator("ArgMin", 11, 12, 13, blocks_gradient=True)
-def arg_min(node: Node) -> Operation:
-    """The first position of the smallest value along one axis."""
-    return _position(node, torch.argmin)
+from exporters.differentiable.registry import Node, Operation, built_operator, function_operator, operator
 
 
 @operator("Where", 9, 16, saturates=True)
@@ -49,6 +37,12 @@ def _position(node: Node, function: Callable[..., Tensor]) -> Operation:
     return lambda x: function(x, axis, keepdim=bool(keep))
 
 
+def _position_operator(name: str, summary: str, function: Callable[..., Tensor]) -> None:
+    built_operator(name, summary, lambda node: _position(node, function), 11, 12, 13, blocks_gradient=True)
+
+
+_position_operator("ArgMax", "The first position of the largest value along one axis.", torch.argmax)
+_position_operator("ArgMin", "The first position of the smallest value along one axis.", torch.argmin)
 function_operator("Equal", "``a = b``.", _compared(torch.eq), 11, 13, 19, blocks_gradient=True)
 function_operator("Greater", "``a > b``.", _compared(torch.gt), 9, 13, blocks_gradient=True)
 function_operator("GreaterOrEqual", "``a >= b``.", _compared(torch.ge), 12, 16, blocks_gradient=True)

@@ -3,75 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from exporters.differentiable.operators._sizes import listed
-from exporters.differentiable.registry import Node, Operation, operator
+from exporters.differentiable.registry import Node, Operation, built_operator
 
 _Reduction = Callable[[Tensor, list[int], bool], Tensor]
-
-
-@operator("ReduceMean", 11, 13, 18)
-def reduce_mean(node: Node) -> Operation:
-    """The mean."""
-    return _over_axes(node, lambda x, axes, keep: x.mean(axes, keepdim=keep))
-
-
-@operator("ReduceSum", 11, 13)
-def reduce_sum(node: Node) -> Operation:
-    """The sum."""
-    return _over_axes(node, lambda x, axes, keep: x.sum(axes, keepdim=keep, dtype=x.dtype), input_since=13)
-
-
-@operator("ReduceMax", 11, 12, 13, 18, 20)
-def reduce_max(node: Node) -> Operation:
-    """The largest value; equal ones share its gradient."""
-    return _over_axes(node, lambda x, axes, keep: x.amax(axes, keepdim=keep))
-
-
-@operator("ReduceMin", 11, 12, 13, 18, 20)
-def reduce_min(node: Node) -> Operation:
-    """The smallest value; equal ones share its gradient."""
-    return _over_axes(node, lambda x, axes, keep: x.amin(axes, keepdim=keep))
-
-
-@operator("ReduceProd", 11, 13, 18)
-def reduce_prod(node: Node) -> Operation:
-    """The product."""
-
-    def product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-        for axis in sorted((range(x.dim())[axis] for axis in axes), reverse=True):
-            x = x.prod(axis, keepdim=keep, dtype=x.dtype)
-        return x
-
-    return _over_axes(node, product)
-
-
-@operator("ReduceL1", 11, 13, 18)
-def reduce_l1(node: Node) -> Operation:
-    """The sum of absolute values."""
-    return _over_axes(node, lambda x, axes, keep: x.abs().sum(axes, keepdim=keep), has_noop=False)
-
-
-@operator("ReduceL2", 11, 13, 18)
-def reduce_l2(node: Node) -> Operation:
-    """The root of the sum of squares; at zero its gradient is zero."""
-    norm = torch.linalg.vector_norm
-    return _over_axes(node, lambda x, axes, keep: norm(x, dim=axes, keepdim=keep), has_noop=False)
-
-
-@operator("ReduceSumSquare", 11, 13, 18)
-def reduce_sum_square(node: Node) -> Operation:
-    """The sum of squares."""
-    return _over_axes(node, lambda x, axes, keep: x.square().sum(axes, keepdim=keep), has_noop=False)
-
-
-@operator("ReduceLogSumExp", 11, 13, 18)
-def reduce_log_sum_exp(node: Node) -> Operation:
-    """The logarithm of the sum of exponentials."""
-    return _over_axes(node, lambda x, axes, keep: torch.logsumexp(x, axes, keepdim=keep), has_noop=False)
 
 
 def _over_axes(node: Node, reduction: _Reduction, *, input_since: int = 18, has_noop: bool = True) -> Operation:
@@ -100,3 +40,49 @@ def _over_axes(node: Node, reduction: _Reduction, *, input_since: int = 18, has_
         return reduction(x, wanted, bool(keep)) if wanted else reduction(x[None], [0], False)
 
     return run
+
+
+def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
+    for axis in sorted((range(x.dim())[axis] for axis in axes), reverse=True):
+        x = x.prod(axis, keepdim=keep, dtype=x.dtype)
+    return x
+
+
+def _reduction_operator(name: str, summary: str, reduction: _Reduction, *versions: int, **options: Any) -> None:
+    built_operator(name, summary, lambda node: _over_axes(node, reduction, **options), *versions)
+
+
+def _transformed(name: str, summary: str, reduction: _Reduction) -> None:
+    """Register a reduction that transforms every value first."""
+    _reduction_operator(name, summary, reduction, 11, 13, 18, has_noop=False)
+
+
+_reduction_operator("ReduceMean", "The mean.", lambda x, axes, keep: x.mean(axes, keepdim=keep), 11, 13, 18)
+_reduction_operator(
+    "ReduceSum", "The sum.", lambda x, axes, keep: x.sum(axes, keepdim=keep, dtype=x.dtype), 11, 13, input_since=13
+)
+_reduction_operator(
+    "ReduceMax",
+    "The largest value; equal ones share its gradient.",
+    lambda x, axes, keep: x.amax(axes, keepdim=keep),
+    *(11, 12, 13, 18, 20),
+)
+_reduction_operator(
+    "ReduceMin",
+    "The smallest value; equal ones share its gradient.",
+    lambda x, axes, keep: x.amin(axes, keepdim=keep),
+    *(11, 12, 13, 18, 20),
+)
+_reduction_operator("ReduceProd", "The product.", _product, 11, 13, 18)
+_transformed("ReduceL1", "The sum of absolute values.", lambda x, axes, keep: x.abs().sum(axes, keepdim=keep))
+_transformed(
+    "ReduceL2",
+    "The root of the sum of squares; at zero its gradient is zero.",
+    lambda x, axes, keep: torch.linalg.vector_norm(x, dim=axes, keepdim=keep),
+)
+_transformed("ReduceSumSquare", "The sum of squares.", lambda x, axes, keep: x.square().sum(axes, keepdim=keep))
+_transformed(
+    "ReduceLogSumExp",
+    "The logarithm of the sum of exponentials.",
+    lambda x, axes, keep: torch.logsumexp(x, axes, keepdim=keep),
+)

@@ -17,9 +17,9 @@ from compressor.core.errors import UnreadableModelError, UnsupportedOperatorErro
 from compressor.core.types import ModelSpec, Normalization
 from compressor.models.classifier import build_classifier
 from exporters.differentiable.file_model import FileModel
-from exporters.differentiable.graph import import_graph
+from exporters.differentiable.graph import import_graph, known_operators
 from exporters.differentiable.logit_agreement import compare_logits, compare_with_onnxruntime
-from exporters.differentiable.registry import known_operators, operator
+from exporters.differentiable.registry import operator
 from exporters.model_file.runtime import open_session
 from exporters.writing.onnx import export_onnx, serialise
 

@@ -13,9 +13,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.core.errors import UnreadableModelError, UnsupportedOperatorError
-from exporters.differentiable.graph import import_graph
+from exporters.differentiable.graph import import_graph, operators_with_gradients
 from exporters.differentiable.operators import _sizes
-from exporters.differentiable.registry import blocks_gradient, operators_with_gradients, saturates
+from exporters.differentiable.registry import blocks_gradient, saturates
 
 VERSIONS = {operator.name: operator.versions for operator in operators_with_gradients()}
 X = object()
