@@ -60,8 +60,7 @@ def attack(
     threads: options.Threads = None,
 ) -> int:
     """Attack a checkpoint or an ONNX file and print one table, each accuracy with its 95 % interval."""
-    from cli.output.tables import show_report
-    from cli.stages.reference import show_agreement
+    from cli.output.tables import show_agreement, show_report
     from compressor.api.attacking import AttackJob, autoattack_column
     from compressor.api.inputs import Inputs
     from compressor.api.reviewing import plan_report, write_report

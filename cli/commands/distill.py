@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cli.options import common as options
 from cli.options.declaring import option
 from cli.options.shared_options import OutputOptions, TrainingOptions, with_options
-from cli.output.console import Output
-
-if TYPE_CHECKING:
-    from compressor.api.planning import TrainingRequest
-    from compressor.system.interruption import StopRequest
-    from exporters.pipeline.distillation import AfterTraining
 
 
 @with_options(TrainingOptions)
@@ -42,12 +36,15 @@ def distill(
     evidence_samples: options.EvidenceSamples = 256,
 ) -> int:
     """Distil a robust teacher into a small student, attack it, export it, and verify the exported file."""
-    from cli.stages.grid import parse_methods, parse_seeds
+    from cli.stages.grid import parse_methods, parse_seeds, show_outcomes
+    from cli.stages.whole_way import steps_of
     from compressor.api.evaluation import parse_checkpoint_choice
     from compressor.api.training import make_request
+    from compressor.system import launch
     from compressor.system.interruption import stop_on_signals
     from compressor.training.teacher_file import TeacherRequest
-    from exporters.pipeline.distillation import AfterTraining
+    from exporters.pipeline.distillation import AfterTraining, distill_and_verify
+    from exporters.pipeline.grid import distill_grid, gravest_exit_code
 
     methods, all_seeds = parse_methods(method), parse_seeds(seeds, shared.seed)
     request = make_request(
@@ -63,41 +60,19 @@ def distill(
         evidence_samples=evidence_samples,
     )
     with printing.open() as output, stop_on_signals() as stop:
+        steps = steps_of(output, stop)
         if seeds is None and len(methods) == 1:
-            return _one(request, after, output, stop)
-        return _grid(request, methods, all_seeds, after, output, stop)
-
-
-def _one(request: TrainingRequest, after: AfterTraining, output: Output, stop: StopRequest) -> int:
-    from cli.stages.whole_way import steps_of
-    from exporters.pipeline.distillation import distill_and_verify
-
-    done = distill_and_verify(request, after, steps_of(output, stop))
-    if done is None:  # one of several processes, and not the first
-        return 0
-    output.json("compress.distill/1", done.to_json())
-    output.line(shlex.join(["compress", "verify", str(done.run.folder.onnx)]))
-    return done.verdict.exit_code
-
-
-def _grid(
-    request: TrainingRequest,
-    methods: list[str | None],
-    seeds: list[int | None],
-    after: AfterTraining,
-    output: Output,
-    stop: StopRequest,
-) -> int:
-    from cli.stages.grid import show_outcomes
-    from cli.stages.whole_way import steps_of
-    from compressor.system import launch
-    from exporters.pipeline.grid import distill_grid, gravest_exit_code
-
-    outcomes = distill_grid(request, methods, seeds, after, steps_of(output, stop))
-    if launch.rank() != 0:
-        return 0
-    show_outcomes(outcomes, output)
-    output.json("compress.distill-grid/1", {"runs": [outcome.to_json() for outcome in outcomes]})
-    done = [str(outcome.config.folder.path) for outcome in outcomes if outcome.done]
-    output.line(shlex.join(["compress", "compare", *done]))
+            done = distill_and_verify(request, after, steps)
+            if done is None:  # one of several processes, and not the first
+                return 0
+            output.json("compress.distill/1", done.to_json())
+            output.line(shlex.join(["compress", "verify", str(done.run.folder.onnx)]))
+            return done.verdict.exit_code
+        outcomes = distill_grid(request, methods, all_seeds, after, steps)
+        if launch.rank() != 0:
+            return 0
+        show_outcomes(outcomes, output)
+        output.json("compress.distill-grid/1", {"runs": [outcome.to_json() for outcome in outcomes]})
+        finished = [str(outcome.config.folder.path) for outcome in outcomes if outcome.done]
+        output.line(shlex.join(["compress", "compare", *finished]))
     return gravest_exit_code(outcomes)

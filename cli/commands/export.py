@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import common as options
 from cli.options.declaring import option, switch
 from cli.options.shared_options import OutputOptions, with_options
+from compressor.system.sizes import format_size
+
+if TYPE_CHECKING:
+    from cli.output.console import Output
+    from exporters.api.exporting import Steps
+    from exporters.artifact.artifact import Exporter
+    from exporters.differentiable.arithmetic import Arithmetic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +72,17 @@ def export(
 ) -> int:
     """Write verified ONNX files: parity with the checkpoint, attacks on each file itself, claim and evidence."""
     from cli.output.tables import show_exports
-    from cli.stages.exporting import export_bare
     from cli.stages.whole_way import steps_of
     from compressor.system.interruption import stop_on_signals
     from exporters.api.exporting import as_request, export_and_verify, plan_export
 
     plan = plan_export(as_request(checkpoint, **asdict(shared)))
     with printing.open() as output, stop_on_signals() as stop:
-        exporter = plan.open(output)
+        exporter, steps = plan.open(output), steps_of(output, stop)
         if shared.evidence == "none":
-            output.json("compress.export/1", {"exports": export_bare(exporter, plan.paths, output)})
+            output.json("compress.export/1", {"exports": _export_bare(exporter, plan.paths, steps, output)})
             return 0
-        steps = steps_of(output, stop)
-        exported = [
-            export_and_verify(exporter, name, path, steps, evidence=shared.evidence_file, force=True)
-            for name, path in plan.paths.items()
-        ]
+        exported = [export_and_verify(exporter, name, path, steps, force=True) for name, path in plan.paths.items()]
         fields = show_exports(exported, output, threads=exporter.settings.threads)
         output.json("compress.export/1", {"exports": fields})
         needed = ["--evidence-file", str(shared.evidence_file)] if shared.evidence_file else []
@@ -90,3 +93,27 @@ def export(
             output.line(shlex.join(["compress", "verify", str(path), *needed]))
     codes = {done.verdict.exit_code for done in exported}
     return next((code for code in (1, 3) if code in codes), max(codes))
+
+
+def _export_bare(
+    exporter: Exporter, paths: Mapping[Arithmetic, Path], steps: Steps, output: Output
+) -> list[dict[str, Any]]:
+    """Write models without a claim, say so, and return the entries of ``exports``."""
+    from cli.output.tables import show_mobile
+    from exporters.api.exporting import make_file
+    from exporters.artifact.mobile import mobile_usability
+
+    fields: list[dict[str, Any]] = []
+    usability = {}
+    for precision, path in paths.items():
+        artifact = make_file(exporter, precision, path, steps, bare=True)
+        usability[precision] = mobile_usability(path.read_bytes())
+        for note in artifact.converted.notes:
+            output.note(note)
+        output.line(
+            f"{path}: {format_size(path.stat().st_size)}, without a claim: "
+            "`compress verify` wants --data, --eps and --min-robust-accuracy"
+        )
+        fields.append(artifact.to_json() | usability[precision].to_json())
+    show_mobile(usability, output)
+    return fields

@@ -14,6 +14,7 @@ from compressor.system.sizes import format_size
 from exporters.reports.account import headline
 
 if TYPE_CHECKING:
+    from compressor.evaluation.agreement import ReferenceAgreement
     from compressor.evaluation.record import EvaluationRecord
     from compressor.evaluation.report import Bits, Report
     from compressor.runs.run import Run
@@ -65,6 +66,36 @@ def _row(name: str, bits: Bits) -> tuple[str, ...]:
     correct, n = int(bits.sum()), len(bits)
     low, high = wilson_interval(correct, n)
     return name, percent(correct / n), f"{100 * low:.1f} to {100 * high:.1f} %", str(correct), str(n)
+
+
+def show_agreement(report: Report, column: str, reference: Report, found: ReferenceAgreement, output: Output) -> None:
+    """Show on how many images the two differ, and whether ours may replace the reference."""
+    (theirs,) = reference.attacks.values()
+    ours = report.attacks[column]
+    from compressor.evaluation.agreement import LARGEST_EXCESS, LEAST_P
+
+    output.table(
+        "AutoAttack against its authors' own loops, image by image",
+        ["run", "accuracy", "correct", "images", "unique successes"],
+        [
+            _agreement_row(f"ours ({column})", ours, found.broken_only_by_ours),
+            _agreement_row(str(reference.suite), theirs, found.broken_only_by_reference),
+        ],
+    )
+    output.line(
+        f"{found.disagreements} disagreement(s); McNemar p = {found.p_value:.2g}; "
+        f"ours is {100 * found.excess:+.2f} points against the reference"
+    )
+    if not found.holds:
+        output.warn(
+            f"ours does not replace the reference here (p above {LEAST_P} and at most {100 * LARGEST_EXCESS:g} "
+            "points above it are asked): quote the reference."
+        )
+
+
+def _agreement_row(name: str, right: Bits, alone: int) -> tuple[str, ...]:
+    correct, images = int(right.sum()), len(right)
+    return name, percent(correct / images), str(correct), str(images), str(alone)
 
 
 def show_artifact(artifact: Artifact, output: Output) -> None:

@@ -112,11 +112,9 @@ def export(  # type: ignore[misc] # the overloads differ in the precision alone,
         from compressor.models.user_code import allow_user_code
 
         allow_user_code(model)  # the caller wrote this name, so its code may run
-    request = as_request(source, **asked)
-    plan, steps = plan_export(request), Steps(EventReporter(on_progress))
+    plan, steps = plan_export(as_request(source, **asked)), Steps(EventReporter(on_progress))
     exporter = plan.open(steps.reporter)
     artifacts = tuple(
-        make_file(exporter, name, path, steps, evidence=request.evidence_file, bare=evidence == "none")
-        for name, path in plan.paths.items()
+        make_file(exporter, name, path, steps, bare=evidence == "none") for name, path in plan.paths.items()
     )
     return artifacts[0] if isinstance(precision, str) else artifacts

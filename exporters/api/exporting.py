@@ -174,6 +174,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         key=_signing_key(request.sign_key),
         opset=OPSET if request.opset is None else request.opset,
         fixed_batch=request.fixed_batch,
+        evidence_file=request.evidence_file,
     )
     if request.evidence_file is not None and len(paths) > 1:
         raise UsageError("--evidence-file names one file, and several are exported.", "Leave it out.")
@@ -237,15 +238,7 @@ def _signing_key(path: Path | None) -> EllipticCurvePrivateKey | None:
 # Making files.
 
 
-def make_file(
-    exporter: Exporter,
-    precision: Arithmetic,
-    path: Path,
-    steps: Steps,
-    *,
-    evidence: Path | None = None,
-    bare: bool = False,
-) -> Artifact:
+def make_file(exporter: Exporter, precision: Arithmetic, path: Path, steps: Steps, *, bare: bool = False) -> Artifact:
     """Export, attack and seal one file; ``bare`` writes it without a claim, and attacks nothing.
 
     Args:
@@ -253,7 +246,6 @@ def make_file(
         precision: of the file.
         path: the file to write.
         steps: what is told and asked.
-        evidence: where the evidence goes, if not beside the file.
         bare: whether the file makes no claim.
 
     Raises:
@@ -266,28 +258,27 @@ def make_file(
     reporter.phase(f"Exporting {name} in {precision} and attacking the file twice: {exporter.threat}")
     with watch_decoding(lambda done, total: steps.on_progress("decoding pictures", done, total)):
         exporter.dataset.load("test")
-    return exporter.make(precision, path, evidence, steps.on_progress)
+    return exporter.make(precision, path, steps.on_progress)
 
 
-def _verify_file(exporter: Exporter, path: Path, steps: Steps, evidence: Path | None) -> Verdict:
+def _verify_file(exporter: Exporter, path: Path, steps: Steps) -> Verdict:
     """Verify in this process a file that was just exported, as its recipient will."""
     steps.reporter.phase(f"Verifying {path} with fresh attacks")
     settings = exporter.settings
     # Evidence without images can be verified by those alone who hold the data.
     data = None if settings.with_images else exporter.dataset
-    return examine(
-        Request(path, evidence_file=evidence, data=data, threads=settings.threads), Watcher(steps.on_progress)
-    )
+    request = Request(path, evidence_file=settings.evidence_file, data=data, threads=settings.threads)
+    return examine(request, Watcher(steps.on_progress))
 
 
-def is_exported(path: Path, evidence: Path | None, precision: Arithmetic, exporter: Exporter) -> bool:
-    """Whether ``path`` holds what the workshop would make, undamaged, with its evidence beside it."""
+def is_exported(path: Path, precision: Arithmetic, exporter: Exporter) -> bool:
+    """Whether ``path`` holds what the exporter would make, undamaged, with its evidence beside it."""
     if exporter.settings.key is not None or not path.is_file():
         return False
     try:
         model = load_untrusted(path).model
         claim = read_claim(model)
-        data = read_evidence_bytes(evidence or evidence_path(path))
+        data = read_evidence_bytes(exporter.settings.evidence_file or evidence_path(path))
         has_images = isinstance(parse_evidence(data), Evidence)
     except (CompressError, ClaimMismatchError):
         return False  # what is damaged or lacking is made anew
@@ -338,25 +329,19 @@ class ExportedFile:
 
 
 def export_and_verify(
-    exporter: Exporter,
-    precision: Arithmetic,
-    path: Path,
-    steps: Steps,
-    *,
-    evidence: Path | None = None,
-    force: bool = False,
+    exporter: Exporter, precision: Arithmetic, path: Path, steps: Steps, *, force: bool = False
 ) -> ExportedFile:
     """Make a file as :func:`make_file` does, unless it lies there undamaged, and verify it as its recipient will.
 
     With ``force`` it is made anew in any case, as is done where it must be signed.
     """
     artifact = None
-    if not force and is_exported(path, evidence, precision, exporter):
+    if not force and is_exported(path, precision, exporter):
         steps.reporter.note(f"exported already: {path}")
     else:
-        artifact = make_file(exporter, precision, path, steps, evidence=evidence)
+        artifact = make_file(exporter, precision, path, steps)
         steps.on_artifact(artifact)
-    verdict = _verify_file(exporter, path, steps, evidence)
+    verdict = _verify_file(exporter, path, steps)
     steps.on_verdict(verdict)
     return ExportedFile(path, precision, exporter.settings, verdict, artifact)
 

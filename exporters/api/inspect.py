@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from compressor.core.notebook import html_table
 from compressor.system.files import sha256_file
 from exporters.api.arguments import BEST, AnyPath, file_of
-
-if TYPE_CHECKING:
-    from compressor.core.types import ModelSpec
 
 _NAMES_SHOWN = 10
 _OF_CLAIM = ("samples", "clean_correct", "robust", "norm", "eps", "suite")
@@ -121,41 +118,29 @@ def _of_checkpoint(path: Path) -> Inspection:
     from compressor.models.user_code import is_user_code
 
     own = parse_own(path, read_state(path).metadata)
+    reason = None
     if own is not None and is_user_code(own[0].name):
-        return _without_network(path, own[0], "the network is code that was not run")
-    if own is not None and is_in_memory(own[0].name):
-        return _without_network(path, own[0], "the network was a module in memory, and its code is not in the file")
-    loaded = load_checkpoint(path)
-    spec = loaded.spec
-    candidates = {normalization_name(candidate.normalization) for candidate in loaded.open_questions}
-    return Inspection(
-        path=path,
-        kind="checkpoint",
-        family=_family(spec.name),
-        model=spec.name,
-        parameters=count_parameters(loaded.classifier),
-        classes=spec.classes,
-        image_size=spec.image_size,
-        normalization="unknown" if len(candidates) > 1 else normalization_name(spec.normalization),
-        notes=tuple(loaded.notes),
-        sha256=sha256_file(path),
-    )
-
-
-def _without_network(path: Path, spec: ModelSpec, reason: str) -> Inspection:
-    """What the file says of a network that is someone's code, which is not run, or which is not there."""
-    from compressor.checkpoint import normalization_name
-
+        reason = "the network is code that was not run"
+    elif own is not None and is_in_memory(own[0].name):
+        reason = "the network was a module in memory, and its code is not in the file"
+    if own is not None and reason is not None:
+        spec, parameters, is_known = own[0], None, True
+        notes: tuple[str, ...] = (f"{reason}, so its parameters are not counted",)
+    else:
+        loaded = load_checkpoint(path)
+        spec, parameters, notes = loaded.spec, count_parameters(loaded.classifier), tuple(loaded.notes)
+        is_known = len({normalization_name(candidate.normalization) for candidate in loaded.open_questions}) <= 1
     return Inspection(
         path=path,
         kind="checkpoint",
         family=_family(spec.name),
         model=spec.name,
         source_sha256=spec.source_sha256,
+        parameters=parameters,
         classes=spec.classes,
         image_size=spec.image_size,
-        normalization=normalization_name(spec.normalization),
-        notes=(f"{reason}, so its parameters are not counted",),
+        normalization=normalization_name(spec.normalization) if is_known else "unknown",
+        notes=notes,
         sha256=sha256_file(path),
     )
 

@@ -182,15 +182,12 @@ class Exporter:
         self.settings = settings or ExportSettings()
         self._classifier = loaded.classifier.cpu()
 
-    def make(
-        self, precision: Arithmetic, path: Path, evidence: Path | None = None, on_progress: OnProgress | None = None
-    ) -> Artifact:
+    def make(self, precision: Arithmetic, path: Path, on_progress: OnProgress | None = None) -> Artifact:
         """Export, convert, compare, attack, and write both files.
 
         Args:
             precision: ``fp32``, ``fp16`` or ``int8``.
             path: the ONNX file to write.
-            evidence: where the evidence goes, if not beside the model.
             on_progress: told what is being done.
 
         Raises:
@@ -201,7 +198,7 @@ class Exporter:
         converted = self.convert(precision)
         provenance = _provenance(self.loaded, converted.description)
         sealed = seal(converted.model, self.dataset, self.threat, self.settings, provenance, on_progress)
-        beside = sealed.write(path, evidence)
+        beside = sealed.write(path, self.settings.evidence_file)
         signature = self._sign(path, beside, sealed)
         return Artifact(path, precision, beside, signature, self.settings, converted, sealed)
 

@@ -71,6 +71,7 @@ class ExportSettings:
         key: signs model and evidence; None leaves them unsigned.
         opset: of the files, one of :data:`exporters.model_file.opset.OPSETS`.
         fixed_batch: how many images the files take at once; None for any number.
+        evidence_file: where the evidence of a single file goes, if not beside it.
     """
 
     samples: int = SAMPLES
@@ -81,6 +82,7 @@ class ExportSettings:
     key: EllipticCurvePrivateKey | None = None
     opset: int = OPSET
     fixed_batch: int | None = None
+    evidence_file: Path | None = None
 
     def __post_init__(self) -> None:
         check_opset(self.opset)

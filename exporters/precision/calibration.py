@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import nn
 
@@ -17,6 +18,7 @@ from compressor.numerics.augment import to_float_tensor
 from compressor.numerics.losses import cross_entropy
 from compressor.numerics.randomness import derive_seed, make_generator
 from compressor.numerics.sampling import random_order
+from exporters.differentiable.graph import ValueObserver, import_graph
 from exporters.model_file.runtime import Images
 
 LabelledImages = tuple[Images, np.ndarray[Any, np.dtype[np.int64]]]
@@ -70,6 +72,14 @@ def search_images(dataset: Dataset, *, count: int, skip: int = CALIBRATION_IMAGE
         Float32 ``[n, C, H, W]`` in [0, 1], and int64 labels ``[n]``.
     """
     return _drawn(dataset, seed, skip, count)
+
+
+def observe_values(model: onnx.ModelProto, images: Images, observe: ValueObserver) -> None:
+    """Tell ``observe`` every value that the imported ``model`` computes of float32 images ``[n, C, H, W]``."""
+    graph = import_graph(model)
+    with torch.no_grad():
+        for start in range(0, len(images), _BATCH):
+            graph.watched(torch.from_numpy(images[start : start + _BATCH]), observe)
 
 
 def _drawn(dataset: Dataset, seed: int, skip: int, count: int) -> LabelledImages:

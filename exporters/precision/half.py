@@ -10,15 +10,13 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 from compressor.core.errors import UsageError
-from exporters.differentiable.graph import import_graph
 from exporters.model_file.runtime import Images
 from exporters.precision._checking import finished, library_call
+from exporters.precision.calibration import observe_values
 
 HALF_LIMIT = 65504 / 4
 """The largest magnitude that a value may have on the calibration images: a quarter of the largest float16, because
 other images reach further, and a converter clamps without a word."""
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -124,15 +122,12 @@ def _large_values(model: onnx.ModelProto, images: Images) -> set[str]:
         raise UsageError("calibration needs at least one image.")
     weights = ((tensor.name, numpy_helper.to_array(tensor)) for tensor in model.graph.initializer)
     large = {name for name, value in weights if value.dtype == np.float32 and not _fits(torch.from_numpy(value.copy()))}
-    graph = import_graph(model)
 
     def observe(name: str, value: torch.Tensor) -> None:
         if value.is_floating_point() and not _fits(value):
             large.add(name)
 
-    with torch.no_grad():
-        for start in range(0, len(images), _BATCH):
-            graph.watched(torch.from_numpy(images[start : start + _BATCH]), observe)
+    observe_values(model, images, observe)
     return large
 
 

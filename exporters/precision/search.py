@@ -12,14 +12,13 @@ import onnx
 import torch
 
 from exporters.claim.evidence import Bits
-from exporters.differentiable.graph import import_graph
 from exporters.model_file.runtime import Images
+from exporters.precision.calibration import observe_values
 from exporters.precision.integer import Int8Settings, to_int8
 
 ALLOWED_LOSS = 0.005
 """The part of the images that INT8 may lose of attacked accuracy before other settings are tried: half a point."""
 
-_BATCH = 64
 _FRAGILE = 0.1  # of the operators, those whose values suit eight bits least
 _WITH_WEIGHTS = frozenset({"Conv", "Gemm", "MatMul"})
 
@@ -143,15 +142,12 @@ def fragile_operators(model: onnx.ModelProto, images: Images) -> tuple[str, ...]
         images: float32 ``[n, C, H, W]``, n at least 1.
     """
     seen: dict[str, _Spread] = {}
-    graph = import_graph(model)
 
     def observe(name: str, value: torch.Tensor) -> None:
         if value.is_floating_point():
             seen.setdefault(name, _Spread()).add(value.double())
 
-    with torch.no_grad():
-        for start in range(0, len(images), _BATCH):
-            graph.watched(torch.from_numpy(images[start : start + _BATCH]), observe)
+    observe_values(model, images, observe)
     nodes = [node for node in model.graph.node if node.op_type in _WITH_WEIGHTS and node.input[0] in seen]
     nodes.sort(key=lambda node: -seen[node.input[0]].range_in_deviations())
     return tuple(node.name for node in nodes[: max(1, round(_FRAGILE * len(nodes)))])
