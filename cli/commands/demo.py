@@ -50,7 +50,7 @@ def demo(
     threads: options.Threads = None,
 ) -> int:
     """Train a teacher on digits, distil it, and verify the exported file; started again, it goes on."""
-    from cli.stages.whole_way import steps_of
+    from cli.output.tables import steps_of
     from compressor.system.interruption import stop_on_signals
     from compressor.training.teacher_file import TeacherRequest
     from exporters.pipeline.distillation import AfterTraining, distill_and_verify

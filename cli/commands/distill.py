@@ -9,6 +9,7 @@ from typing import Annotated
 from cli.options import common as options
 from cli.options.declaring import option
 from cli.options.shared_options import OutputOptions, TrainingOptions, with_options
+from compressor.core.errors import UsageError
 
 
 @with_options(TrainingOptions)
@@ -36,8 +37,7 @@ def distill(
     evidence_samples: options.EvidenceSamples = 256,
 ) -> int:
     """Distil a robust teacher into a small student, attack it, export it, and verify the exported file."""
-    from cli.stages.grid import parse_methods, parse_seeds, show_outcomes
-    from cli.stages.whole_way import steps_of
+    from cli.output.tables import show_outcomes, steps_of
     from compressor.api.evaluation import parse_checkpoint_choice
     from compressor.api.training import make_request
     from compressor.system import launch
@@ -76,3 +76,40 @@ def distill(
         finished = [str(outcome.config.folder.path) for outcome in outcomes if outcome.done]
         output.line(shlex.join(["compress", "compare", *finished]))
     return gravest_exit_code(outcomes)
+
+
+def parse_methods(text: str | None) -> list[str | None]:
+    """``a,b,c``; ``[None]`` where nothing was given, which leaves the choice to the recipe.
+
+    Raises:
+        UsageError: an empty name, or one twice.
+    """
+    return [None] if text is None else list(_distinct("--method", text))
+
+
+def parse_seeds(text: str | None, seed: int | None) -> list[int | None]:
+    """``0,1,2``, or what ``--seed`` says.
+
+    Raises:
+        UsageError: not whole numbers from 0 on, one twice, or both options at once.
+    """
+    if text is None:
+        return [seed]
+    if seed is not None:
+        raise UsageError("--seed and --seeds exclude each other.", "Name all seeds in --seeds.")
+    seeds = _distinct("--seeds", text)
+    if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in seeds):
+        raise UsageError(f"--seeds {text!r} is not a list of whole numbers.", "Write it as 0,1,2.")
+    numbers = [int(word) for word in seeds]
+    if len(set(numbers)) < len(numbers):
+        raise UsageError(f"--seeds {text!r} names a seed twice.", "Name each once.")
+    return list(numbers)
+
+
+def _distinct(option: str, text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise UsageError(f"{option} {text!r} has an empty place.", "Separate names by single commas.")
+    if len(set(words)) < len(words):
+        raise UsageError(f"{option} {text!r} names one twice.", "Name each once.")
+    return words

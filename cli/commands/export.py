@@ -71,8 +71,7 @@ def export(
     ],
 ) -> int:
     """Write verified ONNX files: parity with the checkpoint, attacks on each file itself, claim and evidence."""
-    from cli.output.tables import show_exports
-    from cli.stages.whole_way import steps_of
+    from cli.output.tables import show_exports, steps_of
     from compressor.system.interruption import stop_on_signals
     from exporters.api.exporting import as_request, export_and_verify, plan_export
 

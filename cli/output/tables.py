@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from compressor.evaluation.record import EvaluationRecord
     from compressor.evaluation.report import Bits, Report
     from compressor.runs.run import Run
-    from exporters.api.exporting import ExportedFile
+    from compressor.system.interruption import StopRequest
+    from exporters.api.exporting import ExportedFile, Steps
     from exporters.artifact.artifact import Artifact
     from exporters.artifact.latency import Latency
     from exporters.artifact.mobile import MobileUsability
     from exporters.differentiable.arithmetic import Arithmetic
+    from exporters.pipeline.grid import RunOutcome
     from exporters.verification.verdict import Verdict
 
 _LARGE_EVIDENCE = 100_000_000
@@ -228,3 +230,36 @@ def show_verdict(verdict: Verdict, output: Output) -> None:
     style = {DONE: "bold green", FAILED: "bold red"}.get(verdict.exit_code, "bold yellow")
     title = headline(verdict.answer, verdict.exit_code, unmet=unmet)
     output.line(f"{title.upper()} ({verdict.assurance}). {verdict.summary}", style)
+
+
+def show_outcomes(outcomes: Sequence[RunOutcome], output: Output) -> None:
+    """A line for each run: its accuracies, in the worst case too, and the verdict on its file."""
+    output.table(
+        f"{len(outcomes)} runs",
+        ["run", "method", "seed", "clean", "worst case", "verdict"],
+        [_outcome_row(outcome) for outcome in outcomes],
+        labels=3,
+    )
+
+
+def _outcome_row(outcome: RunOutcome) -> tuple[str, ...]:
+    recipe, done = outcome.config.recipe, outcome.done
+    name = (outcome.config.folder.path.name, recipe.method, str(recipe.seed))
+    if outcome.error is not None or done is None:
+        return (*name, "-", "-", outcome.error.code if outcome.error else "-")
+    report = done.report
+    worst = percent(report.robust_accuracy) + ("" if report.trustworthy else ", NOT TRUSTWORTHY")
+    return (*name, percent(report.clean_accuracy), worst, done.verdict.answer)
+
+
+def steps_of(output: Output, stop: StopRequest) -> Steps:
+    """What a command tells, asks and does along the whole way."""
+    from exporters.api.exporting import Steps
+
+    return Steps(
+        reporter=output,
+        stop=stop,
+        on_record=lambda run, record: show_record(run, record, output),
+        on_artifact=lambda artifact: show_artifact(artifact, output),
+        on_verdict=lambda verdict: show_verdict(verdict, output),
+    )

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from cli.output.console import Output
-from cli.output.tables import show_report, show_verdict
-from cli.stages.grid import show_outcomes
+from cli.output.tables import show_outcomes, show_report, show_verdict
 from compressor.core.types import Threat
 from compressor.evaluation.report import Alarm, Report
 from exporters.api.exporting import ExportedFile

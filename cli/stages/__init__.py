@@ -1,1 +1,0 @@
-"""What several commands do between their options and their output."""
