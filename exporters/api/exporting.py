@@ -15,14 +15,12 @@ from compressor.core.errors import CompressError, UsageError
 from compressor.core.reporting import Reporter, SilentReporter
 from compressor.core.types import DatasetSpec
 from compressor.data.datasets import watch_decoding
-from compressor.models.classifier import Classifier
 from compressor.system.devices import set_threads
 from compressor.system.files import sha256_bytes
 from compressor.system.interruption import StopRequest
 from compressor.training.teacher_file import TeacherRequest
 from exporters.api.arguments import BEST, AnyPath, as_eps, as_path, file_of
 from exporters.artifact.artifact import Artifact, Exporter, describe_file
-from exporters.artifact.exportable import Exportable, ModuleInMemory
 from exporters.artifact.latency import Latency, measure_latency
 from exporters.artifact.mobile import MobileUsability, mobile_usability
 from exporters.artifact.sealing import ExportSettings
@@ -146,12 +144,10 @@ class ExportPlan:
         """
         request, source = self.request, self.request.source
         loaded, dataset = open_checkpoint(source, request.inputs, reporter, image_size=request.image_size)
-        model: Exportable = loaded
-        if isinstance(source.source, nn.Module):
-            is_plain = not isinstance(source.source, Classifier)
-            model = ModuleInMemory(loaded.classifier, loaded.spec, is_plain)
-        threat = default_threat(model.metadata.get("threat", {}), request.eps, request.norm)
-        return Exporter(model, dataset, threat, replace(self.settings, threads=set_threads(request.inputs.threads)))
+        threat = default_threat(loaded.metadata.get("threat", {}), request.eps, request.norm)
+        settings = replace(self.settings, threads=set_threads(request.inputs.threads))
+        module = source.source if isinstance(source.source, nn.Module) else None
+        return Exporter(loaded, dataset, threat, settings, module)
 
 
 def plan_export(request: ExportRequest) -> ExportPlan:

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import torch
+from torch import nn
 
+from compressor.checkpoint import LoadedCheckpoint, normalization_name
 from compressor.core.contracts import Dataset
 from compressor.core.errors import ClassMismatchError, ExportError, UsageError
 from compressor.core.notebook import html_table, percent
 from compressor.core.reporting import OnProgress
 from compressor.core.types import Threat
+from compressor.models.classifier import Classifier
 from compressor.models.modes import module_mode
 from compressor.numerics.augment import to_float_tensor
 from compressor.numerics.randomness import derive_seed, make_generator
 from compressor.system.files import sha256_bytes, sha256_file, write_bytes
 from compressor.system.sizes import format_size
 from exporters.artifact.app_metadata import add_app_metadata
-from exporters.artifact.exportable import Exportable, normalization_of
 from exporters.artifact.sealing import ExportSettings, Provenance, Sealed, seal
 from exporters.claim.claim import PRECISIONS, Claim
 from exporters.claim.evidence import evidence_path
@@ -40,6 +42,9 @@ from exporters.writing.onnx import Parity, check_parity, export_onnx, serialise
 
 if TYPE_CHECKING:
     pass
+
+INSIDE = "inside the model"
+"""What a claim says of the normalisation of a plain module: it takes images in [0, 1], and the rest is not recorded."""
 
 _PARITY_IMAGES = 64
 _SEARCH_IMAGES = 256
@@ -167,19 +172,26 @@ class Exporter:
     """One checkpoint on its way into files: what several precisions share is made once, and only if it is needed.
 
     Args:
-        loaded: the checkpoint, or a module in memory; a module on another device is moved to the CPU.
+        loaded: the checkpoint, or what was made of a module in memory; on another device it is moved to the CPU.
         dataset: its test split gives the evidence, its training split what fewer bits are calibrated on.
         threat: what the claims are about.
         settings: see there.
+        module: the module in memory; None for a checkpoint. It comes from no file, so that claims name none.
     """
 
     def __init__(
-        self, loaded: Exportable, dataset: Dataset, threat: Threat, settings: ExportSettings | None = None
+        self,
+        loaded: LoadedCheckpoint,
+        dataset: Dataset,
+        threat: Threat,
+        settings: ExportSettings | None = None,
+        module: nn.Module | None = None,
     ) -> None:
         self.loaded = loaded
         self.dataset = dataset
         self.threat = threat
         self.settings = settings or ExportSettings()
+        self._module = module
         self._classifier = loaded.classifier.cpu()
 
     def make(self, precision: Arithmetic, path: Path, on_progress: OnProgress | None = None) -> Artifact:
@@ -196,7 +208,7 @@ class Exporter:
             UsageError: no such precision, no training images to calibrate with, or class names that are no plain text.
         """
         converted = self.convert(precision)
-        provenance = _provenance(self.loaded, converted.description)
+        provenance = _provenance(self.loaded, self._module, converted.description)
         sealed = seal(converted.model, self.dataset, self.threat, self.settings, provenance, on_progress)
         beside = sealed.write(path, self.settings.evidence_file)
         signature = self._sign(path, beside, sealed)
@@ -334,7 +346,7 @@ def _told(search: Int8Search) -> list[str]:
     return told
 
 
-def _parity_images(loaded: Exportable, dataset: Dataset, threat: Threat) -> torch.Tensor:
+def _parity_images(loaded: LoadedCheckpoint, dataset: Dataset, threat: Threat) -> torch.Tensor:
     """Natural test images, and the same ones under PGD: a graph may agree on the first and not on the second."""
     test, classifier = dataset.load("test"), loaded.classifier
     x = to_float_tensor(torch.from_numpy(np.ascontiguousarray(test.images[:_PARITY_IMAGES])))
@@ -343,14 +355,15 @@ def _parity_images(loaded: Exportable, dataset: Dataset, threat: Threat) -> torc
         return torch.cat([x, attack_network(classifier, x, y, threat, make_generator("parity"))])
 
 
-def _provenance(loaded: Exportable, precision: dict[str, Any]) -> Provenance:
+def _provenance(loaded: LoadedCheckpoint, module: nn.Module | None, precision: dict[str, Any]) -> Provenance:
     metadata: Any = loaded.metadata
+    is_known = module is None or isinstance(module, Classifier)
     return Provenance(
         recipe=metadata.get("recipe"),
         teacher=metadata.get("parent_sha256"),
-        student=loaded.sha256,
+        student=loaded.sha256 if module is None else None,
         preprocessing={
-            "normalization": normalization_of(loaded),
+            "normalization": normalization_name(loaded.spec.normalization) if is_known else INSIDE,
             "resize": "shorter side, centre crop",
         },
         precision=precision,
