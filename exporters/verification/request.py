@@ -37,8 +37,8 @@ class Request(Policies):
     """What the caller chose, and what is required besides that the claim holds.
 
     Each field is an option of ``compress verify`` and an argument of :func:`exporters.api.verify.verify`, which says
-    what it means. The order of the fields is that of the words in :meth:`command`. Fields marked with ``repeat=False``
-    change how long a verification may take and how much memory, and not what it finds.
+    what it means. The words of :meth:`command` are in the order of the fields, policies last. Fields marked with
+    ``repeat=False`` change how long a verification may take and how much memory, and not what it finds.
     """
 
     model: Path
@@ -93,7 +93,9 @@ class Request(Policies):
     def command(self) -> str:
         """The command line that repeats this verification."""
         words = ["compress", "verify", str(self.model)]
-        for one in fields(self):
+        policies = fields(Policies)
+        own = [one for one in fields(self) if one not in policies]
+        for one in (*own, *policies):
             value = getattr(self, one.name)
             is_said = one.name != "model" and one.metadata.get("repeat", True) and value != one.default
             # Images in memory have no name on a command line.
