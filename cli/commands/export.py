@@ -73,9 +73,9 @@ def export(
     """Write verified ONNX files: parity with the checkpoint, attacks on each file itself, claim and evidence."""
     from cli.output.tables import show_exports, steps_of
     from compressor.system.interruption import stop_on_signals
-    from exporters.api.exporting import as_request, export_and_verify, plan_export
+    from exporters.api.exporting import as_export_request, export_and_verify, plan_export
 
-    plan = plan_export(as_request(checkpoint, **asdict(shared)))
+    plan = plan_export(as_export_request(checkpoint, **asdict(shared)))
     with printing.open() as output, stop_on_signals() as stop:
         exporter, steps = plan.open(output), steps_of(output, stop)
         if shared.evidence == "none":

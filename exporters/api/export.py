@@ -106,13 +106,13 @@ def export(  # type: ignore[misc] # the overloads differ in the precision alone,
     """
     # The options are the fields of the request and its parts.
     asked = {name: value for name, value in locals().items() if name not in ("source", "on_progress")}
-    from exporters.api.exporting import Steps, as_request, make_file, plan_export
+    from exporters.api.exporting import Steps, as_export_request, make_file, plan_export
 
     if isinstance(model, str):
         from compressor.models.user_code import allow_user_code
 
         allow_user_code(model)  # the caller wrote this name, so its code may run
-    plan, steps = plan_export(as_request(source, **asked)), Steps(EventReporter(on_progress))
+    plan, steps = plan_export(as_export_request(source, **asked)), Steps(EventReporter(on_progress))
     exporter = plan.open(steps.reporter)
     artifacts = tuple(
         make_file(exporter, name, path, steps, bare=evidence == "none") for name, path in plan.paths.items()

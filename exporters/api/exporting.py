@@ -69,7 +69,7 @@ class ExportRequest:
     seed: int | None
 
 
-def as_request(source: AnyPath | nn.Module, **options: Any) -> ExportRequest:
+def as_export_request(source: AnyPath | nn.Module, **options: Any) -> ExportRequest:
     """One value of what was asked, in whatever form it was given.
 
     Args:
