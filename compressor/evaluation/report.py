@@ -113,7 +113,7 @@ class Report:
 
     @property
     def worst_case_predictions(self) -> Classes:
-        """What the model says of each image in the worst case, int ``[N]``; see ``said_under_attack``."""
+        """What the model says of each image in the worst case, int ``[N]``."""
         return tables.worst_case_predictions(self.clean, self.attacks, self.predictions)
 
     def to_json(self) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class BatchLoader:
         numbers = self._numbers
         coming_shares = [(step, number) for step in range(first_step, self.plan.steps) for number in numbers]
 
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feeder") as ahead:
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
             coming = [ahead.submit(self._fetch, epoch, *coming_shares[0])] if coming_shares else []
             for position, (step, number) in enumerate(coming_shares):
                 with self._watch.part("data"):

@@ -154,7 +154,7 @@ class Trainer:
         return parts | {"label_view": None if answers is None else answers.state()}
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Take over a snapshot; the label cache's view was taken when the feeder was made."""
+        """Take over a snapshot; the label cache's view was taken when the batch loader was made."""
         for name, part in self._parts.items():
             if part is not None:
                 part.load_state_dict(saved[name])

@@ -1,4 +1,4 @@
-"""Puts a run's parts together: student, twin, teacher, label cache, optimizer, feeder."""
+"""Puts a run's parts together: student, twin, teacher, label cache, optimizer, batches."""
 
 from __future__ import annotations
 

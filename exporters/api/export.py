@@ -72,8 +72,8 @@ def export(  # type: ignore[misc] # the overloads differ in the precision alone,
         force: replace existing files.
         data: the dataset by name, opened, or as arrays or tensors: the pair ``(images, labels)`` of test images, or
             pairs by the names of splits, ``{"train": ..., "test": ...}``; INT8 needs training images. Images are
-            ``[N, 3, H, W]``, uint8 or float in [0, 1]. The default is what the checkpoint records, else cifar10 or
-            cifar100 by its classes.
+            ``[N, 3, H, W]``, uint8 or float in [0, 1]. The default is the run's own dataset, else what the checkpoint
+            records, else cifar10 or cifar100 by its classes.
         data_dir: where downloaded datasets lie.
         download: fetch the dataset if it is not there.
         image_size: side of the images in pixels (default: what the checkpoint records, else 32).

@@ -15,6 +15,7 @@ from compressor.core.errors import CompressError, UsageError
 from compressor.core.reporting import Reporter, SilentReporter
 from compressor.core.types import DatasetSpec
 from compressor.data.datasets import watch_decoding
+from compressor.runs.run import Run
 from compressor.system.devices import set_threads
 from compressor.system.files import sha256_bytes
 from compressor.system.interruption import StopRequest
@@ -83,6 +84,8 @@ def as_export_request(source: AnyPath | nn.Module, **options: Any) -> ExportRequ
     asked |= {name: as_path(options[name]) for name in ("output", "evidence_file", "sign_key")}
     asked["eps"] = as_eps(options["eps"])
     precision, data = options["precision"] or "fp32", options["data"]
+    if data is None and isinstance(source, Run):
+        data = source.dataset
     asked["precision"] = (precision,) if isinstance(precision, str) else tuple(precision)
     model = source if isinstance(source, nn.Module) else file_of(source, BEST)
     return ExportRequest(

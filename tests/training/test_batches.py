@@ -156,11 +156,11 @@ def drawn(share: Share) -> list[int]:
 @pytest.mark.parametrize(("batch", "size", "accumulation"), [(8, 1, 1), (16, 2, 1), (16, 2, 2), (32, 1, 2)])
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 0.7, 0.9])
 def test_every_share_has_the_same_mixture(batch: int, size: int, accumulation: int, fraction: float) -> None:
-    feeders = [mixed(batch=batch, size=size, rank=r, accumulation=accumulation, fraction=fraction) for r in range(size)]
-    assert feeders[0].plan.steps == make(batch, accumulation, 0, size).plan.steps, "an epoch keeps its steps"
-    for share in (share for batch_loader in feeders for share in batch_loader.shares(0, 0)):
+    loaders = [mixed(batch=batch, size=size, rank=r, accumulation=accumulation, fraction=fraction) for r in range(size)]
+    assert loaders[0].plan.steps == make(batch, accumulation, 0, size).plan.steps, "an epoch keeps its steps"
+    for share in (share for batch_loader in loaders for share in batch_loader.shares(0, 0)):
         in_all = len(share.index)
-        assert in_all == feeders[0].plan.images_in(share.step) // (size * accumulation)
+        assert in_all == loaders[0].plan.images_in(share.step) // (size * accumulation)
         assert len(drawn(share)) == min(round(fraction * in_all), in_all - 1)
         assert share.index.tolist() == real(share) + [NOT_CACHED] * len(drawn(share))
 
