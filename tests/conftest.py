@@ -17,6 +17,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 ROOT = Path(__file__).parents[1]
 OURS = tuple(str(ROOT / room) for room in ("compressor", "exporters", "cli"))
 
+THREADS = torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def threads_as_at_the_start() -> Iterator[None]:
+    """Commands and functions set torch's threads for the process; the next test begins as the first one did.
+
+    Two test processes that each compute on two threads make each other many times slower.
+    """
+    torch.set_num_threads(THREADS)
+    yield
+    torch.set_num_threads(THREADS)
+
+
 # What a GPU must have finished everything before: a number is read, or a tensor's shape depends on values.
 _WAITING = {
     "_local_scalar_dense", "is_nonzero", "item", "equal",
