@@ -12,7 +12,7 @@ from torch import nn
 
 from compressor.api.datasets import Data
 from compressor.api.evaluation import TestImages, attack_images, load_test_images
-from compressor.api.inputs import AnyPath, Inputs, allow_model, default_threat, model_source, path_or_none
+from compressor.api.inputs import Inputs, allow_model, default_threat, model_source
 from compressor.api.reviewing import plan_report, write_report
 from compressor.api.targets import AttackTarget, open_attack_target
 from compressor.core.errors import UsageError
@@ -23,6 +23,7 @@ from compressor.evaluation.report import Report
 from compressor.evaluation.suites import Suite, get_suite
 from compressor.frozen import FrozenPrecision
 from compressor.runs.run import Run
+from compressor.system.files import AnyPath, as_path
 from compressor.system.interruption import StopRequest
 from compressor.training.teacher_file import TeacherRequest
 
@@ -99,7 +100,7 @@ def attack(
     reporter, stop = EventReporter(on_progress), StopRequest()
     if isinstance(target, Run) and data is None:
         data = target.dataset
-    inputs = Inputs(data, path_or_none(data_dir), download, device, threads)
+    inputs = Inputs(data, as_path(data_dir), download, device, threads)
     get_suite(suite)
     where = inputs.device()
     if isinstance(target, AttackTarget):
@@ -110,8 +111,8 @@ def attack(
             device=where, image_size=image_size,
         )  # fmt: skip
     job = AttackJob.open(opened, eval_samples, eps, norm, seed, where, reporter, stop, batch_size, proposals)
-    plan = plan_report(path_or_none(report), curve, job.threat, job.images, reporter=reporter)
-    found = job.run(suite, path_or_none(state), reporter, stop)
+    plan = plan_report(as_path(report), curve, job.threat, job.images, reporter=reporter)
+    found = job.run(suite, as_path(state), reporter, stop)
     if plan is not None:
         write_report(plan, found, opened, job.images, device=where, batch_size=batch_size, reporter=reporter, stop=stop)
     return found

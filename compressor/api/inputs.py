@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -24,10 +23,9 @@ from compressor.data.datasets import open_dataset, watch_decoding
 from compressor.models.user_code import allow_user_code
 from compressor.runs.run import Run
 from compressor.system.devices import resolve_device, set_threads
+from compressor.system.files import AnyPath
 from compressor.system.interruption import StopRequest
 from compressor.training.teacher_file import TeacherRequest, read_teacher, settle_open_questions
-
-AnyPath: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -151,11 +149,6 @@ def progress_shown(reporter: Reporter, stop: StopRequest) -> Callable[[str, int,
 def decoding_shown(reporter: Reporter, stop: StopRequest) -> AbstractContextManager[None]:
     """Show decoding as progress, and hear a stop while it goes on."""
     return watch_decoding(partial(progress_shown(reporter, stop), "decoding pictures"))
-
-
-def path_or_none(value: AnyPath | None) -> Path | None:
-    """A path that was given in any form, or none."""
-    return None if value is None else Path(value)
 
 
 def model_source(given: AnyPath | Run | nn.Module) -> Path | nn.Module:

@@ -7,10 +7,11 @@ import os
 from torch import nn
 
 from compressor.api.datasets import Data
-from compressor.api.inputs import Inputs, allow_model, default_data, model_source, path_or_none
+from compressor.api.inputs import Inputs, allow_model, default_data, model_source
 from compressor.core.reporting import EventReporter, OnEvent
 from compressor.models.classifier import Classifier
 from compressor.runs.run import Run
+from compressor.system.files import as_path
 from compressor.training.teacher_file import TeacherRequest, read_teacher, settle_open_questions
 
 
@@ -56,7 +57,7 @@ def load_model(
         ('wideresnet-10-1', 10)
     """
     allow_model(model)
-    inputs = Inputs(data, path_or_none(data_dir), download)
+    inputs = Inputs(data, as_path(data_dir), download)
     reporter = EventReporter(on_progress)
     loaded = read_teacher(TeacherRequest(model_source(path), model, normalization, activation), image_size=image_size)
     if not loaded.open_questions:

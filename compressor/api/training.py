@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 from torch import nn
 
 from compressor.api.datasets import Data
-from compressor.api.inputs import AnyPath, Inputs, allow_model, model_source, path_or_none
+from compressor.api.inputs import Inputs, allow_model, model_source
 from compressor.api.planning import (
     TrainingRequest,
     open_inputs,
@@ -23,6 +23,7 @@ from compressor.core.types import eps_text
 from compressor.models.in_memory import keep_module
 from compressor.runs.recipe import Recipe
 from compressor.runs.run import Run
+from compressor.system.files import AnyPath, as_path
 from compressor.system.interruption import StopRequest
 from compressor.system.sizes import parse_size
 from compressor.training.teacher_file import TeacherRequest
@@ -220,17 +221,17 @@ def make_request(
     return TrainingRequest(
         inputs=Inputs(
             given.get("data"),
-            path_or_none(given.get("data_dir")),
+            as_path(given.get("data_dir")),
             given.get("download", False),
             given.get("device", "auto"),
             given.get("threads"),
-            path_or_none(given.get("extra_data")),
+            as_path(given.get("extra_data")),
         ),
         settings={**(recipe if isinstance(recipe, Mapping) else {})}
         | {name: value for name, value in fields.items() if value is not None},
-        recipe_file=None if isinstance(recipe, Mapping) else path_or_none(recipe),
+        recipe_file=None if isinstance(recipe, Mapping) else as_path(recipe),
         teacher=teacher,
-        run=path_or_none(given.get("run")),
+        run=as_path(given.get("run")),
         resume=given.get("resume", False),
         label_cache_limit=parse_size(given.get("label_cache_limit", "8GB")),
         profile=given.get("profile", False),

@@ -13,9 +13,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compressor.core.errors import WriteError
+from compressor.core.errors import UsageError, WriteError
+
+AnyPath = str | os.PathLike[str]
+"""Text, a path, or an object that has one, such as a run or an exported artifact."""
 
 _CHUNK_BYTES = 1 << 20
+
+
+def as_path(given: AnyPath | None) -> Path | None:
+    """The path of what was given.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if given is None:
+        return None
+    try:
+        return Path(given)
+    except TypeError:
+        raise UsageError(f"{given!r:.60} is not a path.", "Give text, a path, or an object with a path.") from None
 
 
 @contextmanager

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from compressor.core.contracts import Dataset, SplitName
-from compressor.core.errors import UsageError
 from compressor.core.types import DatasetSpec, eps_text
+from compressor.system.files import AnyPath, as_path
 from exporters.verification.given_images import GivenImages
-
-AnyPath = str | os.PathLike[str]
-"""Text, a path, or an object that has one, such as a run or an exported artifact."""
 
 BEST = "best.safetensors"
 """The checkpoint that a run's folder stands for."""
@@ -23,20 +19,6 @@ Pair = tuple[Any, Any]
 
 AnyData = str | DatasetSpec | Dataset | Pair | Mapping[SplitName, Pair]
 """A dataset as ``--data`` names it, an opened one, or arrays: test images, or images by the names of splits."""
-
-
-def as_path(given: AnyPath | None) -> Path | None:
-    """The path of what was given.
-
-    Raises:
-        UsageError: it has none.
-    """
-    if given is None:
-        return None
-    try:
-        return Path(given)
-    except TypeError:
-        raise UsageError(f"{given!r:.60} is not a path.", "Give text, a path, or an object with a path.") from None
 
 
 def file_of(given: AnyPath, name: str) -> Path:

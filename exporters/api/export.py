@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from compressor.core.reporting import EventReporter, OnEvent
 from compressor.core.types import Norm
-from exporters.api.arguments import AnyData, AnyPath
+from compressor.system.files import AnyPath
+from exporters.api.arguments import AnyData
 
 if TYPE_CHECKING:
     from torch import nn

@@ -17,10 +17,10 @@ from compressor.core.types import DatasetSpec
 from compressor.data.datasets import watch_decoding
 from compressor.runs.run import Run
 from compressor.system.devices import set_threads
-from compressor.system.files import sha256_bytes
+from compressor.system.files import AnyPath, as_path, sha256_bytes
 from compressor.system.interruption import StopRequest
 from compressor.training.teacher_file import TeacherRequest
-from exporters.api.arguments import BEST, AnyPath, as_eps, as_path, file_of
+from exporters.api.arguments import BEST, as_eps, file_of
 from exporters.artifact.artifact import Artifact, Exporter, describe_file
 from exporters.artifact.latency import Latency, measure_latency
 from exporters.artifact.mobile import MobileUsability, mobile_usability

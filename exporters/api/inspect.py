@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compressor.core.notebook import html_table
-from compressor.system.files import sha256_file
-from exporters.api.arguments import BEST, AnyPath, file_of
+from compressor.system.files import AnyPath, sha256_file
+from exporters.api.arguments import BEST, file_of
 
 _NAMES_SHOWN = 10
 _OF_CLAIM = ("samples", "clean_correct", "robust", "norm", "eps", "suite")

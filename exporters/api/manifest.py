@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from compressor.core.errors import UsageError
 from compressor.core.types import DatasetSpec
-from compressor.system.files import write_text
-from exporters.api.arguments import AnyData, AnyPath, as_data, as_path
+from compressor.system.files import AnyPath, as_path, write_text
+from exporters.api.arguments import AnyData, as_data
 from exporters.verification.given_images import GivenImages
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from compressor.core.errors import UsageError
 from compressor.core.reporting import EventReporter, OnEvent
 from compressor.core.types import Norm
+from compressor.system.files import AnyPath, as_path
 from compressor.system.sizes import parse_size
-from exporters.api.arguments import AnyData, AnyPath, as_data, as_eps, as_path, file_of
+from exporters.api.arguments import AnyData, as_data, as_eps, file_of
 from exporters.model_file.preprocessing import parse_normalization
 from exporters.verification.request import Request, Watcher, fresh_seed
 from exporters.verification.verdict import Assurance, Verdict

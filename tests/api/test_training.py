@@ -176,3 +176,8 @@ def test_what_is_no_data_is_refused() -> None:
         open_dataset(3)  # type: ignore[arg-type]
     with pytest.raises(UnreadableDataError, match="a label is 3, and there are 2"):
         open_dataset((np.zeros((4, 3, 8, 8), np.uint8), np.arange(4)), class_names=["a", "b"])
+
+
+def test_what_is_no_path_is_a_sentence() -> None:
+    with pytest.raises(UsageError, match="3 is not a path"):
+        train(model="mobilenetv2-0.25", method="natural", data="digits", run=3)  # type: ignore[arg-type]
