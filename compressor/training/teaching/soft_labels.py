@@ -83,8 +83,6 @@ class SoftLabels:
     def _keep(self, index: Indices, variants: Indices, new: Tensor) -> None:
         """Write new answers to the cache, those of a GPU when the next ones come: by then they have arrived."""
         self._write_arrived()
-        if self._cache is None:
-            return
         if new.device.type != "cuda":
             self._write(index, variants, new)
             return
